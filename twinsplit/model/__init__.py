@@ -1,0 +1,1 @@
+"""A partitioned model: manifest, partitioning, segment runtime, exits, calibration, preprocessing."""

@@ -1,0 +1,117 @@
+"""A standing plan: what the twin knows, folded into a table over what only the device sees (design section 7).
+
+The table has one byte (a :class:`~twinsplit.types.Decision`) per (epoch, evidence, queue length, backlog band). The
+device looks its decision up at every epoch and asks nobody. Plans never carry code.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinsplit.errors import BadMessageError
+from twinsplit.model.manifest import Manifest
+from twinsplit.types import NO_EVIDENCE, Decision
+
+QUEUE_LEVELS = 4
+"""Queue lengths 0, 1, 2 and 3 or more."""
+MAX_BANDS = 64
+NO_REPRESENTATION = -1
+
+
+class Observation(str, Enum):
+    """When the device reads its own queue and the backlog for the look-up."""
+
+    EACH_EPOCH = "each-epoch"
+    SERVICE_START = "service-start"
+    """Once, kept for the whole task: rules that decide at service start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contingency:
+    """What holds when the lease has ended: leave at an exit whose calibrated P(right) reaches its threshold, offload at
+    ``cut`` while the edge is known to answer, else go on."""
+
+    exit_thresholds: tuple[float, ...]
+    """One per exit; above 1: never leave there."""
+    cut: int | None = None
+    """``None``: never offload without a plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One standing plan. ``table`` has shape (epochs 0..held segments, evidence, QUEUE_LEVELS, bands), uint8."""
+
+    plan_id: int
+    """Only grows; a device ignores one that is not newer than its own."""
+    model_digest: str
+    rule: str
+    edge_id: str | None
+    """``None``: no edge holds the model; the table then never offloads."""
+    edge_address: str | None
+    exits_run: tuple[bool, ...]
+    """One per exit of the manifest."""
+    band_edges_s: tuple[float, ...]
+    """Ascending break points of backlog, seconds; band b holds backlogs from edge b-1 up to edge b."""
+    table: NDArray[np.uint8]
+    tensor_representations: tuple[int, ...]
+    """Per epoch: position in the cut's representations, or NO_REPRESENTATION."""
+    input_representations: tuple[int, ...]
+    """Per epoch: position in cut 0's representations, or NO_REPRESENTATION."""
+    lease_s: float
+    contingency: Contingency
+    observation: Observation = Observation.EACH_EPOCH
+
+    def decision(self, epoch: int, evidence: int, queue_length: int, backlog_s: float) -> Decision:
+        """Table look-up; queue lengths of 3 and more share a row."""
+        queue = min(queue_length, QUEUE_LEVELS - 1)
+        band = bisect_right(self.band_edges_s, backlog_s)
+        return Decision(self.table[epoch, evidence, queue, band])
+
+
+def check_plan(plan: Plan, manifest: Manifest) -> None:
+    """See that a device with ``manifest`` can obey ``plan`` in every cell.
+
+    Raises:
+        BadMessageError: a dimension, an index or a decision does not fit; the text names it.
+    """
+    epochs = manifest.held_segments + 1
+    shape = (epochs, manifest.evidence_count, QUEUE_LEVELS, len(plan.band_edges_s) + 1)
+    if len(plan.band_edges_s) >= MAX_BANDS:
+        raise BadMessageError(f"plan: {len(plan.band_edges_s)} break points, at most {MAX_BANDS - 1} are allowed")
+    if not all(np.isfinite(plan.band_edges_s)) or list(plan.band_edges_s) != sorted(plan.band_edges_s):
+        raise BadMessageError("plan: break points of backlog must be finite and ascend")
+    if plan.table.shape != shape:
+        raise BadMessageError(f"plan: table has shape {plan.table.shape}, this model needs {shape}")
+    if len(plan.exits_run) != len(manifest.exits) or len(plan.contingency.exit_thresholds) != len(manifest.exits):
+        raise BadMessageError(f"plan: this model has {len(manifest.exits)} exits")
+    if plan.table.size and int(plan.table.max()) > max(Decision):
+        raise BadMessageError("plan: a decision that this version does not know")
+    if bool((plan.table[:, NO_EVIDENCE] == Decision.EXIT).any()):
+        raise BadMessageError("plan: EXIT without evidence")
+    if not (np.isfinite(plan.lease_s) and plan.lease_s > 0):
+        raise BadMessageError("plan: the lease must be a positive number of seconds")
+    if plan.contingency.cut is not None and not 0 <= plan.contingency.cut <= manifest.held_segments:
+        raise BadMessageError("plan: the contingency's cut is not one of this model")
+    _check_payloads(plan.table, Decision.OFFLOAD_TENSOR, plan.tensor_representations, manifest, own_cut=True)
+    _check_payloads(plan.table, Decision.OFFLOAD_INPUT, plan.input_representations, manifest, own_cut=False)
+    if manifest.held_segments < manifest.segment_count and bool((plan.table[-1] == Decision.CONTINUE).any()):
+        raise BadMessageError("plan: CONTINUE past the last segment that this device holds")
+
+
+def _check_payloads(
+    table: NDArray[np.uint8], decision: Decision, chosen: Sequence[int], manifest: Manifest, *, own_cut: bool
+) -> None:
+    if len(chosen) != len(table):
+        raise BadMessageError(f"plan: needs one representation per epoch, has {len(chosen)} for {len(table)}")
+    for epoch, position in enumerate(chosen):
+        count = len(manifest.cuts[epoch if own_cut else 0].representations)
+        if not NO_REPRESENTATION <= position < count:
+            raise BadMessageError(f"plan: epoch {epoch} names representation {position}, its cut has {count}")
+        if position == NO_REPRESENTATION and bool((table[epoch] == decision).any()):
+            raise BadMessageError(f"plan: epoch {epoch} offloads without a representation")

@@ -1,0 +1,6 @@
+"""Dead reckoning: predictors that two sides run on the same numbers, so that only surprises need a message."""
+
+from twinsplit.reckoning.backlog import BacklogState, predicted_backlog_s
+from twinsplit.reckoning.progress import ProgressModel
+
+__all__ = ["BacklogState", "ProgressModel", "predicted_backlog_s"]

@@ -1,0 +1,33 @@
+"""The edge's backlog between reports: it drains and it fills (design section 6).
+
+A FIFO backlog falls at most at rate one. Between tasks, drain alone is worse than freezing the last value, since new
+work keeps coming: the prediction reverts to the tracked mean with the measured time constant, never faster than it
+can drain.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogState:
+    """One reading of an edge's backlog and what is needed to carry it forward."""
+
+    backlog_s: float
+    """Unfinished work at ``at_s``, seconds of service."""
+    at_s: float
+    """Instant of the reading on the holder's own monotonic clock."""
+    mean_s: float = 0.0
+    """Tracked long-run mean of the backlog; 0 where unknown, which leaves drain only."""
+    time_constant_s: float = 1.0
+    """Time constant of the reversion to the mean, seconds, > 0."""
+
+
+def predicted_backlog_s(state: BacklogState, now_s: float) -> float:
+    """Backlog expected at ``now_s``, seconds (never negative; ``now_s`` before the reading gives the reading)."""
+    elapsed = max(0.0, now_s - state.at_s)
+    drained = state.backlog_s - elapsed
+    reverted = state.mean_s + (state.backlog_s - state.mean_s) * math.exp(-elapsed / state.time_constant_s)
+    return max(drained, reverted, 0.0)
