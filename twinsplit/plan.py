@@ -45,7 +45,11 @@ class Contingency:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One standing plan. ``table`` has shape (epochs 0..held segments, evidence, QUEUE_LEVELS, bands), uint8."""
+    """One standing plan. ``table`` has shape (epochs 0..held segments, evidence, QUEUE_LEVELS, bands), uint8.
+
+    CONTINUE in the last row means that nothing is left to do: the whole network has answered, or, where the device
+    holds only the head, its best exit answers, marked degraded (without any exit the task fails).
+    """
 
     plan_id: int
     """Only grows; a device ignores one that is not newer than its own."""
@@ -100,8 +104,6 @@ def check_plan(plan: Plan, manifest: Manifest) -> None:
         raise BadMessageError("plan: the contingency's cut is not one of this model")
     _check_payloads(plan.table, Decision.OFFLOAD_TENSOR, plan.tensor_representations, manifest, own_cut=True)
     _check_payloads(plan.table, Decision.OFFLOAD_INPUT, plan.input_representations, manifest, own_cut=False)
-    if manifest.held_segments < manifest.segment_count and bool((plan.table[-1] == Decision.CONTINUE).any()):
-        raise BadMessageError("plan: CONTINUE past the last segment that this device holds")
 
 
 def _check_payloads(

@@ -181,6 +181,9 @@ class Manifest(_Frozen):
             if len(matrix) != bins or any(len(r) != bins or abs(sum(r) - 1.0) > 1e-3 for r in matrix):
                 raise ValueError(f"exit {e.index}: transition rows must be {bins} distributions over {bins} bins")
 
+    def __hash__(self) -> int:
+        return id(self)
+
     @property
     def segment_count(self) -> int:
         """m."""
