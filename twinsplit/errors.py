@@ -9,7 +9,8 @@
     ├── ModelError                  exit code 3
     │   ├── ManifestError           manifest missing, corrupt or of another version
     │   ├── ModelFileError          a file of the model folder is missing or its digest differs
-    │   └── UnsupportedModelError   an ONNX file that cannot be split, with the reason
+    │   ├── UnsupportedModelError   an ONNX file that cannot be split, with the reason
+    │   └── ComputeError            a segment or exit that loads or runs no further than an error of ONNX Runtime
     ├── FrameError                  exit code 4: a frame that cannot be decoded or does not fit
     ├── SourceError                 exit code 4: a source that cannot be opened
     ├── PeerError                   exit code 5: an address that cannot be reached
@@ -97,6 +98,10 @@ class ModelFileError(ModelError):
 
 class UnsupportedModelError(ModelError):
     """An ONNX file that cannot be split; the text names the reason."""
+
+
+class ComputeError(ModelError):
+    """ONNX Runtime could not load or run a segment or exit; the text names it."""
 
 
 class FrameError(TwinsplitError):

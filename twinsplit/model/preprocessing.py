@@ -1,0 +1,200 @@
+"""A frame of any size becomes the input: one function for device and edge (design section 4).
+
+The way is frame -> *fitted picture* (uint8, the input's height and width) -> input tensor. An input payload carries
+the fitted picture as PNG or JPEG, so the edge only has to run the second half, :func:`normalise`.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from twinsplit.errors import FrameError, ManifestError
+from twinsplit.model.manifest import Manifest, Preprocessing, TensorSpec
+
+Frame: TypeAlias = bytes | NDArray[Any]
+"""An encoded picture (JPEG, PNG, ...), an RGB or grey uint8 array, or for ``kind="none"`` a tensor or its raw bytes."""
+
+MAX_FRAME_PIXELS = 100_000_000
+"""Frames of more pixels are refused before they are decoded."""
+_NPY_MAGIC = b"\x93NUMPY"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedInput:
+    """What a frame became."""
+
+    picture: NDArray[np.uint8] | None
+    """(H, W, C) fitted picture, RGB order (C = 3) or grey (C = 1); ``None`` where frames are tensors."""
+    tensor: NDArray[Any]
+    """The model's input: shape and dtype of cut 0."""
+
+
+def prepare(frame: Frame, manifest: Manifest) -> PreparedInput:
+    """Bring ``frame`` to the model's input.
+
+    Raises:
+        FrameError: it cannot be decoded, or its type, rank or size does not fit; the text says what does.
+    """
+    spec = manifest.cuts[0].tensor
+    if manifest.preprocessing.kind == "none":
+        return PreparedInput(picture=None, tensor=_as_tensor(frame, spec))
+    picture = fit_picture(frame, manifest.preprocessing, spec)
+    return PreparedInput(picture=picture, tensor=_normalised(picture, manifest.preprocessing, spec))
+
+
+def normalise(picture: NDArray[np.uint8], manifest: Manifest) -> NDArray[Any]:
+    """Input tensor of a fitted picture (H, W, C) uint8: colour order, scale, mean, std, layout and dtype.
+
+    Raises:
+        FrameError: the picture does not have the input's height, width and channels.
+    """
+    spec = manifest.cuts[0].tensor
+    return _normalised(picture, manifest.preprocessing, spec)
+
+
+def picture_shape(preprocessing: Preprocessing, spec: TensorSpec) -> tuple[int, int, int]:
+    """(H, W, C) of the fitted picture for the input ``spec``.
+
+    Raises:
+        ManifestError: the input is not a batch of one picture in the stated layout.
+    """
+    channels = 1 if preprocessing.colour == "gray" else 3
+    if len(spec.shape) == 4 and spec.shape[0] == 1:
+        if preprocessing.layout == "nchw":
+            _, found, height, width = spec.shape
+        else:
+            _, height, width, found = spec.shape
+        if found == channels:
+            for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+                if len(values) not in (0, 1, channels):
+                    raise ManifestError(f"preprocessing: {name} has {len(values)} values, needs 1 or {channels}")
+            return height, width, channels
+    wanted = f"(1, {channels}, H, W)" if preprocessing.layout == "nchw" else f"(1, H, W, {channels})"
+    raise ManifestError(
+        f"preprocessing: input '{spec.name}' has shape {spec.shape}, but {preprocessing.colour} pictures in "
+        f"{preprocessing.layout} need {wanted}; choose another --preprocess for it"
+    )
+
+
+def fit_picture(frame: Frame, preprocessing: Preprocessing, spec: TensorSpec) -> NDArray[np.uint8]:
+    """Decode, convert to RGB or grey and fit to the input's size: (H, W, C) uint8.
+
+    Raises:
+        FrameError: see :func:`prepare`.
+    """
+    height, width, channels = picture_shape(preprocessing, spec)
+    mode = "L" if channels == 1 else "RGB"
+    image = _image_of_array(frame) if isinstance(frame, np.ndarray) else _decoded(frame)
+    try:
+        image = _converted(image, mode)
+        fitted = _fitted(image, height, width, preprocessing)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise FrameError(f"frame: cannot be decoded ({error}); send a complete JPEG or PNG file") from None
+    picture = np.asarray(fitted)
+    return picture[..., None] if picture.ndim == 2 else picture
+
+
+def _fitted(image: Image.Image, height: int, width: int, preprocessing: Preprocessing) -> Image.Image:
+    if preprocessing.fit == "resize":
+        return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BILINEAR)
+    if preprocessing.resize_to is None:
+        scale = max(width / image.width, height / image.height)
+    else:
+        scale = max(preprocessing.resize_to / min(image.size), width / image.width, height / image.height)
+    box_width, box_height = width / scale, height / scale
+    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+    # The crop is taken inside the resize: pixels outside of it are never resampled.
+    box = (max(left, 0.0), max(top, 0.0), min(left + box_width, image.width), min(top + box_height, image.height))
+    return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+def _normalised(picture: NDArray[np.uint8], preprocessing: Preprocessing, spec: TensorSpec) -> NDArray[Any]:
+    shape = picture_shape(preprocessing, spec)
+    if picture.shape != shape or picture.dtype != np.uint8:
+        raise FrameError(f"picture: {picture.dtype} {picture.shape} does not fit the input, which needs uint8 {shape}")
+    channels = shape[2]
+    mean = np.broadcast_to(np.asarray(preprocessing.mean or (0.0,)), channels)
+    std = np.broadcast_to(np.asarray(preprocessing.std or (1.0,)), channels)
+    gain = (preprocessing.scale / std).astype(np.float32)
+    offset = (-mean / std).astype(np.float32)
+    planes = np.empty((channels, *shape[:2]), dtype=np.float32)  # (C, H, W)
+    for channel in range(channels):
+        source = channels - 1 - channel if preprocessing.colour == "bgr" else channel
+        np.multiply(picture[..., source], gain[channel], out=planes[channel], casting="unsafe")
+        planes[channel] += offset[channel]
+    tensor = planes[None] if preprocessing.layout == "nchw" else np.ascontiguousarray(planes.transpose(1, 2, 0))[None]
+    dtype = np.dtype(spec.dtype)
+    if dtype == tensor.dtype:
+        return tensor
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        tensor = np.clip(np.rint(tensor), limits.min, limits.max)
+    return tensor.astype(dtype)
+
+
+def _decoded(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_FRAME_PIXELS:
+            raise FrameError(
+                f"frame: {image.width}x{image.height} pixels are more than {MAX_FRAME_PIXELS}; send a smaller picture"
+            )
+        return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:
+        raise FrameError(f"frame: {len(data)} bytes are no picture that can be decoded; send JPEG or PNG") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise FrameError(f"frame: cannot be decoded ({error}); send a complete JPEG or PNG file") from None
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I"):
+        # 16-bit grey: Pillow's own conversion clips instead of scaling.
+        return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)).convert(mode)
+    if image.mode == "F":
+        raise FrameError("frame: a picture of floating-point pixels; send 8 or 16 bits per channel")
+    return image.convert(mode)
+
+
+def _image_of_array(frame: NDArray[Any]) -> Image.Image:
+    wanted = "needs uint8 (H, W), (H, W, 1), (H, W, 3) in RGB order or (H, W, 4)"
+    if frame.dtype != np.uint8:
+        raise FrameError(f"frame: array of {frame.dtype} does not fit, {wanted}")
+    if frame.ndim == 3 and frame.shape[2] == 1:
+        frame = frame[..., 0]
+    if 0 in frame.shape or not (frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in (3, 4))):
+        raise FrameError(f"frame: array of shape {frame.shape} does not fit, {wanted}")
+    return Image.fromarray(np.ascontiguousarray(frame))
+
+
+def _as_tensor(frame: Frame, spec: TensorSpec) -> NDArray[Any]:
+    dtype = np.dtype(spec.dtype)
+    if isinstance(frame, np.ndarray):
+        array = frame
+    elif frame.startswith(_NPY_MAGIC):
+        try:
+            array = np.load(io.BytesIO(frame), allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise FrameError(f"frame: not a complete .npy file ({error})") from None
+    else:
+        size = int(np.prod(spec.shape)) * dtype.itemsize
+        if len(frame) != size:
+            raise FrameError(
+                f"frame: {len(frame)} bytes do not fit the input, which needs {size} bytes of {spec.dtype} "
+                f"{spec.shape} (this model has no picture preprocessing; see twinsplit model split --preprocess)"
+            )
+        array = np.frombuffer(frame, dtype=dtype.newbyteorder("<")).astype(dtype).reshape(spec.shape)
+    if array.dtype != dtype:
+        raise FrameError(f"frame: tensor of {array.dtype} does not fit the input, which needs {spec.dtype}")
+    if array.shape == spec.shape[1:]:
+        array = array[None]
+    if array.shape != spec.shape:
+        raise FrameError(f"frame: tensor of shape {array.shape} does not fit the input, which needs {spec.shape}")
+    return np.ascontiguousarray(array)

@@ -1,0 +1,213 @@
+"""How long segments, exits and encoders take on this machine, measured; kept as JSON beside a service's state."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinsplit.clock import Clock, SystemClock
+from twinsplit.errors import ModelFileError, StorageError, TensorError
+from twinsplit.model.manifest import Manifest
+from twinsplit.model.payload import PICTURE_KINDS, encode_payload
+from twinsplit.model.preprocessing import PreparedInput, normalise, picture_shape
+from twinsplit.model.runtime import SegmentRuntime
+
+PROFILE_FORMAT = 1
+_WARM_UP = 2
+_FEWEST_REPEATS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Median times of one model on one machine, seconds."""
+
+    model_digest: str
+    provider: str
+    threads: int
+    machine: str
+    """Processor and operating system, free text."""
+    repeats: int
+    segment_s: tuple[float, ...]
+    """By segment index from 0; as many as the runtime held."""
+    exit_s: tuple[float, ...]
+    """By exit index; as many as the runtime held."""
+    encode_s: dict[tuple[int, int], float]
+    """(cut, position of the representation) to encoding time, for every offered representation of a held cut."""
+
+    def tail_s(self, cut: int) -> float:
+        """Time of the segments after ``cut``."""
+        return sum(self.segment_s[cut:])
+
+    def fits(self, runtime: SegmentRuntime) -> bool:
+        """Whether it was measured on this model with this provider and as many threads."""
+        return (self.model_digest, self.provider, self.threads) == (runtime.digest, runtime.provider, runtime.threads)
+
+
+def measure_profile(
+    runtime: SegmentRuntime,
+    repeats: int = 20,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    clock: Clock | None = None,
+    budget_s: float = 20.0,
+) -> Profile:
+    """Run every loaded segment, exit and offered representation ``repeats`` times on a made-up frame.
+
+    Args:
+        runtime: holds segments from 0 on.
+        progress: told (runs done, runs in all) after every run through the network.
+        budget_s: ends early (after three runs) when so many seconds have passed, for slow machines.
+
+    Raises:
+        ComputeError: ONNX Runtime fails.
+    """
+    now_s = (clock or SystemClock()).monotonic_s
+    manifest = runtime.manifest
+    prepared = made_up_input(manifest)
+    held_exits = [e for e in manifest.exits if runtime.holds_exit(e.index)]
+    segment_times: list[list[float]] = [[] for _ in runtime.segments]
+    exit_times: list[list[float]] = [[] for _ in held_exits]
+    encode_times: dict[tuple[int, int], list[float]] = {}
+    began_s = now_s()
+    done = 0
+    for run in range(_WARM_UP + repeats):
+        is_counted = run >= _WARM_UP
+        tensor = prepared.tensor
+        for cut in range(len(runtime.segments) + 1):
+            picture = prepared.picture if cut == 0 else None
+            for position, seconds in _encoding_times(manifest, cut, tensor, picture, now_s):
+                if is_counted:
+                    encode_times.setdefault((cut, position), []).append(seconds)
+            for order, exit_ in enumerate(held_exits):
+                if exit_.after_segment == cut:
+                    started_s = now_s()
+                    runtime.run_exit(exit_.index, tensor)
+                    if is_counted:
+                        exit_times[order].append(now_s() - started_s)
+            if cut < len(runtime.segments):
+                started_s = now_s()
+                tensor = runtime.run_segment(cut, tensor)
+                if is_counted:
+                    segment_times[cut].append(now_s() - started_s)
+        done += is_counted
+        if progress is not None:
+            progress(run + 1, _WARM_UP + repeats)
+        if done >= _FEWEST_REPEATS and now_s() - began_s > budget_s:
+            break
+    return Profile(
+        model_digest=runtime.digest,
+        provider=runtime.provider,
+        threads=runtime.threads,
+        machine=machine_name(),
+        repeats=done,
+        segment_s=tuple(statistics.median(times) for times in segment_times),
+        exit_s=tuple(statistics.median(times) for times in exit_times),
+        encode_s={key: statistics.median(times) for key, times in encode_times.items()},
+    )
+
+
+def made_up_input(manifest: Manifest, seed: int = 0) -> PreparedInput:
+    """An input as from a camera (soft shapes and noise), or random numbers where frames are tensors."""
+    rng = np.random.default_rng(seed)
+    spec = manifest.cuts[0].tensor
+    if manifest.preprocessing.kind == "image":
+        height, width, channels = picture_shape(manifest.preprocessing, spec)
+        rows, columns = np.mgrid[0:height, 0:width]
+        waves = [
+            np.sin(rows * a + columns * b + c) for a, b, c in rng.uniform((-0.1, -0.1, 0), (0.1, 0.1, 6), (channels, 3))
+        ]
+        noise = rng.normal(0.0, 4.0, (height, width, channels))
+        picture = (127.5 + 90.0 * np.stack(waves, axis=-1) + noise).clip(0, 255).astype(np.uint8)
+        return PreparedInput(picture=picture, tensor=normalise(picture, manifest))
+    return PreparedInput(picture=None, tensor=random_tensor(spec.shape, spec.dtype, rng))
+
+
+def random_tensor(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> NDArray[Any]:
+    """Normal deviates, or for integer types 0 and 1, which are valid as index, token or truth value alike."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.standard_normal(shape).astype(kind)
+    return rng.integers(0, 2, shape).astype(kind)
+
+
+def save_profile(profile: Profile, path: Path) -> None:
+    """Write ``profile`` as JSON.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    document = asdict(profile) | {
+        "format": PROFILE_FORMAT,
+        "encode_s": [[cut, position, seconds] for (cut, position), seconds in sorted(profile.encode_s.items())],
+    }
+    try:
+        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; free some space or name another file") from None
+
+
+def load_profile(path: Path) -> Profile:
+    """Read what :func:`save_profile` wrote.
+
+    Raises:
+        ModelFileError: missing, unreadable or not a profile of this format.
+    """
+    cure = "measure again (twinsplit model profile --out FILE)"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("format") != PROFILE_FORMAT:
+            raise ValueError("another format")
+        profile = Profile(
+            **document
+            | {
+                "segment_s": tuple(float(s) for s in document["segment_s"]),
+                "exit_s": tuple(float(s) for s in document["exit_s"]),
+                "encode_s": {(int(cut), int(position)): float(s) for cut, position, s in document["encode_s"]},
+            }
+        )
+    except OSError as error:
+        raise ModelFileError(f"{path}: {error.strerror}; {cure}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ModelFileError(f"{path}: not a profile that this version reads; {cure}") from None
+    return profile
+
+
+def machine_name() -> str:
+    """Processor and operating system as far as they are known, for provenance."""
+    processor = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                processor = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{processor}, {platform.system()} {platform.machine()}"
+
+
+def _encoding_times(
+    manifest: Manifest,
+    cut: int,
+    tensor: NDArray[Any],
+    picture: NDArray[np.uint8] | None,
+    now_s: Callable[[], float],
+) -> list[tuple[int, float]]:
+    times = []
+    for position, entry in enumerate(manifest.cuts[cut].representations):
+        if not entry.is_offered or (entry.kind in PICTURE_KINDS and picture is None):
+            continue
+        started_s = now_s()
+        try:
+            encode_payload(manifest, cut, position, tensor, picture)
+        except TensorError:
+            continue
+        times.append((position, now_s() - started_s))
+    return times

@@ -1,0 +1,284 @@
+"""Segments and exits of a model folder, run by ONNX Runtime. The only module that knows session options.
+
+Torch-free and onnx-free: devices and edges load nothing but ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from twinsplit.errors import ComputeError, ModelError, ProviderError
+from twinsplit.model.manifest import Manifest, check_files, manifest_digest, read_manifest
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "acl": "ACLExecutionProvider",
+    "armnn": "ArmNNExecutionProvider",
+}
+"""Short names of execution providers; ONNX Runtime's own names are taken as well."""
+_CPU = PROVIDERS["cpu"]
+_ERROR_SEVERITY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ExitAnswer:
+    """What an exit said about one sample."""
+
+    label_index: int
+    raw_confidence: float
+    """Largest softmax output, 0..1, not calibrated."""
+    evidence: int
+    """Evidence state (see :func:`twinsplit.types.evidence_state`)."""
+    p_right: float
+    """Calibrated P(exit right | bin)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the whole network said about one sample; for ``task="raw"`` only ``output`` is there."""
+
+    label_index: int | None
+    label: str | None
+    raw_confidence: float | None
+    """Largest softmax output, 0..1, not calibrated."""
+    output: NDArray[Any]
+
+
+class SegmentRuntime:
+    """ONNX Runtime sessions for the segments and exits that this machine runs.
+
+    ``run_*`` may be called from several threads at once.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        manifest_bytes: bytes,
+        provider: str,
+        threads: int,
+        first_segment: int,
+        segment_sessions: Sequence[Session],
+        exit_sessions: dict[int, Session],
+    ) -> None:
+        self.manifest = manifest
+        self.manifest_bytes = manifest_bytes
+        self.digest = manifest_digest(manifest_bytes)
+        """Model digest, hex."""
+        self.provider = provider
+        """ONNX Runtime's name of the provider in use."""
+        self.threads = threads
+        self.segments = range(first_segment, first_segment + len(segment_sessions))
+        """Segment indices loaded here."""
+        self._segment_sessions = dict(zip(self.segments, segment_sessions, strict=True))
+        self._exit_sessions = exit_sessions
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        provider: str = "cpu",
+        threads: int = 1,
+        segments: range | None = None,
+        with_exits: bool = True,
+    ) -> SegmentRuntime:
+        """Load a model folder; only the files that are needed are read, and their digests are compared first.
+
+        Args:
+            provider: a name of :data:`PROVIDERS` or ONNX Runtime's own; never replaced by another.
+            threads: threads of one inference.
+            segments: consecutive segment indices to load; ``None``: all.
+            with_exits: load the exits that stand after a loaded segment.
+
+        Raises:
+            ManifestError: no manifest, or one that is not valid.
+            ModelFileError: a file is missing or its digest differs.
+            ComputeError: ONNX Runtime cannot load a file.
+            ProviderError: the provider is unknown, not in this build of ONNX Runtime, or does not load.
+        """
+        manifest, manifest_bytes = read_manifest(folder)
+        wanted = range(manifest.segment_count) if segments is None else segments
+        if wanted.step != 1 or wanted.start < 0 or wanted.stop > manifest.segment_count:
+            raise ModelError(f"segments {wanted} asked for, but the model has {manifest.segment_count}, from 0")
+        exits = [e for e in manifest.exits if with_exits and e.after_segment - 1 in wanted]
+        files: dict[str, str] = {}
+        for index in wanted:
+            segment = manifest.segments[index]
+            files |= {segment.file: segment.sha256} | segment.external_files
+        check_files(folder, files | {e.file: e.sha256 for e in exits})
+        provider_name = provider_named(provider)
+        return cls(
+            manifest,
+            manifest_bytes,
+            provider_name,
+            threads,
+            wanted.start,
+            [open_session(folder / manifest.segments[i].file, provider=provider_name, threads=threads) for i in wanted],
+            {e.index: open_session(folder / e.file, provider=provider_name, threads=threads) for e in exits},
+        )
+
+    def holds_exit(self, exit_index: int) -> bool:
+        """Whether exit ``exit_index`` is loaded here."""
+        return exit_index in self._exit_sessions
+
+    def run_segment(self, index: int, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Tensor of cut ``index + 1`` from the tensor of cut ``index``.
+
+        Raises:
+            ComputeError: ONNX Runtime fails, or the segment is not loaded here.
+        """
+        session = self._segment_sessions.get(index)
+        if session is None:
+            raise ComputeError(f"segment {index} is not loaded here, only {self.segments}")
+        return session.run(tensor)
+
+    def run_exit(self, exit_index: int, tensor: NDArray[Any]) -> ExitAnswer:
+        """Answer of exit ``exit_index`` from the tensor of the cut it stands at.
+
+        Raises:
+            ComputeError: ONNX Runtime fails, or the exit is not loaded here.
+        """
+        session = self._exit_sessions.get(exit_index)
+        if session is None:
+            raise ComputeError(f"exit {exit_index} is not loaded here")
+        probabilities = softmax(session.run(tensor))
+        label_index = int(probabilities.argmax())
+        confidence = float(probabilities[label_index])
+        evidence = self.manifest.evidence_of(exit_index, confidence)
+        return ExitAnswer(label_index, confidence, evidence, self.manifest.p_exit_right(evidence))
+
+    def run_tail(
+        self, cut: int, tensor: NDArray[Any], is_wanted: Callable[[], bool] = lambda: True
+    ) -> NDArray[Any] | None:
+        """Output of the network from the tensor of ``cut``; ``None`` once ``is_wanted`` says that nobody waits.
+
+        ``is_wanted`` is asked before every segment.
+
+        Raises:
+            ComputeError: ONNX Runtime fails, or a segment of the tail is not loaded here.
+        """
+        for index in range(cut, self.manifest.segment_count):
+            if not is_wanted():
+                return None
+            tensor = self.run_segment(index, tensor)
+        return tensor
+
+    def answer(self, output: NDArray[Any]) -> Answer:
+        """Read the network's output."""
+        return read_answer(self.manifest, output)
+
+
+def read_answer(manifest: Manifest, output: NDArray[Any]) -> Answer:
+    """Label and confidence of a classifier's output (1, K, ...), or the output as it is for ``task="raw"``."""
+    if manifest.task == "raw":
+        return Answer(label_index=None, label=None, raw_confidence=None, output=output)
+    probabilities = output.reshape(-1) if manifest.output_activation == "probabilities" else softmax(output)
+    label_index = int(probabilities.argmax())
+    label = manifest.classes[label_index] if label_index < len(manifest.classes) else str(label_index)
+    return Answer(label_index, label, float(probabilities[label_index]), output)
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Softmax over all elements: (K,) float64."""
+    flat = logits.reshape(-1).astype(np.float64)
+    exponentials: NDArray[np.float64] = np.exp(flat - flat.max())
+    exponentials /= exponentials.sum()
+    return exponentials
+
+
+class Session:
+    """One ONNX file with one input and one output."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+        self._session = session
+        self._name = name
+        self._input = session.get_inputs()[0].name
+        self._outputs = [session.get_outputs()[0].name]
+
+    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Output for ``tensor``.
+
+        Raises:
+            ComputeError: ONNX Runtime fails, also for a tensor of another shape or dtype.
+        """
+        try:
+            output: NDArray[Any] = self._session.run(self._outputs, {self._input: tensor})[0]
+        except Exception as error:
+            raise ComputeError(f"{self._name}: {_first_line(error)}") from error
+        return output
+
+
+def open_session(file: Path | bytes, *, provider: str = _CPU, threads: int = 1, name: str | None = None) -> Session:
+    """Session of an ONNX file (or its bytes) with the options that everything here runs with.
+
+    Args:
+        provider: ONNX Runtime's own name, see :func:`provider_named`.
+
+    Raises:
+        ComputeError: ONNX Runtime cannot load the file.
+        ProviderError: the provider does not load on this machine.
+    """
+    label = name or (file.name if isinstance(file, Path) else "model")
+    providers = [provider] if provider == _CPU else [provider, _CPU]
+    source = str(file) if isinstance(file, Path) else file
+    try:
+        session = onnxruntime.InferenceSession(source, sess_options=_options(threads), providers=providers)
+    except Exception as error:
+        if provider != _CPU:
+            raise ProviderError(f"provider {provider} does not load: {_first_line(error)}; {_CURE}") from error
+        raise ComputeError(f"{label}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+    if session.get_providers()[0] != provider:
+        raise ProviderError(f"provider {provider} does not load on this machine; {_CURE}")
+    return Session(session, label)
+
+
+_CURE = (
+    "install its driver and the ONNX Runtime wheel made for it (only one onnxruntime* wheel at a time: they overwrite "
+    "each other), or ask for --provider cpu"
+)
+
+
+def provider_named(provider: str) -> str:
+    """ONNX Runtime's name of a provider given by short name or by that name.
+
+    Raises:
+        ProviderError: unknown, or not in this build of ONNX Runtime.
+    """
+    name = PROVIDERS.get(provider.lower(), provider)
+    available = onnxruntime.get_available_providers()
+    if name not in available:
+        short = [s for s, full in PROVIDERS.items() if full in available]
+        raise ProviderError(
+            f"provider '{provider}' is not in this build of ONNX Runtime, which has {', '.join(short)}; {_CURE}"
+        )
+    return name
+
+
+def _options(threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _ERROR_SEVERITY
+    # Pools that spin make a chain of sessions several times slower than the whole model, and a device and an edge on
+    # one machine slow each other (design section 10).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
