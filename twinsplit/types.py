@@ -60,6 +60,8 @@ class Reason(str, Enum):
     EDGE_LOST = "edge-lost"
     EDGE_TOO_LATE = "edge-too-late"
     BREAKER_OPEN = "breaker-open"
+    UPLINK_FULL = "uplink-full"
+    """As many boundary tensors are kept as the device may keep."""
     HEAD_ONLY = "head-only"
     QUEUE_FULL = "queue-full"
     NEWER_FRAME = "newer-frame"
@@ -124,6 +126,10 @@ class TaskRecord:
     """What was sent, if anything was (also when the edge then failed)."""
     representation: str | None = None
     """Name of the representation sent, such as ``uint8+zstd``."""
+    representation_index: int | None = None
+    """Its position among its cut's representations in the manifest."""
+    exit_confidences: tuple[float | None, ...] = ()
+    """Raw confidence of every exit of the manifest; ``None``: did not run."""
     wire_bytes: int = 0
     label: str | None = None
     label_index: int | None = None
