@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -25,3 +26,55 @@ class ProgressModel:
     def deviation_s(self, epoch: int, reached_at_s: float) -> float:
         """How much later than expected (negative: earlier) decision epoch ``epoch`` was reached, seconds."""
         return reached_at_s - self.reached_at_s(epoch)
+
+
+def task_boundaries_s(
+    segment_s: Sequence[float],
+    exit_s: Sequence[float],
+    exit_after: Mapping[int, int],
+    exits_run: Sequence[bool],
+    first_epoch: int = 0,
+) -> tuple[float, ...]:
+    """Time from service start to decision epochs 1, 2, ... of a task that goes on, as both sides reckon it.
+
+    ``segment_s`` and ``exit_s`` are the profile as the device last *reported* it, ``exit_after`` is the manifest's map
+    of epoch to exit, ``exits_run`` the standing plan's. A task resumed after ``first_epoch`` segments stands there at 0.
+    """
+    boundaries = []
+    elapsed_s = 0.0
+    for epoch, service_s in enumerate(segment_s, start=1):
+        if epoch > first_epoch:
+            exit_index = exit_after.get(epoch)
+            elapsed_s += service_s
+            if exit_index is not None and exits_run[exit_index]:
+                elapsed_s += exit_s[exit_index]
+        boundaries.append(elapsed_s)
+    return tuple(boundaries)
+
+
+def expected_boundaries_s(
+    segment_s: Sequence[float],
+    exit_s: Sequence[float],
+    exit_after: Mapping[int, int],
+    exits_run: Sequence[bool],
+    first_epoch: int = 0,
+) -> tuple[float, ...]:
+    """Times from service start to decision epochs 1, 2, ... that device and twin both expect, seconds.
+
+    Args:
+        segment_s: service time per segment held.
+        exit_s: time per exit.
+        exit_after: decision epoch to the exit that stands there (``Manifest.exit_after``).
+        exits_run: per exit, whether the plan runs it; an epoch is reached after its exit.
+        first_epoch: segments already done when service (re)started; epochs up to it were reached at once.
+    """
+    boundaries = []
+    elapsed_s = 0.0
+    for epoch, seconds in enumerate(segment_s, start=1):
+        if epoch > first_epoch:
+            elapsed_s += seconds
+            exit_index = exit_after.get(epoch)
+            if exit_index is not None and exit_index < len(exit_s) and exits_run[exit_index]:
+                elapsed_s += exit_s[exit_index]
+        boundaries.append(elapsed_s)
+    return tuple(boundaries)
