@@ -38,7 +38,7 @@ def task_boundaries_s(
     """Time from service start to decision epochs 1, 2, ... of a task that goes on, as both sides reckon it.
 
     ``segment_s`` and ``exit_s`` are the profile as the device last *reported* it, ``exit_after`` is the manifest's map
-    of epoch to exit, ``exits_run`` the standing plan's. A task resumed after ``first_epoch`` segments stands there at 0.
+    of epoch to exit, ``exits_run`` the standing plan's. A task resumed after ``first_epoch`` segments starts there.
     """
     boundaries = []
     elapsed_s = 0.0
