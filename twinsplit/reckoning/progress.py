@@ -50,31 +50,3 @@ def task_boundaries_s(
                 elapsed_s += exit_s[exit_index]
         boundaries.append(elapsed_s)
     return tuple(boundaries)
-
-
-def expected_boundaries_s(
-    segment_s: Sequence[float],
-    exit_s: Sequence[float],
-    exit_after: Mapping[int, int],
-    exits_run: Sequence[bool],
-    first_epoch: int = 0,
-) -> tuple[float, ...]:
-    """Times from service start to decision epochs 1, 2, ... that device and twin both expect, seconds.
-
-    Args:
-        segment_s: service time per segment held.
-        exit_s: time per exit.
-        exit_after: decision epoch to the exit that stands there (``Manifest.exit_after``).
-        exits_run: per exit, whether the plan runs it; an epoch is reached after its exit.
-        first_epoch: segments already done when service (re)started; epochs up to it were reached at once.
-    """
-    boundaries = []
-    elapsed_s = 0.0
-    for epoch, seconds in enumerate(segment_s, start=1):
-        if epoch > first_epoch:
-            elapsed_s += seconds
-            exit_index = exit_after.get(epoch)
-            if exit_index is not None and exit_index < len(exit_s) and exits_run[exit_index]:
-                elapsed_s += exit_s[exit_index]
-        boundaries.append(elapsed_s)
-    return tuple(boundaries)
