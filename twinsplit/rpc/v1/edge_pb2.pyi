@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class InferRequest(_message.Message):
-    __slots__ = ("request_id", "model_digest", "cut", "budget_s", "cancel", "header", "traceparent", "data")
+    __slots__ = ("request_id", "model_digest", "cut", "budget_s", "cancel", "header", "traceparent", "padding", "data")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class InferRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     model_digest: bytes
@@ -25,17 +26,19 @@ class InferRequest(_message.Message):
     cancel: bool
     header: _tensor_pb2.TensorHeader
     traceparent: str
+    padding: bytes
     data: bytes
-    def __init__(self, request_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., cut: _Optional[int] = ..., budget_s: _Optional[float] = ..., cancel: _Optional[bool] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., traceparent: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., cut: _Optional[int] = ..., budget_s: _Optional[float] = ..., cancel: _Optional[bool] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., traceparent: _Optional[str] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class InferResponse(_message.Message):
-    __slots__ = ("request_id", "error", "queue_wait_s", "service_s", "backlog", "header", "data")
+    __slots__ = ("request_id", "error", "queue_wait_s", "service_s", "backlog", "header", "padding", "data")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     QUEUE_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     SERVICE_S_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     error: _errors_pb2.Error
@@ -43,8 +46,9 @@ class InferResponse(_message.Message):
     service_s: float
     backlog: Backlog
     header: _tensor_pb2.TensorHeader
+    padding: bytes
     data: bytes
-    def __init__(self, request_id: _Optional[int] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., queue_wait_s: _Optional[float] = ..., service_s: _Optional[float] = ..., backlog: _Optional[_Union[Backlog, _Mapping]] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[int] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., queue_wait_s: _Optional[float] = ..., service_s: _Optional[float] = ..., backlog: _Optional[_Union[Backlog, _Mapping]] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Backlog(_message.Message):
     __slots__ = ("backlog_s", "age_s", "mean_s", "time_constant_s")

@@ -1,0 +1,136 @@
+"""Every call of a server is counted, and its failure is named, logged and kept from the peer."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import grpc
+import grpc.aio
+
+from twinsplit.errors import ErrorCode
+from twinsplit.transport.status import abort_with, code_of, status_of
+
+_log = logging.getLogger("twinsplit.transport")
+
+
+class CallCount:
+    """Calls by method: started, and handled by status with their total time. Long-lived streams count when they end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started: Counter[str] = Counter()
+        self._handled: Counter[tuple[str, str]] = Counter()
+        self._seconds: Counter[str] = Counter()
+
+    def note_start(self, method: str) -> None:
+        """A call of ``method`` begins."""
+        with self._lock:
+            self._started[method] += 1
+
+    def note_end(self, method: str, status: str, seconds: float) -> None:
+        """A call of ``method`` ended with ``status`` after ``seconds``."""
+        with self._lock:
+            self._handled[method, status] += 1
+            self._seconds[method] += seconds  # type: ignore[assignment]
+
+    def started(self) -> dict[str, int]:
+        """Method to calls begun."""
+        with self._lock:
+            return dict(self._started)
+
+    def handled(self) -> dict[tuple[str, str], int]:
+        """(Method, status) to calls ended."""
+        with self._lock:
+            return dict(self._handled)
+
+    def seconds(self) -> dict[str, float]:
+        """Method to the total time of its ended calls, seconds."""
+        with self._lock:
+            return {method: float(total) for method, total in self._seconds.items()}
+
+
+if TYPE_CHECKING:
+    _Interceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    _Interceptor = grpc.aio.ServerInterceptor
+
+
+class CallWatch(_Interceptor):
+    """Counts calls and turns what a handler raises into its status, so that handlers simply raise."""
+
+    def __init__(self, calls: CallCount) -> None:
+        self._calls = calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
+        method = handler_call_details.method.rsplit("/", 1)[-1]
+        if handler.response_streaming:
+            kind = "stream_stream" if handler.request_streaming else "unary_stream"
+        else:
+            kind = "stream_unary" if handler.request_streaming else "unary_unary"
+        inner = getattr(handler, kind)
+        wrapped = (
+            self._generator(method, inner) if inspect.isasyncgenfunction(inner) else self._coroutine(method, inner)
+        )
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        watched: grpc.RpcMethodHandler[Any, Any] = make(
+            wrapped, handler.request_deserializer, handler.response_serializer
+        )
+        return watched
+
+    def _coroutine(self, method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def watched(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            began_s = self._begin(method)
+            status = "CANCELLED"
+            try:
+                answer = await inner(request, context)
+                status = "OK"
+                return answer
+            except Exception as error:  # noqa: BLE001 - whatever it is, the peer must get a status and no internals
+                status = status_of(error).name
+                await self._refuse(method, context, error)
+            finally:
+                self._calls.note_end(method, status, time.monotonic() - began_s)
+
+        return watched
+
+    def _generator(self, method: str, inner: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        async def watched(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            began_s = self._begin(method)
+            status = "CANCELLED"
+            try:
+                async for answer in inner(request, context):
+                    yield answer
+                status = "OK"
+            except Exception as error:  # noqa: BLE001 - whatever it is, the peer must get a status and no internals
+                status = status_of(error).name
+                await self._refuse(method, context, error)
+            finally:
+                self._calls.note_end(method, status, time.monotonic() - began_s)
+
+        return watched
+
+    def _begin(self, method: str) -> float:
+        self._calls.note_start(method)
+        return time.monotonic()
+
+    @staticmethod
+    async def _refuse(method: str, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
+        if isinstance(error, (grpc.aio.AbortError, asyncio.CancelledError)):
+            raise error
+        if code_of(error) is ErrorCode.INTERNAL:
+            _log.error("call-failed", exc_info=error, extra={"fields": {"method": method}})
+        await abort_with(context, error)

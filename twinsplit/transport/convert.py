@@ -1,0 +1,258 @@
+"""Wire messages to the types of the house and back. Servicers convert at the door, nothing past them sees ``_pb2``.
+
+Readings of the other side's clock never cross: instants travel as ages and are put on the receiver's clock.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from twinsplit.errors import BadMessageError, RefusedError, TensorError
+from twinsplit.plan import MAX_BANDS, QUEUE_LEVELS, Contingency, Observation, Plan
+from twinsplit.reckoning import BacklogState
+from twinsplit.rpc.v1 import edge_pb2, tensor_pb2, twin_pb2
+from twinsplit.tensor import TensorHeader, compress, decompress
+from twinsplit.types import Outcome, Payload
+
+DIGEST_BYTES = 32
+MAX_TABLE_CELLS = 1 << 24
+"""Bound on a plan's table before it is unpacked: some 250 segments with 1,000 evidence states and all bands."""
+
+OUTCOMES: dict[Outcome, twin_pb2.Outcome] = {
+    Outcome.DEVICE: twin_pb2.OUTCOME_DEVICE,
+    Outcome.EXIT: twin_pb2.OUTCOME_EXIT,
+    Outcome.EDGE: twin_pb2.OUTCOME_EDGE,
+    Outcome.DROPPED: twin_pb2.OUTCOME_DROPPED,
+    Outcome.FAILED: twin_pb2.OUTCOME_FAILED,
+}
+PAYLOADS: dict[Payload, twin_pb2.Payload] = {
+    Payload.TENSOR: twin_pb2.PAYLOAD_TENSOR,
+    Payload.INPUT: twin_pb2.PAYLOAD_INPUT,
+}
+OBSERVATIONS: dict[Observation, twin_pb2.Observation] = {
+    Observation.EACH_EPOCH: twin_pb2.OBSERVATION_EACH_EPOCH,
+    Observation.SERVICE_START: twin_pb2.OBSERVATION_SERVICE_START,
+}
+DTYPES: dict[str, tensor_pb2.DType] = {
+    "float32": tensor_pb2.DTYPE_FLOAT32,
+    "float16": tensor_pb2.DTYPE_FLOAT16,
+    "float64": tensor_pb2.DTYPE_FLOAT64,
+    "int32": tensor_pb2.DTYPE_INT32,
+    "int64": tensor_pb2.DTYPE_INT64,
+    "uint8": tensor_pb2.DTYPE_UINT8,
+    "int8": tensor_pb2.DTYPE_INT8,
+    "bool": tensor_pb2.DTYPE_BOOL,
+}
+REPRESENTATIONS: dict[str, tensor_pb2.Representation] = {
+    "float32": tensor_pb2.REPRESENTATION_FLOAT32,
+    "float16": tensor_pb2.REPRESENTATION_FLOAT16,
+    "uint8": tensor_pb2.REPRESENTATION_UINT8,
+    "uint4": tensor_pb2.REPRESENTATION_UINT4,
+    "png": tensor_pb2.REPRESENTATION_PNG,
+    "jpeg": tensor_pb2.REPRESENTATION_JPEG,
+}
+CODECS: dict[str, tensor_pb2.Codec] = {
+    "none": tensor_pb2.CODEC_NONE,
+    "zstd": tensor_pb2.CODEC_ZSTD,
+}
+
+_OUTCOME_BY_WIRE = {int(wire): outcome for outcome, wire in OUTCOMES.items()}
+_PAYLOAD_BY_WIRE = {int(wire): payload for payload, wire in PAYLOADS.items()}
+_OBSERVATION_BY_WIRE = {int(wire): observation for observation, wire in OBSERVATIONS.items()}
+_DTYPE_BY_WIRE = {int(wire): name for name, wire in DTYPES.items()}
+_REPRESENTATION_BY_WIRE = {int(wire): name for name, wire in REPRESENTATIONS.items()}
+_CODEC_BY_WIRE = {int(wire): name for name, wire in CODECS.items()}
+
+
+def digest_to_wire(digest: str) -> bytes:
+    """Hex digest to its 32 bytes."""
+    return bytes.fromhex(digest)
+
+
+def digest_from_wire(data: bytes) -> str:
+    """32 bytes to the hex digest.
+
+    Raises:
+        BadMessageError: not 32 bytes.
+    """
+    if len(data) != DIGEST_BYTES:
+        raise BadMessageError(f"model_digest: has {len(data)} bytes, a SHA-256 has {DIGEST_BYTES}")
+    return data.hex()
+
+
+def seconds_from_wire(value: float, field: str) -> float:
+    """A duration or age: finite and not negative.
+
+    Raises:
+        BadMessageError: it is not; the text names ``field``.
+    """
+    if not (math.isfinite(value) and value >= 0.0):
+        raise BadMessageError(f"{field}: {value} is impossible; a finite number of seconds, 0 or more, is needed")
+    return value
+
+
+def outcome_to_wire(outcome: Outcome) -> twin_pb2.Outcome:
+    """An outcome on the wire."""
+    return OUTCOMES[outcome]
+
+
+def outcome_from_wire(value: int) -> Outcome:
+    """An outcome from the wire.
+
+    Raises:
+        BadMessageError: unspecified or unknown.
+    """
+    outcome = _OUTCOME_BY_WIRE.get(value)
+    if outcome is None:
+        raise BadMessageError(f"outcome: {value} is unknown to this version")
+    return outcome
+
+
+def payload_to_wire(payload: Payload | None) -> twin_pb2.Payload:
+    """A payload on the wire; ``None``: nothing was sent."""
+    return twin_pb2.PAYLOAD_UNSPECIFIED if payload is None else PAYLOADS[payload]
+
+
+def payload_from_wire(value: int) -> Payload | None:
+    """A payload from the wire; ``None``: nothing was sent.
+
+    Raises:
+        BadMessageError: unknown.
+    """
+    if value == twin_pb2.PAYLOAD_UNSPECIFIED:
+        return None
+    payload = _PAYLOAD_BY_WIRE.get(value)
+    if payload is None:
+        raise BadMessageError(f"payload: {value} is unknown to this version")
+    return payload
+
+
+def backlog_to_wire(state: BacklogState, now_s: float) -> edge_pb2.Backlog:
+    """A reading with its age at ``now_s``, the instant of sending on the clock of ``state.at_s``."""
+    return edge_pb2.Backlog(
+        backlog_s=state.backlog_s,
+        age_s=max(0.0, now_s - state.at_s),
+        mean_s=state.mean_s,
+        time_constant_s=state.time_constant_s,
+    )
+
+
+def backlog_from_wire(message: edge_pb2.Backlog, now_s: float) -> BacklogState:
+    """The reading on the receiver's clock, ``now_s`` being the instant of receipt; the way here counts as no time.
+
+    Raises:
+        BadMessageError: a number that is not finite, negative, or a time constant that is not above 0.
+    """
+    if not (math.isfinite(message.time_constant_s) and message.time_constant_s > 0.0):
+        raise BadMessageError(f"backlog.time_constant_s: {message.time_constant_s} is impossible; it must be above 0")
+    return BacklogState(
+        backlog_s=seconds_from_wire(message.backlog_s, "backlog.backlog_s"),
+        at_s=now_s - seconds_from_wire(message.age_s, "backlog.age_s"),
+        mean_s=seconds_from_wire(message.mean_s, "backlog.mean_s"),
+        time_constant_s=message.time_constant_s,
+    )
+
+
+def header_to_wire(header: TensorHeader) -> tensor_pb2.TensorHeader:
+    """A tensor's header on the wire."""
+    return tensor_pb2.TensorHeader(
+        shape=header.shape,
+        dtype=DTYPES[header.dtype],
+        representation=REPRESENTATIONS[header.representation],
+        scale=header.scale,
+        zero_point=header.zero_point,
+        codec=CODECS[header.codec],
+    )
+
+
+def header_from_wire(message: tensor_pb2.TensorHeader) -> TensorHeader:
+    """A tensor's header from the wire; whether it is possible is for :func:`twinsplit.tensor.decode` to say.
+
+    Raises:
+        TensorError: an element type, representation or codec that is unspecified or unknown.
+    """
+    dtype = _DTYPE_BY_WIRE.get(message.dtype)
+    representation = _REPRESENTATION_BY_WIRE.get(message.representation)
+    codec = _CODEC_BY_WIRE.get(message.codec)
+    if dtype is None or representation is None or codec is None:
+        raise TensorError(
+            f"header: element type {message.dtype}, representation {message.representation} or codec {message.codec} "
+            "is unknown to this version"
+        )
+    return TensorHeader(tuple(message.shape), dtype, representation, codec, message.scale, message.zero_point)
+
+
+def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin_pb2.Plan:
+    """A plan on the wire, with the backlog of its edge at ``now_s``; ``None``: not known."""
+    table = np.ascontiguousarray(plan.table, dtype=np.uint8)
+    message = twin_pb2.Plan(
+        plan_id=plan.plan_id,
+        model_digest=digest_to_wire(plan.model_digest),
+        rule=plan.rule,
+        edge_id=plan.edge_id or "",
+        edge_address=plan.edge_address or "",
+        exits_run=plan.exits_run,
+        band_edges_s=plan.band_edges_s,
+        table_shape=table.shape,
+        table_zstd=bytes(compress(table.tobytes(), "zstd")),
+        tensor_representations=plan.tensor_representations,
+        input_representations=plan.input_representations,
+        lease_s=plan.lease_s,
+        contingency=twin_pb2.Contingency(exit_thresholds=plan.contingency.exit_thresholds, cut=plan.contingency.cut),
+        observation=OBSERVATIONS[plan.observation],
+    )
+    if backlog is not None:
+        message.backlog.CopyFrom(backlog_to_wire(backlog, now_s))
+    return message
+
+
+def plan_from_wire(message: twin_pb2.Plan) -> Plan:
+    """A plan from the wire; whether this device can obey it is for :func:`twinsplit.plan.check_plan` to say. Its
+    backlog, where ``message.HasField("backlog")``, is read by :func:`backlog_from_wire`.
+
+    Raises:
+        BadMessageError: a field that is missing or impossible.
+    """
+    observation = _OBSERVATION_BY_WIRE.get(message.observation)
+    if observation is None:
+        raise BadMessageError(f"plan.observation: {message.observation} is unknown to this version")
+    if message.plan_id == 0:
+        raise BadMessageError("plan.plan_id: is missing; ids start at 1")
+    contingency = message.contingency
+    return Plan(
+        plan_id=message.plan_id,
+        model_digest=digest_from_wire(message.model_digest),
+        rule=message.rule,
+        edge_id=message.edge_id or None,
+        edge_address=message.edge_address or None,
+        exits_run=tuple(message.exits_run),
+        band_edges_s=tuple(message.band_edges_s),
+        table=_table_from_wire(message),
+        tensor_representations=tuple(message.tensor_representations),
+        input_representations=tuple(message.input_representations),
+        lease_s=message.lease_s,
+        contingency=Contingency(
+            tuple(contingency.exit_thresholds), contingency.cut if contingency.HasField("cut") else None
+        ),
+        observation=observation,
+    )
+
+
+def _table_from_wire(message: twin_pb2.Plan) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    shape = tuple(message.table_shape)
+    if len(shape) != 4 or min(shape) < 1 or shape[2] != QUEUE_LEVELS or shape[3] > MAX_BANDS:
+        raise BadMessageError(
+            f"plan.table_shape: {shape} is impossible; epochs, evidence, {QUEUE_LEVELS}, bands are needed"
+        )
+    cells = math.prod(shape)
+    if cells > MAX_TABLE_CELLS:
+        raise BadMessageError(f"plan.table_shape: {cells} cells, at most {MAX_TABLE_CELLS} are allowed")
+    try:
+        data = decompress(message.table_zstd, "zstd", max_bytes=cells)
+    except RefusedError as error:
+        raise BadMessageError(f"plan.table_zstd: {error}") from None
+    if len(data) != cells:
+        raise BadMessageError(f"plan.table_zstd: holds {len(data)} cells, shape {shape} needs {cells}")
+    return np.frombuffer(data, np.uint8).reshape(shape)

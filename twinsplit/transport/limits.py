@@ -1,0 +1,75 @@
+"""Message limits and keepalive of every channel and server, in one place.
+
+A Python server answers pings that come faster than every 300 s with ``too_many_pings`` unless it is told otherwise,
+and gRPC refuses messages above 4 MiB: both ends are set from here (design section 10).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from twinsplit.model.manifest import Manifest
+from twinsplit.tensor.header import wire_dtype
+
+KEEPALIVE_TIME_S = 10.0
+"""A silent connection is probed after this long."""
+KEEPALIVE_TIMEOUT_S = 5.0
+"""A probe without an answer for this long ends the connection."""
+RECONNECT_FIRST_S = 0.1
+RECONNECT_LAST_S = 5.0
+
+CONTROL_MESSAGE_BYTES = 16 << 20
+"""Limit of messages without tensors; a manifest with many exits is the largest."""
+ENVELOPE_BYTES = 64 << 10
+"""Allowance for everything in a tensor message but its payload."""
+
+ChannelOptions = Sequence[tuple[str, int | str]]
+
+
+def tensor_message_bytes(manifests: Iterable[Manifest]) -> int:
+    """Largest message that carries a tensor of one of ``manifests``, whatever its representation."""
+    largest = max(
+        (
+            math.prod(cut.tensor.shape) * wire_dtype(cut.tensor.dtype).itemsize
+            for manifest in manifests
+            for cut in manifest.cuts
+        ),
+        default=0,
+    )
+    # Incompressible data grow in a codec by less than an eighth.
+    return largest + largest // 8 + ENVELOPE_BYTES
+
+
+def channel_options(max_message_bytes: int) -> ChannelOptions:
+    """Options of every channel."""
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME_S * 1000)),
+        ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
+        ("grpc.min_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
+        ("grpc.max_reconnect_backoff_ms", int(RECONNECT_LAST_S * 1000)),
+        # Devices and edges are neighbours: a proxy of the environment would only be in the way.
+        ("grpc.enable_http_proxy", 0),
+        # One connection per channel: two channels of a process must not queue behind each other.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+
+
+def server_options(max_message_bytes: int) -> ChannelOptions:
+    """Options of every server."""
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME_S * 1000)),
+        ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_TIME_S * 500)),
+        # Two servers on one port would share its connections in silence; a port in use must be an error.
+        ("grpc.so_reuseport", 0),
+    ]

@@ -1,0 +1,129 @@
+"""Servers with health, TLS, limits and one way of refusing."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined]
+
+from twinsplit.errors import InsecureBindError, ListenError
+from twinsplit.transport.address import Address
+from twinsplit.transport.calls import CallCount, CallWatch
+from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, server_options
+from twinsplit.transport.tls import TlsFiles
+
+
+@dataclass(slots=True)
+class RunningServer:
+    """A server that listens. It serves ``grpc.health.v1``; the overall health starts as SERVING."""
+
+    address: str
+    """HOST:PORT with the port in use, never 0."""
+    calls: CallCount
+    """Calls started and handled, for the metrics."""
+    _server: grpc.aio.Server
+    _health: aio_health.HealthServicer
+
+    async def set_serving(self, is_serving: bool) -> None:
+        """Tell health checks whether this service is ready."""
+        status = health_pb2.HealthCheckResponse
+        await self._health.set("", status.SERVING if is_serving else status.NOT_SERVING)
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Refuse new calls, wait ``grace_s`` for those under way (``None``: not at all), then end them."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+    async def wait_stopped(self) -> None:
+        """Return when the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+async def start_server(
+    register: Callable[[grpc.aio.Server], None],
+    listen: str,
+    tls: TlsFiles | None = None,
+    *,
+    is_insecure: bool = False,
+    max_message_bytes: int = CONTROL_MESSAGE_BYTES,
+    interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
+) -> RunningServer:
+    """Listen on ``HOST:PORT`` (port 0: any free one) and serve what ``register(server)`` adds.
+
+    An error raised by a handler ends its call with the status and the public text of
+    :mod:`twinsplit.transport.status`, and is logged here.
+
+    Raises:
+        SettingsError: ``listen`` is not HOST:PORT.
+        InsecureBindError: beyond loopback, without TLS and without ``is_insecure``.
+        TlsError: the TLS files cannot be used.
+        ListenError: the port is in use, or the address is not this machine's.
+    """
+    address = Address.parse(listen)
+    has_tls = tls is not None and tls.is_set
+    if not (address.is_loopback or has_tls or is_insecure):
+        raise InsecureBindError(
+            f"{listen} can be reached from other machines and has no TLS; give --tls-cert and --tls-key, listen on "
+            "127.0.0.1, or say --insecure"
+        )
+    credentials = tls.server_credentials() if tls is not None and has_tls else None
+    check_listen(address, "--listen")
+    calls = CallCount()
+    server = grpc.aio.server(options=server_options(max_message_bytes), interceptors=[CallWatch(calls), *interceptors])
+    health = aio_health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    register(server)
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), credentials)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise ListenError(
+            f"cannot listen on {listen}: the port is in use; stop the other program or choose another --listen"
+        )
+    await server.start()
+    running = RunningServer(str(Address(address.host, port)), calls, server, health)
+    await running.set_serving(True)
+    return running
+
+
+def check_listen(address: Address, option: str) -> None:
+    """See that ``address`` can be listened on, before a library complains about it in its own words.
+
+    Raises:
+        ListenError: it cannot; the text says why and names ``option`` as the cure.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise ListenError(
+            f"cannot listen on {address}: the host is unknown; name an address of this machine in {option}"
+        ) from None
+    family, kind, protocol, _, place = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+            probe.listen()
+        except OSError as error:
+            raise ListenError(f"cannot listen on {address}: {_cause(error, option)}") from None
+
+
+def _cause(error: OSError, option: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"the port is in use; stop the other program or choose another {option}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"the address is not this machine's; name one of its own in {option}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"this user may not use that port; choose one above 1023 in {option}"
+    return f"{error.strerror}; choose another {option}"
