@@ -77,6 +77,20 @@ def decode_payload(manifest: Manifest, cut: int, header: TensorHeader, data: byt
         TensorError: shape, dtype, representation, codec or content does not fit the cut.
         OversizeError: more bytes than any payload of this cut can have.
     """
+    check_payload(manifest, cut, header, len(data))
+    if header.representation in PICTURE_KINDS:
+        return normalise(_decoded_picture(manifest, header.representation, data), manifest)
+    return decode(header, data, math.prod(manifest.cuts[cut].tensor.shape))
+
+
+def check_payload(manifest: Manifest, cut: int, header: TensorHeader, byte_count: int) -> None:
+    """See that a payload of ``byte_count`` bytes can be the tensor of ``cut``, without looking at the bytes: cheap
+    enough to refuse one before it waits for its turn.
+
+    Raises:
+        TensorError: shape, dtype, representation or codec does not fit the cut.
+        OversizeError: more bytes than any payload of this cut can have.
+    """
     if not 0 <= cut < len(manifest.cuts):
         raise TensorError(f"this model has cuts 0..{manifest.segment_count}, none numbered {cut}")
     target = manifest.cuts[cut]
@@ -88,11 +102,8 @@ def decode_payload(manifest: Manifest, cut: int, header: TensorHeader, data: byt
     if not any(e.kind == header.representation and e.codec == header.codec for e in target.representations):
         raise TensorError(f"cut {cut} is not offered as {header.representation} with codec {header.codec}")
     limit = max_payload_bytes(target)
-    if len(data) > limit:
-        raise OversizeError(f"cut {cut}: {len(data)} bytes are more than the {limit} that any payload of it can have")
-    if header.representation in PICTURE_KINDS:
-        return normalise(_decoded_picture(manifest, header.representation, data), manifest)
-    return decode(header, data, math.prod(spec.shape))
+    if byte_count > limit:
+        raise OversizeError(f"cut {cut}: {byte_count} bytes are more than the {limit} that any payload of it can have")
 
 
 def max_payload_bytes(cut: Cut) -> int:
