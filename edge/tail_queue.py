@@ -1,0 +1,285 @@
+"""The edge's queue of tails: a bounded, work-conserving FIFO that knows its backlog in seconds of service.
+
+Sans-IO: it is told events with a clock reading and says what to do next; a shell (:mod:`edge.execution`) runs the
+tails, and the simulator runs the very same objects (design sections 3 and 4). One tail is in service at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Generic, TypeVar
+
+from edge.backlog_statistics import ArrivedWork, BacklogStatistics
+from twinsplit.errors import DeadlineError, EdgeFullError, StoppingError
+from twinsplit.reckoning import BacklogState
+
+WorkT = TypeVar("WorkT")
+
+_MEMORY_TAILS = 20.0
+"""Tails over which the speed factor is tracked."""
+_LARGEST_STEP = 4.0
+"""One outlier counts at most as this many times its prediction: a stall must not look like a slow edge."""
+
+
+class TailEnd(str, Enum):
+    """How a tail that entered the queue left it; every tail gets exactly one."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@dataclass(slots=True, eq=False)
+class Tail(Generic[WorkT]):
+    """One tail in the queue. The shell keeps what it needs to run and answer it in ``work``."""
+
+    model: str
+    """Digest of its model."""
+    cut: int
+    """Segments ``cut .. m-1`` are to be run."""
+    owner: Hashable
+    """Whoever waits for it: a stream."""
+    work: WorkT
+    arrived_at_s: float
+    deadline_at_s: float | None = None
+    """After this instant nobody needs the answer; ``None``: no limit."""
+    profiled_s: float = 0.0
+    """Service time as profiled, without the speed factor."""
+    predicted_s: float = 0.0
+    """Service time predicted at its service start (before: at its admission), seconds."""
+    started_at_s: float | None = None
+    is_wanted: bool = True
+    """False: its requester has cancelled or gone. Read between segments."""
+
+    def is_wanted_at(self, now_s: float) -> bool:
+        """Whether anybody waits for the answer at ``now_s``."""
+        return self.is_wanted and (self.deadline_at_s is None or now_s < self.deadline_at_s)
+
+
+@dataclass(slots=True)
+class Turn(Generic[WorkT]):
+    """What the shell is to do next: run ``tail`` (``None``: wait), and refuse those that can no longer be in time."""
+
+    tail: Tail[WorkT] | None
+    expired: list[Tail[WorkT]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeReading:
+    """The queue at one instant: what reports and answers carry."""
+
+    backlog: BacklogState
+    arrived_work_s: tuple[float, float, float]
+    """Work arrived in the last 0.25 s, 1 s and 4 s, seconds of service."""
+    speed_factor: float
+    """Measured over profiled service time, tracked; above 1: slower than profiled."""
+    queue_length: int
+    """Tails waiting or in service."""
+    busy_share: float
+
+
+class TailQueue(Generic[WorkT]):
+    """Bounded FIFO with admission by predicted time, cancellation and load statistics.
+
+    Args:
+        capacity: Tails that may wait, at least 1; the one in service does not count.
+        tail_s: Per model digest, the profiled service time of the tail after cut 0, 1, ... m-1, seconds, decoding
+            included.
+        now_s: Clock reading at the start.
+    """
+
+    def __init__(self, capacity: int, tail_s: Mapping[str, Sequence[float]], now_s: float) -> None:
+        if capacity < 1:
+            raise ValueError(f"a queue of capacity {capacity} could never take a tail")
+        self._capacity = capacity
+        self._tail_s = {model: tuple(times) for model, times in tail_s.items()}
+        self._waiting: deque[Tail[WorkT]] = deque()
+        self._waiting_profiled_s = 0.0
+        self._in_service: Tail[WorkT] | None = None
+        self._is_stopping = False
+        self._arrived = ArrivedWork()
+        self._statistics = BacklogStatistics(now_s)
+        self._statistics_at_s = now_s
+        profiled = [time for times in self._tail_s.values() for time in times]
+        prior_s = _MEMORY_TAILS * max(sum(profiled) / len(profiled) if profiled else 0.0, 1e-9)
+        self._measured_s = prior_s
+        self._expected_s = prior_s
+
+    @property
+    def capacity(self) -> int:
+        return self._capacity
+
+    @property
+    def speed_factor(self) -> float:
+        """Measured over profiled service time of the last tails, weighted by work."""
+        return self._measured_s / self._expected_s
+
+    @property
+    def queue_length(self) -> int:
+        """Tails waiting or in service."""
+        return len(self._waiting) + (self._in_service is not None)
+
+    @property
+    def in_service(self) -> Tail[WorkT] | None:
+        return self._in_service
+
+    def predicted_s(self, model: str, cut: int) -> float:
+        """Service time expected of the tail after ``cut`` of ``model`` now, seconds.
+
+        Raises:
+            KeyError, IndexError: a model or cut that was not given at construction.
+        """
+        return self._tail_s[model][cut] * self.speed_factor
+
+    def backlog_s(self, now_s: float) -> float:
+        """Unfinished work at ``now_s``, seconds of service: all that waits and what is left in service."""
+        return self._waiting_profiled_s * self.speed_factor + self._left_in_service_s(now_s)
+
+    def admit(self, tail: Tail[WorkT], now_s: float) -> None:
+        """Take ``tail`` at the end of the queue, or refuse it and change nothing.
+
+        Raises:
+            StoppingError: the queue takes nothing more.
+            EdgeFullError: as many tails wait as may.
+            DeadlineError: its deadline would pass before its predicted end.
+            KeyError, IndexError: a model or cut that this edge does not hold.
+        """
+        profiled_s = self._tail_s[tail.model][tail.cut]
+        if self._is_stopping:
+            raise StoppingError("this edge is stopping; finish the task on the device or at another edge")
+        if len(self._waiting) >= self._capacity:
+            raise EdgeFullError(
+                f"{self._capacity} tails wait here already; finish the task on the device, or start the edge with a "
+                "larger --queue-capacity"
+            )
+        predicted_s = profiled_s * self.speed_factor
+        if tail.deadline_at_s is not None:
+            needed_s = self.backlog_s(now_s) + predicted_s
+            if now_s + needed_s > tail.deadline_at_s:
+                left_s = max(tail.deadline_at_s - now_s, 0.0)
+                raise DeadlineError(
+                    f"{left_s * 1e3:.1f} ms are left but the answer would take {needed_s * 1e3:.1f} ms; finish the "
+                    "task on the device"
+                )
+        self._advance(now_s)
+        tail.profiled_s = profiled_s
+        tail.predicted_s = predicted_s
+        self._waiting.append(tail)
+        self._waiting_profiled_s += profiled_s
+        self._arrived.add(predicted_s, now_s)
+
+    def start_next(self, now_s: float) -> Turn[WorkT]:
+        """Put the next tail into service. Those whose deadline can no longer be met leave as expired.
+
+        Raises:
+            RuntimeError: one is in service already.
+        """
+        if self._in_service is not None:
+            raise RuntimeError("finish the tail in service before the next one starts")
+        self._advance(now_s)
+        turn: Turn[WorkT] = Turn(None)
+        factor = self.speed_factor
+        while self._waiting:
+            tail = self._waiting.popleft()
+            self._leave_waiting(tail)
+            tail.predicted_s = tail.profiled_s * factor
+            if tail.deadline_at_s is not None and now_s + tail.predicted_s > tail.deadline_at_s:
+                turn.expired.append(tail)
+                continue
+            tail.started_at_s = now_s
+            self._in_service = turn.tail = tail
+            break
+        return turn
+
+    def finish(self, now_s: float, service_s: float | None) -> None:
+        """The tail in service has left it.
+
+        Args:
+            now_s: The end of its service.
+            service_s: Its measured service time; ``None``: it was stopped or failed, so nothing is learnt from it.
+
+        Raises:
+            RuntimeError: none is in service.
+        """
+        tail = self._in_service
+        if tail is None:
+            raise RuntimeError("no tail is in service")
+        self._advance(now_s)
+        self._in_service = None
+        if service_s is not None and tail.profiled_s > 0.0:
+            keep = 1.0 - 1.0 / _MEMORY_TAILS
+            counted_s = min(service_s, _LARGEST_STEP * tail.profiled_s * self.speed_factor)
+            self._measured_s = self._measured_s * keep + counted_s
+            self._expected_s = self._expected_s * keep + tail.profiled_s
+
+    def cancel(self, tail: Tail[WorkT], now_s: float) -> bool:
+        """Nobody waits for ``tail`` any more: a waiting one leaves at once, one in service at its next segment.
+
+        Returns:
+            Whether it left the queue by this call (one in service leaves by :meth:`finish`).
+        """
+        tail.is_wanted = False
+        if tail is self._in_service or tail not in self._waiting:
+            return False
+        self._advance(now_s)
+        self._waiting.remove(tail)
+        self._leave_waiting(tail)
+        return True
+
+    def cancel_owner(self, owner: Hashable, now_s: float) -> list[Tail[WorkT]]:
+        """Cancel all tails of ``owner``, whose stream has closed.
+
+        Returns:
+            Those that left the queue by this call.
+        """
+        if self._in_service is not None and self._in_service.owner == owner:
+            self._in_service.is_wanted = False
+        return [tail for tail in list(self._waiting) if tail.owner == owner and self.cancel(tail, now_s)]
+
+    def stop_admitting(self) -> None:
+        """Refuse new tails from now on; those in the queue are finished."""
+        self._is_stopping = True
+
+    def reading(self, now_s: float) -> EdgeReading:
+        """The queue at ``now_s``."""
+        self._advance(now_s)
+        return EdgeReading(
+            backlog=self.backlog_state(now_s),
+            arrived_work_s=self._arrived.within_horizons_s(now_s),
+            speed_factor=self.speed_factor,
+            queue_length=self.queue_length,
+            busy_share=self._statistics.busy_share,
+        )
+
+    def backlog_state(self, now_s: float) -> BacklogState:
+        """Backlog at ``now_s`` with what carries it forward."""
+        return BacklogState(
+            backlog_s=self.backlog_s(now_s),
+            at_s=now_s,
+            mean_s=self._statistics.mean_s,
+            time_constant_s=self._statistics.time_constant_s,
+        )
+
+    def _left_in_service_s(self, now_s: float) -> float:
+        tail = self._in_service
+        if tail is None or tail.started_at_s is None or not tail.is_wanted:
+            return 0.0
+        return max(tail.started_at_s + tail.predicted_s - now_s, 0.0)
+
+    def _leave_waiting(self, tail: Tail[WorkT]) -> None:
+        self._waiting_profiled_s -= tail.profiled_s
+        if not self._waiting:
+            self._waiting_profiled_s = 0.0  # rounding errors must not add up over days
+
+    def _advance(self, now_s: float) -> None:
+        self._statistics.advance(
+            now_s,
+            waiting_s=self._waiting_profiled_s * self.speed_factor,
+            in_service_s=self._left_in_service_s(self._statistics_at_s),
+            is_busy=self._in_service is not None,
+        )
+        self._statistics_at_s = max(now_s, self._statistics_at_s)
