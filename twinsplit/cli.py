@@ -1,0 +1,97 @@
+"""The command ``twinsplit``: nouns from the entry point group ``twinsplit.commands``, loaded when they are used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+from twinsplit import __version__
+from twinsplit.errors import ConfigurationError, TwinsplitError
+
+COMMAND_GROUP = "twinsplit.commands"
+INTERRUPTED_EXIT_CODE = 130
+
+_SUMMARIES = {
+    "bench": "Benchmarks beside a bare baseline (needs the source tree).",
+    "config": "Settings in force and where each came from.",
+    "demo": "Twin, edge and device on this machine under a bursty load.",
+    "device": "Run a device, submit frames to it, ask how it stands.",
+    "edge": "Serve an edge, or put load on one.",
+    "model": "Split, check, inspect and profile ONNX models.",
+    "twin": "Serve the twin service, or look into its twins.",
+}
+_EXTRAS = {"bench": "dev", "demo": "demo", "device": "device-cpu", "edge": "edge-cpu", "model": "model", "twin": "twin"}
+
+
+class NounGroup(click.Group):
+    """Imports a noun only when it is used, so that ``--help`` is fast and a missing extra harms no other noun."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), "config", *_nouns()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "config":
+            from twinsplit.config_command import config
+
+            return config
+        noun = _nouns().get(cmd_name)
+        if noun is None:
+            return super().get_command(ctx, cmd_name)
+        try:
+            command = noun.load()
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get(cmd_name, "dev")
+            raise ConfigurationError(
+                f"`twinsplit {cmd_name}` needs the package {error.name}, which is not installed; "
+                f"pip install 'twinsplit[{extra}]'"
+            ) from None
+        if not isinstance(command, click.Command):
+            raise ConfigurationError(f"the entry point {noun.value} is not a click command; reinstall twinsplit")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # click would import every noun for its first line of help.
+        rows = [(name, _SUMMARIES.get(name, "")) for name in self.list_commands(ctx)]
+        with formatter.section("Nouns"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=NounGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="twinsplit")
+def twinsplit() -> None:
+    """Split DNN inference between a weak device and a shared edge server, task by task."""
+
+
+def main(prefix: Sequence[str] = (), arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command; with ``prefix`` of a service: ``python -m device`` is ``main(["device", "run"])``.
+
+    Ends the process: 0, the error's exit code, 2 for a wrong command line, 130 when interrupted.
+    """
+    sys.exit(run([*prefix, *(sys.argv[1:] if arguments is None else arguments)]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code; an error is one line on standard error."""
+    try:
+        result = twinsplit.main(args=list(arguments), prog_name="twinsplit", standalone_mode=False)
+    except TwinsplitError as error:
+        click.echo(f"twinsplit: {' '.join(str(error).split())}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # The reader (head, less) has left; a second complaint at exit would be noise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def _nouns() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=COMMAND_GROUP)}
