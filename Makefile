@@ -1,0 +1,104 @@
+# Every target sets itself up in .venv; needed are Python 3.10 to 3.13, make and git. `make help` lists the targets.
+
+PYTHON ?= python3
+DEMO_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+MODEL_ARGS ?=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The pinned hatchling is installed first: an isolated build would fetch whatever is newest.
+INSTALL := $(PIP) --no-build-isolation --editable
+PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
+PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-system lint types proto proto-check check bench model wheel
+# Two pips must not write into one .venv at once.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+demo: $(VENV)/.demo ## the demo with its closing table; DEMO_ARGS="--seconds 10 --json FILE"
+	@$(BIN)/twinsplit demo $(DEMO_ARGS)
+
+test: $(VENV)/.dev ## all tests that need nothing but pip; TEST_ARGS="-k word"
+	$(BIN)/python -m pytest -m "not system" $(TEST_ARGS)
+
+test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run
+	$(BIN)/python -m pytest -m system tests/system $(TEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+proto: $(VENV)/.dev ## generate twinsplit/rpc/v1 from proto/
+	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO_FILES)
+
+proto-check: $(VENV)/.dev ## is twinsplit/rpc/v1 what proto/ generates?
+	@! find proto -name __init__.py | grep . || { echo 'proto/ must not hold the files above: they would shadow proto-plus' >&2; exit 2; }
+	@rm -rf build/proto-check && mkdir -p build/proto-check
+	@$(PROTOC) --python_out=build/proto-check --pyi_out=build/proto-check --grpc_python_out=build/proto-check $(PROTO_FILES)
+	@diff -r -x __init__.py -x __pycache__ build/proto-check/twinsplit/rpc/v1 twinsplit/rpc/v1 \
+	  || { echo 'twinsplit/rpc/v1 is not what proto/ generates; run: make proto' >&2; exit 2; }
+	@echo 'twinsplit/rpc/v1 is what proto/ generates'
+
+check: test test-system lint types proto-check ## what CI runs
+
+bench: $(VENV)/.dev ## micro-benchmarks; results go to benchmarks/results/
+	@$(BIN)/twinsplit bench $(BENCH_ARGS)
+
+model: $(VENV)/.model ## train the network that ships (needs torch, under 60 minutes on two cores)
+	$(BIN)/python -m models.train $(MODEL_ARGS)
+
+wheel: $(VENV)/.dev ## build dist/twinsplit-*.whl
+	@rm -rf dist
+	$(BIN)/hatchling build --target wheel --directory dist
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null \
+	  || { echo '$(PYTHON) is missing. Install it, then run make again:' >&2; echo '    sudo apt install python3 python3-venv' >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo '$(PYTHON) is older than 3.10. Name a newer one: make PYTHON=python3.11 ...' >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo 'python3-venv is missing. Install it, then run make again:' >&2; echo '    sudo apt install python3-venv' >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
+	@echo 'Installing twinsplit into $(VENV): without torch, about 60 MB to download the first time'
+	@$(PIP) hatchling
+	@$(INSTALL) '.[demo]'
+	@touch $@
+
+# Holds all that the demo needs too, so that the demo does not install again after the tests.
+$(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
+	@echo 'Installing twinsplit and its test tools into $(VENV): without torch, about 150 MB to download the first time'
+	@$(PIP) hatchling
+	@$(INSTALL) '.[dev]'
+	@touch $(VENV)/.demo $@
+
+# The ordinary index serves a CUDA build of several GB on x86-64, hence PyTorch's CPU index first. torch comes alone and
+# before the rest: what it needs is pinned, and the CPU index does not hold those versions.
+$(VENV)/.model: $(VENV)/.created pyproject.toml constraints.txt
+	@if $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' $(TORCH_INDEX)/torch/ 2>/dev/null \
+	    && $(PIP) --no-deps --index-url $(TORCH_INDEX) torch; then \
+	  echo "torch comes from PyTorch's CPU index, $(TORCH_INDEX)"; \
+	elif $(PIP) --no-deps torch; then \
+	  echo "torch comes from pip's configured index: PyTorch's CPU index does not answer"; \
+	elif $(PIP) --no-deps --no-index --find-links wheelhouse torch; then \
+	  echo "torch comes from wheelhouse/: neither PyTorch's CPU index nor pip's configured index has it"; \
+	else \
+	  echo "No index has the torch that constraints.txt names. Put its wheel into wheelhouse/, then run make again." >&2; exit 2; \
+	fi
+	@$(PIP) hatchling
+	@$(INSTALL) '.[model]'
+	@touch $@

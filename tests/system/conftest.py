@@ -1,0 +1,40 @@
+"""System tests say what they need with ``@pytest.mark.needs("root", ...)``, and never run half: a machine that lacks
+something is told the apt line and the run fails, unless ALLOW_MISSING=1 leaves those tests out.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.system.needs import NEEDS, cures, missing_needs
+
+_HERE = Path(__file__).parent
+
+
+def _needs_of(item: pytest.Item) -> set[str]:
+    return {name for marker in item.iter_markers("needs") for name in marker.args}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if _HERE not in item.path.parents:
+        return
+    item.add_marker(pytest.mark.system)
+    if not _needs_of(item):
+        raise pytest.UsageError(f"{item.nodeid}: a system test names what it needs with @pytest.mark.needs(...)")
+    if unknown := _needs_of(item) - NEEDS.keys():
+        raise pytest.UsageError(f"{item.nodeid}: unknown needs {sorted(unknown)}; known are {sorted(NEEDS)}")
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k have chosen
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    chosen = [item for item in items if _HERE in item.path.parents]
+    missing = missing_needs(name for item in chosen for name in _needs_of(item))
+    if not missing:
+        return
+    told = "\n    ".join([f"this machine lacks {', '.join(missing)}:", *cures(missing)])
+    if os.environ.get("ALLOW_MISSING") != "1":
+        raise pytest.UsageError(f"{told}\nor leave out what cannot run: make test-system ALLOW_MISSING=1")
+    for item in chosen:
+        if lacking := sorted(_needs_of(item).intersection(missing)):
+            item.add_marker(pytest.mark.skip(reason=f"left out by ALLOW_MISSING=1: lacks {', '.join(lacking)}"))

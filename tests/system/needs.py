@@ -1,0 +1,56 @@
+"""What system tests need beyond pip: every need with its probe and the Debian packages that bring it.
+
+`python tests/system/needs.py` prints the packages that are missing, one a line; CI installs those. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+DEBIAN_PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing a machine must have; ``packages`` bring it, or ``cure`` says in words how to get it."""
+
+    is_met: Callable[[], bool]
+    packages: tuple[str, ...] = ()
+    cure: str = ""
+
+
+def _runs(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+NEEDS: Mapping[str, Need] = {
+    "root": Need(lambda: os.geteuid() == 0, cure="run as root"),
+    "debian-python": Need(lambda: _runs(DEBIAN_PYTHON, "-c", "import ensurepip, venv"), ("python3", "python3-venv")),
+    "git": Need(lambda: _runs("git", "--version"), ("git",)),
+}
+
+
+def missing_needs(names: Iterable[str], needs: Mapping[str, Need] = NEEDS) -> list[str]:
+    """Those of ``names`` that this machine does not meet, each once, in the order of ``needs``."""
+    wanted = set(names)
+    return [name for name, need in needs.items() if name in wanted and not need.is_met()]
+
+
+def cures(missing: Iterable[str], needs: Mapping[str, Need] = NEEDS) -> list[str]:
+    """Lines that say how to meet ``missing``: the one apt line first, then what no package brings."""
+    missing = list(missing)
+    packages = list(dict.fromkeys(package for name in missing for package in needs[name].packages))
+    lines = [f"sudo apt install {' '.join(packages)}"] if packages else []
+    return lines + [f"{name}: {needs[name].cure}" for name in missing if needs[name].cure]
+
+
+if __name__ == "__main__":
+    for missing_name in missing_needs(NEEDS):
+        for package in NEEDS[missing_name].packages:
+            print(package)
