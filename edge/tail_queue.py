@@ -244,6 +244,20 @@ class TailQueue(Generic[WorkT]):
         """Refuse new tails from now on; those in the queue are finished."""
         self._is_stopping = True
 
+    def drain(self, now_s: float) -> list[Tail[WorkT]]:
+        """Give up everything: all that waits leaves the queue, what is in service is no longer wanted.
+
+        Returns:
+            Those that waited.
+        """
+        self._advance(now_s)
+        if self._in_service is not None:
+            self._in_service.is_wanted = False
+        left = list(self._waiting)
+        self._waiting.clear()
+        self._waiting_profiled_s = 0.0
+        return left
+
     def reading(self, now_s: float) -> EdgeReading:
         """The queue at ``now_s``."""
         self._advance(now_s)

@@ -1,0 +1,222 @@
+"""The compute thread: takes tails from the queue one by one, decodes, runs and answers them.
+
+The only place that locks: streams submit and cancel from the event loop, the compute thread finishes one tail and
+starts the next without going through the loop, so that a busy edge has no gap between tails.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+from edge.models import HeldModel
+from edge.tail_queue import EdgeReading, Tail, TailEnd, TailQueue
+from twinsplit.clock import Clock
+from twinsplit.errors import DeadlineError, RefusedError, StoppingError, TwinsplitError
+from twinsplit.model.payload import decode_payload
+from twinsplit.reckoning import BacklogState
+from twinsplit.tensor import EncodedTensor, TensorHeader, encode
+
+_log = logging.getLogger("edge.execution")
+
+
+@dataclass(frozen=True, slots=True)
+class TailResult:
+    """How one admitted tail ended. Exactly one is delivered for every tail, unless it was cancelled while it waited."""
+
+    end: TailEnd
+    output: EncodedTensor | None
+    """The network's output; ``None`` unless finished."""
+    error: TwinsplitError | None
+    """Why there is no output; ``None`` if finished or cancelled."""
+    queue_wait_s: float
+    service_s: float
+    """Decoding and running, seconds; 0 where it never came to that."""
+    backlog: BacklogState
+    """At the end of this tail."""
+
+
+@dataclass(slots=True)
+class TailWork:
+    """What is needed to run one tail and to answer it."""
+
+    header: TensorHeader
+    data: bytes | memoryview
+    deliver: Callable[[TailResult], None]
+    """Called from the compute thread, must not block."""
+
+
+EdgeTail = Tail[TailWork]
+
+
+class TailExecutor:
+    """Runs the tails of one queue in one thread.
+
+    Args:
+        queue: The queue; only this object touches it from now on.
+        models: By digest, as the queue's predicted times.
+        clock: The queue's clock.
+        sleep: For the emulated slowdown.
+    """
+
+    def __init__(
+        self,
+        queue: TailQueue[TailWork],
+        models: Mapping[str, HeldModel],
+        clock: Clock,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._queue = queue
+        self._models = models
+        self._now_s = clock.monotonic_s
+        self._sleep = sleep
+        self._work_arrives = threading.Condition(threading.Lock())
+        self._is_closing = False
+        self._is_abandoning = False
+        self._thread = threading.Thread(target=self._run, name="edge-compute", daemon=True)
+        self._ends: Counter[TailEnd] = Counter()
+
+    def start(self) -> None:
+        """Start the compute thread."""
+        self._thread.start()
+
+    def submit(self, tail: EdgeTail) -> None:
+        """Put a tail into the queue.
+
+        Raises:
+            StoppingError, EdgeFullError, DeadlineError: see :meth:`TailQueue.admit`.
+        """
+        with self._work_arrives:
+            self._queue.admit(tail, self._now_s())
+            if self._queue.in_service is None:
+                self._work_arrives.notify()
+
+    def cancel(self, tail: EdgeTail) -> None:
+        """Nobody waits for ``tail`` any more; while it waits it leaves without a result."""
+        with self._work_arrives:
+            if self._queue.cancel(tail, self._now_s()):
+                self._ends[TailEnd.CANCELLED] += 1
+
+    def cancel_owner(self, owner: Hashable) -> None:
+        """Nobody waits for the tails of ``owner`` any more."""
+        with self._work_arrives:
+            self._ends[TailEnd.CANCELLED] += len(self._queue.cancel_owner(owner, self._now_s()))
+
+    def reading(self) -> EdgeReading:
+        """The queue now."""
+        with self._work_arrives:
+            return self._queue.reading(self._now_s())
+
+    def backlog_state(self) -> BacklogState:
+        """The backlog now, with what carries it forward."""
+        with self._work_arrives:
+            return self._queue.backlog_state(self._now_s())
+
+    def backlog_s(self) -> float:
+        """The backlog now, seconds of service."""
+        with self._work_arrives:
+            return self._queue.backlog_s(self._now_s())
+
+    def ends(self) -> dict[TailEnd, int]:
+        """Tails that entered the queue and have left it, by how they left."""
+        with self._work_arrives:
+            return dict(self._ends)
+
+    def stop_admitting(self) -> None:
+        """Refuse new tails from now on with ``STOPPING``."""
+        with self._work_arrives:
+            self._queue.stop_admitting()
+
+    def close(self, grace_s: float) -> None:
+        """Finish what waits for at most ``grace_s`` seconds, refuse the rest with ``STOPPING``, end the thread.
+
+        Blocks; call it from a thread other than the event loop's.
+        """
+        with self._work_arrives:
+            self._queue.stop_admitting()
+            self._is_closing = True
+            self._work_arrives.notify()
+        self._thread.join(grace_s)
+        if self._thread.is_alive():
+            with self._work_arrives:
+                self._is_abandoning = True
+                abandoned = self._queue.drain(self._now_s())
+            for tail in abandoned:
+                self._refuse(tail, TailEnd.FAILED, _stopped())
+            self._thread.join(grace_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._work_arrives:
+                turn = self._queue.start_next(self._now_s())
+                while turn.tail is None and not turn.expired:
+                    if self._is_closing:
+                        return
+                    self._work_arrives.wait()
+                    turn = self._queue.start_next(self._now_s())
+            for tail in turn.expired:
+                self._refuse(tail, TailEnd.EXPIRED, _too_late())
+            if turn.tail is not None:
+                self._serve(turn.tail)
+
+    def _serve(self, tail: EdgeTail) -> None:
+        began_s = tail.started_at_s if tail.started_at_s is not None else self._now_s()
+        output: EncodedTensor | None = None
+        error: TwinsplitError | None = None
+        end = TailEnd.FAILED
+        try:
+            output = self._output(tail)
+            if output is not None:
+                end = TailEnd.FINISHED
+            elif tail.is_wanted:
+                end, error = TailEnd.EXPIRED, _too_late()
+            elif self._is_abandoning:
+                error = _stopped()
+            else:
+                end = TailEnd.CANCELLED
+        except RefusedError as refusal:
+            error = refusal
+        except Exception as failure:  # noqa: BLE001 - one broken tail must not end the thread that serves all others
+            error = failure if isinstance(failure, TwinsplitError) else TwinsplitError("the tail failed")
+            _log.error("tail-failed", exc_info=failure, extra={"fields": {"model": tail.model, "cut": tail.cut}})
+        ended_s = self._now_s()
+        with self._work_arrives:
+            self._queue.finish(ended_s, ended_s - began_s if end is TailEnd.FINISHED else None)
+            self._ends[end] += 1
+            backlog = self._queue.backlog_state(ended_s)
+        tail.work.deliver(TailResult(end, output, error, began_s - tail.arrived_at_s, ended_s - began_s, backlog))
+
+    def _output(self, tail: EdgeTail) -> EncodedTensor | None:
+        model = self._models[tail.model]
+        work = tail.work
+        tensor = decode_payload(model.manifest, tail.cut, work.header, work.data)
+        for index in range(tail.cut, model.manifest.segment_count):
+            began_s = self._now_s()
+            if not tail.is_wanted_at(began_s):
+                return None
+            tensor = model.runtime.run_segment(index, tensor)
+            if model.slowdown > 1.0:
+                left_s = began_s + model.slowdown * model.segment_s[index] - self._now_s()
+                if left_s > 0.0:
+                    self._sleep(left_s)
+        return encode(tensor, "float32", "none")
+
+    def _refuse(self, tail: EdgeTail, end: TailEnd, error: TwinsplitError) -> None:
+        now_s = self._now_s()
+        with self._work_arrives:
+            self._ends[end] += 1
+            backlog = self._queue.backlog_state(now_s)
+        tail.work.deliver(TailResult(end, None, error, now_s - tail.arrived_at_s, 0.0, backlog))
+
+
+def _stopped() -> StoppingError:
+    return StoppingError("this edge has stopped; finish the task on the device or at another edge")
+
+
+def _too_late() -> DeadlineError:
+    return DeadlineError("the time left ran out before the answer was there; finish the task on the device")

@@ -1,0 +1,240 @@
+"""``EdgeService``: one stream per device, one answer per request in the order in which tails end.
+
+A refusal concerns one request: it is answered by its named error and the stream and every other task go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined]
+
+from edge.execution import EdgeTail, TailExecutor, TailResult, TailWork
+from edge.models import HeldModel, held_model
+from edge.tail_queue import Tail, TailEnd
+from twinsplit import __version__
+from twinsplit.clock import Clock
+from twinsplit.errors import BadMessageError, ErrorCode, RefusedError
+from twinsplit.model.payload import check_payload
+from twinsplit.rpc.v1 import edge_pb2
+from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
+from twinsplit.transport.status import code_of
+from twinsplit.transport.tail_stream import InferRequest, InferResponse
+
+_log = logging.getLogger("edge.servicer")
+
+MAX_UNSENT = 64
+"""Answers that may wait for a device that does not read; beyond them nothing more is read from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeIdentity:
+    """What this edge calls itself."""
+
+    edge_id: str
+    provider: str
+    """ONNX Runtime's name of the execution provider in use."""
+
+
+class EdgeServicer:
+    """The two calls of ``EdgeService``.
+
+    Args:
+        executor: Runs the tails.
+        models: By digest.
+        identity: What Describe says.
+        clock: The executor's clock.
+        note_event: Called in the event loop after everything that may have moved the backlog.
+    """
+
+    def __init__(
+        self,
+        executor: TailExecutor,
+        models: Mapping[str, HeldModel],
+        identity: EdgeIdentity,
+        clock: Clock,
+        note_event: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.executor = executor
+        self.models = models
+        self.now_s = clock.monotonic_s
+        self.note_event = note_event
+        self.refusals: Counter[ErrorCode] = Counter()
+        """Requests refused, at admission and later, by name."""
+        self.observe: Callable[[TailResult], None] = lambda _: None
+        """Told every finished tail, in the event loop (metrics)."""
+        self.wire_bytes = 0
+        """Payload bytes of admitted tails."""
+        self.raw_bytes = 0
+        """The same tensors in their own elements."""
+        self._identity = identity
+        self._clock = clock
+        self._streams = 0
+
+    @property
+    def open_streams(self) -> int:
+        """Devices attached now."""
+        return self._streams
+
+    async def infer(
+        self, _requests: AsyncIterator[InferRequest], context: ServicerContext[InferRequest, InferResponse]
+    ) -> None:
+        """Serve one device until it closes its stream; what it still waits for when it vanishes is cancelled."""
+        stream = TailStream(self, asyncio.get_running_loop())
+        writer = asyncio.ensure_future(stream.write_answers(context))
+        writer.add_done_callback(_cancelling(asyncio.current_task()))
+        self._streams += 1
+        try:
+            while (request := await context.read()) is not EOF:
+                stream.take(request)
+                if stream.is_congested:
+                    await stream.wait_for_room()
+            await stream.wait_for_answers()
+        finally:
+            self._streams -= 1
+            self.executor.cancel_owner(stream)
+            self.note_event()
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def describe(self, _request: edge_pb2.DescribeRequest, _context: object) -> edge_pb2.DescribeResponse:
+        """Models and backlog now."""
+        return edge_pb2.DescribeResponse(
+            edge_id=self._identity.edge_id,
+            model_digests=[digest_to_wire(digest) for digest in self.models],
+            backlog=backlog_to_wire(self.executor.backlog_state(), self.now_s()),
+            provider=self._identity.provider,
+            version=__version__,
+        )
+
+
+class TailStream:
+    """One device's stream: what it waits for, and the answers not yet written. Lives in the event loop."""
+
+    def __init__(self, servicer: EdgeServicer, loop: asyncio.AbstractEventLoop) -> None:
+        self._servicer = servicer
+        self._loop = loop
+        self._in_flight: dict[int, EdgeTail] = {}
+        self._unsent: deque[InferResponse] = deque()
+        self._has_unsent = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._is_answered = asyncio.Event()
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the device leaves too many answers unread."""
+        return len(self._unsent) >= MAX_UNSENT
+
+    def take(self, request: InferRequest) -> None:
+        """Admit, refuse or cancel; never raises for what a device sent."""
+        try:
+            if request.is_cancel:
+                self._cancel(request.request_id)
+            else:
+                self._admit(request)
+        except RefusedError as error:
+            self._answer(
+                InferResponse(request.request_id, error=error, backlog=self._servicer.executor.backlog_state())
+            )
+        self._servicer.note_event()
+
+    async def write_answers(self, context: ServicerContext[Any, InferResponse]) -> None:
+        """Write answers as they come, until cancelled."""
+        while True:
+            while self._unsent:
+                await context.write(self._unsent[0])
+                self._unsent.popleft()
+            self._has_room.set()
+            if not self._in_flight:
+                self._is_answered.set()
+            self._has_unsent.clear()
+            await self._has_unsent.wait()
+
+    async def wait_for_room(self) -> None:
+        """Return when the device has read on."""
+        self._has_room.clear()
+        await self._has_room.wait()
+
+    async def wait_for_answers(self) -> None:
+        """Return when everything that was asked is answered and written."""
+        while self._in_flight or self._unsent:
+            self._is_answered.clear()
+            await self._is_answered.wait()
+
+    def _admit(self, request: InferRequest) -> None:
+        arrived_at_s = self._servicer.now_s()
+        if request.problem is not None:
+            raise request.problem
+        tensor = request.tensor
+        if tensor is None:
+            raise BadMessageError("header: is missing")
+        if request.request_id in self._in_flight:
+            raise BadMessageError(f"request_id: {request.request_id} is under way already; count up from 1")
+        model = held_model(self._servicer.models, request.model_digest, request.cut)
+        check_payload(model.manifest, request.cut, tensor.header, len(tensor.data))
+        request_id = request.request_id
+
+        def deliver(result: TailResult) -> None:
+            self._loop.call_soon_threadsafe(self._finish, request_id, tail, result)
+
+        tail: EdgeTail = Tail(
+            model=request.model_digest,
+            cut=request.cut,
+            owner=self,
+            work=TailWork(tensor.header, tensor.data, deliver),
+            arrived_at_s=arrived_at_s,
+            deadline_at_s=None if request.budget_s is None else arrived_at_s + request.budget_s,
+        )
+        self._servicer.executor.submit(tail)
+        self._in_flight[request_id] = tail
+        self._servicer.wire_bytes += tensor.wire_bytes
+        self._servicer.raw_bytes += tensor.header.raw_bytes
+
+    def _cancel(self, request_id: int) -> None:
+        tail = self._in_flight.pop(request_id, None)
+        if tail is not None:
+            self._servicer.executor.cancel(tail)
+            self._note_answered()
+
+    def _finish(self, request_id: int, tail: EdgeTail, result: TailResult) -> None:
+        if self._in_flight.get(request_id) is tail:
+            del self._in_flight[request_id]
+            if result.end is not TailEnd.CANCELLED:
+                self._answer(
+                    InferResponse(
+                        request_id=request_id,
+                        error=result.error,
+                        queue_wait_s=result.queue_wait_s,
+                        service_s=result.service_s,
+                        backlog=result.backlog,
+                        tensor=result.output,
+                    )
+                )
+        self._note_answered()
+        self._servicer.observe(result)
+        self._servicer.note_event()
+
+    def _answer(self, response: InferResponse) -> None:
+        if response.error is not None:
+            self._servicer.refusals[code_of(response.error)] += 1
+        self._unsent.append(response)
+        self._has_unsent.set()
+
+    def _note_answered(self) -> None:
+        if not (self._in_flight or self._unsent):
+            self._is_answered.set()
+
+
+def _cancelling(reader: asyncio.Task[Any] | None) -> Callable[[asyncio.Future[None]], None]:
+    """A device whose answers cannot be written any more need not be read from."""
+
+    def cancel(writer: asyncio.Future[None]) -> None:
+        if reader is not None and not writer.cancelled() and writer.exception() is not None:
+            reader.cancel()
+
+    return cancel
