@@ -1,6 +1,6 @@
 """What system tests need beyond pip: every need with its probe and the Debian packages that bring it.
 
-`python tests/system/needs.py` prints the packages that are missing, one a line; CI installs those. Standard library only.
+`python tests/system/needs.py` prints the packages that are missing, one a line, for CI. Standard library only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _runs(*command: str) -> bool:
         return False
 
 
-NEEDS: Mapping[str, Need] = {
+NEEDS: dict[str, Need] = {
     "root": Need(lambda: os.geteuid() == 0, cure="run as root"),
     "debian-python": Need(lambda: _runs(DEBIAN_PYTHON, "-c", "import ensurepip, venv"), ("python3", "python3-venv")),
     "git": Need(lambda: _runs("git", "--version"), ("git",)),

@@ -1,0 +1,94 @@
+"""The wheel installed for each role into a fresh environment, from an empty folder away from the checkout."""
+
+import json
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROLES = {"device-cpu": "device", "edge-cpu": "edge", "twin": "twin_service"}  # extra -> package that is started
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One role's environment and the once empty folder that it is used from."""
+
+    extra: str
+    environment: Path
+    folder: Path
+
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+        """One of the environment's programs, run in the folder; its failure is the test's."""
+        program, *arguments = command
+        done = subprocess.run(
+            [str(self.environment / "bin" / program), *arguments],
+            cwd=self.folder,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+        return done
+
+
+@pytest.fixture(scope="module", params=ROLES)
+def installed(
+    request: pytest.FixtureRequest, wheel: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installed]:
+    folder = tmp_path_factory.mktemp(request.param)
+    environment = folder.with_name(f"{folder.name}-environment")
+    venv.create(environment, symlinks=True)
+    shutil.copy(root / "constraints.txt", folder)
+    shutil.copy(wheel, folder)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(environment / "bin/python"),
+        "install",
+        "--quiet",
+        "--no-compile",
+    ]
+    command += [f"{wheel.name}[{request.param}]", "--constraint", "constraints.txt"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"pip failed, or no package index answers:\n{done.stderr}"
+    yield Installed(request.param, environment, folder)
+    shutil.rmtree(environment)
+
+
+def test_the_command_tells_its_version(installed: Installed, wheel: Path) -> None:
+    assert wheel.name.split("-")[1] in installed.run("twinsplit", "--version").stdout
+
+
+def test_the_service_starts_as_a_module(installed: Installed) -> None:
+    assert "Usage" in installed.run("python", "-m", ROLES[installed.extra], "--help").stdout
+
+
+def test_neither_torch_nor_onnx_nor_test_tools_come_along(installed: Installed) -> None:
+    report = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(installed.environment / "bin/python"), "list", "--format=json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = {each["name"].lower() for each in json.loads(report.stdout)}
+    assert {"twinsplit", "grpcio"} <= names
+    assert not names & {"torch", "onnx", "pytest", "rich", "matplotlib"}
+    assert ("onnxruntime" in names) == (installed.extra != "twin")
+
+
+def test_a_command_of_the_checkout_says_that_it_needs_one(installed: Installed) -> None:
+    program = str(installed.environment / "bin/twinsplit")
+    done = subprocess.run([program, "demo"], cwd=installed.folder, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "checkout" in done.stderr
