@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import socket
 from dataclasses import dataclass
 
-from twinsplit.errors import SettingsError
+from twinsplit.errors import ListenError, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +43,35 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def check_listen(address: Address, option: str) -> None:
+    """See that ``address`` can be listened on, before a library complains about it in its own words.
+
+    Raises:
+        ListenError: it cannot; the text says why and names ``option`` as the cure.
+    """
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise ListenError(
+            f"cannot listen on {address}: the host is unknown; name an address of this machine in {option}"
+        ) from None
+    family, kind, protocol, _, place = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+            probe.listen()
+        except OSError as error:
+            raise ListenError(f"cannot listen on {address}: {_cause(error, option)}") from None
+
+
+def _cause(error: OSError, option: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"the port is in use; stop the other program or choose another {option}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"the address is not this machine's; name one of its own in {option}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"this user may not use that port; choose one above 1023 in {option}"
+    return f"{error.strerror}; choose another {option}"

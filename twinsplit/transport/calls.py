@@ -8,26 +8,27 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
 
 from twinsplit.errors import ErrorCode
+from twinsplit.telemetry.histogram import Histogram
 from twinsplit.transport.status import abort_with, code_of, status_of
 
 _log = logging.getLogger("twinsplit.transport")
 
 
 class CallCount:
-    """Calls by method: started, and handled by status with their total time. Long-lived streams count when they end."""
+    """Calls by method: started, handled by status, and how long they took. A long-lived stream counts when it ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started: Counter[str] = Counter()
         self._handled: Counter[tuple[str, str]] = Counter()
-        self._seconds: Counter[str] = Counter()
+        self._durations: dict[str, Histogram] = {}
 
     def note_start(self, method: str) -> None:
         """A call of ``method`` begins."""
@@ -38,7 +39,8 @@ class CallCount:
         """A call of ``method`` ended with ``status`` after ``seconds``."""
         with self._lock:
             self._handled[method, status] += 1
-            self._seconds[method] += seconds  # type: ignore[assignment]
+            duration = self._durations.setdefault(method, Histogram.of("twinsplit_rpc_duration_seconds"))
+        duration.observe(seconds)
 
     def started(self) -> dict[str, int]:
         """Method to calls begun."""
@@ -50,10 +52,16 @@ class CallCount:
         with self._lock:
             return dict(self._handled)
 
-    def seconds(self) -> dict[str, float]:
-        """Method to the total time of its ended calls, seconds."""
+    def samples(self) -> Iterator[tuple[str, Mapping[str, str], float | Histogram]]:
+        """The metrics ``twinsplit_rpc_*`` of the catalogue."""
+        for method, count in self.started().items():
+            yield "twinsplit_rpc_started_total", {"method": method}, count
+        for (method, status), count in self.handled().items():
+            yield "twinsplit_rpc_handled_total", {"method": method, "status": status}, count
         with self._lock:
-            return {method: float(total) for method, total in self._seconds.items()}
+            durations = dict(self._durations)
+        for method, duration in durations.items():
+            yield "twinsplit_rpc_duration_seconds", {"method": method}, duration
 
 
 if TYPE_CHECKING:

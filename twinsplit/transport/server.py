@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined]
 
 from twinsplit.errors import InsecureBindError, ListenError
-from twinsplit.transport.address import Address
+from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.calls import CallCount, CallWatch
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, server_options
 from twinsplit.transport.tls import TlsFiles
@@ -95,35 +93,3 @@ async def start_server(
     running = RunningServer(str(Address(address.host, port)), calls, server, health)
     await running.set_serving(True)
     return running
-
-
-def check_listen(address: Address, option: str) -> None:
-    """See that ``address`` can be listened on, before a library complains about it in its own words.
-
-    Raises:
-        ListenError: it cannot; the text says why and names ``option`` as the cure.
-    """
-    try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        raise ListenError(
-            f"cannot listen on {address}: the host is unknown; name an address of this machine in {option}"
-        ) from None
-    family, kind, protocol, _, place = found[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(place)
-            probe.listen()
-        except OSError as error:
-            raise ListenError(f"cannot listen on {address}: {_cause(error, option)}") from None
-
-
-def _cause(error: OSError, option: str) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"the port is in use; stop the other program or choose another {option}"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"the address is not this machine's; name one of its own in {option}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"this user may not use that port; choose one above 1023 in {option}"
-    return f"{error.strerror}; choose another {option}"

@@ -1,0 +1,132 @@
+"""The one catalogue of ``twinsplit_*`` metrics of all three services (design section 9).
+
+Base units, ``_total`` on counters, labels from small fixed sets, never a task, device or frame. A sensor or number that
+is not there gives no series, never 0. ``docs/metrics.md`` has a row for each; a test keeps it so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+FINE_BUCKETS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+STREAM_BUCKETS_S = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
+
+
+class MetricKind(str, Enum):
+    """Prometheus types in use."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric: every service in ``services`` may give it, and no other."""
+
+    name: str
+    kind: MetricKind
+    help: str
+    labels: tuple[str, ...]
+    services: frozenset[str]
+    buckets: tuple[float, ...] = ()
+    """Upper bounds of a histogram, ascending, infinity left out."""
+
+
+ALL = frozenset({"device", "edge", "twin"})
+DEVICE = frozenset({"device"})
+EDGE = frozenset({"edge"})
+TWIN = frozenset({"twin"})
+
+
+def _counter(name: str, text: str, services: frozenset[str], *labels: str) -> MetricSpec:
+    return MetricSpec(f"twinsplit_{name}_total", MetricKind.COUNTER, text, labels, services)
+
+
+def _gauge(name: str, text: str, services: frozenset[str], *labels: str) -> MetricSpec:
+    return MetricSpec(f"twinsplit_{name}", MetricKind.GAUGE, text, labels, services)
+
+
+def _histogram(
+    name: str, text: str, services: frozenset[str], *labels: str, buckets: tuple[float, ...] = LATENCY_BUCKETS_S
+) -> MetricSpec:
+    return MetricSpec(f"twinsplit_{name}", MetricKind.HISTOGRAM, text, labels, services, buckets)
+
+
+_SPECS = (
+    # Every service.
+    _gauge("build_info", "1, with what is running.", ALL, "service", "version", "python"),
+    _counter("process_cpu_seconds", "Processor time of the process, user and system.", ALL),
+    _gauge("process_resident_memory_bytes", "Resident memory of the process.", ALL),
+    _gauge("process_open_files", "Open file descriptors of the process.", ALL),
+    _gauge("process_threads", "Threads of the process.", ALL),
+    _gauge("process_start_time_seconds", "Start of the process, Unix time.", ALL),
+    _counter("signalling_messages", "Signalling messages sent by this service, by kind of message.", ALL, "kind"),
+    _counter("signalling_bytes", "Bytes of signalling messages sent by this service.", ALL, "kind"),
+    _counter("refused_messages", "Messages of others refused by this service, by error code.", ALL, "code"),
+    _counter("rpc_started", "Calls begun at this service's gRPC server.", ALL, "method"),
+    _counter("rpc_handled", "Calls ended, by gRPC status.", ALL, "method", "status"),
+    _histogram(
+        "rpc_duration_seconds", "Time from start to end of ended calls.", ALL, "method", buckets=STREAM_BUCKETS_S
+    ),
+    _gauge("twin_attached", "1 while the stream to the twin service is open.", DEVICE | EDGE),
+    _gauge("provider_info", "1, with the ONNX Runtime execution provider in use.", DEVICE | EDGE, "provider"),
+    # Device: tasks.
+    _counter("tasks_entered", "Tasks that entered the device.", DEVICE),
+    _counter("tasks", "Ended tasks by outcome.", DEVICE, "outcome"),
+    _counter("task_reasons", "Ended tasks by the named reason why they ended where they did.", DEVICE, "reason"),
+    _counter("tasks_degraded", "Tasks answered by a contingency or a fault path.", DEVICE),
+    _counter("decisions", "Stops by decision epoch and decision.", DEVICE, "epoch", "decision"),
+    _histogram("task_latency_seconds", "Generation to answer of answered tasks.", DEVICE, "outcome"),
+    _histogram("stage_seconds", "Time that tasks spent in each stage.", DEVICE, "stage", buckets=FINE_BUCKETS_S),
+    _gauge("queue_length", "Tasks waiting on the device.", DEVICE),
+    _gauge("queue_capacity", "Most tasks that may wait on the device.", DEVICE),
+    _counter("energy_joules", "Energy of ended tasks, by meter or model.", DEVICE, "source"),
+    _counter("source_frames", "Frames that the source delivered.", DEVICE),
+    _counter("source_problems", "Stalls, losses and unusable frames of the source.", DEVICE, "problem"),
+    # Device: plan.
+    _gauge("degraded", "1 while no plan is in force.", DEVICE),
+    _gauge("plan_id", "Id of the plan in force.", DEVICE),
+    _gauge("plan_age_seconds", "Time since the plan in force arrived.", DEVICE),
+    _gauge("lease_left_seconds", "Time until the lease ends.", DEVICE),
+    _counter("plans_received", "Plans received: obeyed, older than the one in force, or refused.", DEVICE, "result"),
+    _counter("backlog_updates_received", "Backlog updates received from the twin service.", DEVICE),
+    # Device: uplink.
+    _counter("payload_wire_bytes", "Bytes of payloads sent, as they crossed the wire.", DEVICE, "payload"),
+    _counter("payload_raw_bytes", "Bytes of the tensors in those payloads.", DEVICE, "payload"),
+    _gauge("uploads_in_flight", "Offloads whose answer is not in yet.", DEVICE),
+    _gauge("kept_tensor_bytes", "Memory of boundary tensors kept until their answer is in.", DEVICE),
+    _gauge("uplink_goodput_bytes_per_second", "Tracked goodput of the uplink.", DEVICE),
+    _gauge("uplink_round_trip_seconds", "Tracked round trip to the edge without payload.", DEVICE),
+    _gauge("breaker_state", "1 for the breaker's present state, 0 for the others.", DEVICE, "state"),
+    _gauge("predicted_backlog_seconds", "Backlog of the edge as the device dead-reckons it.", DEVICE),
+    # Edge.
+    _counter("tails", "Tails by outcome: finished, refused, cancelled, failed.", EDGE, "outcome"),
+    _counter("load_tails", "Tails of the load generator that were finished.", EDGE),
+    _histogram("tail_wait_seconds", "Arrival of the last byte to start of service.", EDGE, buckets=FINE_BUCKETS_S),
+    _histogram("tail_service_seconds", "Decoding and running a tail.", EDGE, buckets=FINE_BUCKETS_S),
+    _gauge("tails_waiting", "Tails waiting or in service.", EDGE),
+    _gauge("backlog_seconds", "Unfinished work, seconds of service.", EDGE),
+    _gauge("backlog_mean_seconds", "Tracked mean of the backlog.", EDGE),
+    _gauge("arrived_work_seconds", "Work arrived within the last window, seconds of service.", EDGE, "window"),
+    _gauge("speed_factor", "Measured over predicted service time, tracked.", EDGE),
+    _gauge("busy_share", "Share of the last seconds in which the edge served.", EDGE),
+    _gauge("device_streams", "Devices with an open stream.", EDGE),
+    _gauge("models_held", "Models that this edge can finish.", EDGE),
+    # Twin service.
+    _gauge("twins", "Twins by kind (device, edge) and state (attached, detached).", TWIN, "kind", "state"),
+    _counter("tasks_reported", "Ended tasks that devices reported.", TWIN, "outcome"),
+    _counter("plan_revisions", "Plans sent, by what made them necessary.", TWIN, "reason"),
+    _histogram("planning_seconds", "Time to plan one device.", TWIN, buckets=FINE_BUCKETS_S),
+    _counter("candidate_pairs", "Pairs of epoch and payload looked at while planning.", TWIN),
+    _counter("pruned_pairs", "Of these, removed by the necessary conditions.", TWIN, "condition"),
+    _gauge("report_age_seconds", "Age of the oldest report among attached devices.", TWIN),
+    _gauge("prediction_error", "Running mean absolute error per mirrored field, in its unit.", TWIN, "field"),
+    _gauge("mirror_accuracy", "Share of instants in service at which the predicted epoch was right.", TWIN),
+    _gauge("state_bytes", "Size of the state on disk.", TWIN),
+)
+
+CATALOGUE: dict[str, MetricSpec] = {spec.name: spec for spec in _SPECS}
+"""Every metric by name."""

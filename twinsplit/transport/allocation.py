@@ -1,0 +1,31 @@
+"""glibc's malloc thresholds for a process that moves tensors.
+
+By default glibc maps and unmaps blocks above 128 KiB, so that each tensor's pages are faulted in anew;
+keeping them took a sixth to a third off a round trip (design section 10).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+KEPT_BYTES = 64 << 20
+"""Blocks up to this size come from the heap, and this much free memory is kept at its top. glibc allows 32 MiB for the
+first on 64-bit machines and ignores more."""
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGEST_MMAP_THRESHOLD = 32 << 20
+
+
+def keep_freed_memory() -> None:
+    """Set the thresholds of this process. Call it once at a service's entry point; off glibc it does nothing."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
