@@ -26,6 +26,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 RepresentationKind = Literal["float32", "float16", "uint8", "uint4", "png", "jpeg"]
 CodecName = Literal["none", "zstd"]
+DTypeName = Literal["float32", "float16", "float64", "int32", "int64", "uint8", "int8", "bool"]
 
 
 class _Frozen(BaseModel):
@@ -37,7 +38,7 @@ class TensorSpec(_Frozen):
 
     name: Annotated[str, Field(min_length=1)]
     shape: tuple[Annotated[int, Field(gt=0)], ...]
-    dtype: Literal["float32", "float16", "float64", "int32", "int64", "uint8", "int8", "bool"]
+    dtype: DTypeName
 
 
 class RepresentationEntry(_Frozen):

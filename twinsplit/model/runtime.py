@@ -200,13 +200,18 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 class Session:
-    """One ONNX file with one input and one output."""
+    """One ONNX file, run from one input to one output (its first, unless others are named)."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, name: str) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, name: str, entry: str | None = None, output: str | None = None
+    ) -> None:
         self._session = session
         self._name = name
-        self._input = session.get_inputs()[0].name
-        self._outputs = [session.get_outputs()[0].name]
+        inputs = session.get_inputs()
+        self._input = entry or inputs[0].name
+        self._outputs = [output or session.get_outputs()[0].name]
+        # Inputs that the output does not depend on must be fed all the same.
+        self._unused = {i.name: _zeros(i.shape, i.type) for i in inputs if i.name != self._input}
 
     def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         """Output for ``tensor``.
@@ -215,34 +220,56 @@ class Session:
             ComputeError: ONNX Runtime fails, also for a tensor of another shape or dtype.
         """
         try:
-            output: NDArray[Any] = self._session.run(self._outputs, {self._input: tensor})[0]
+            output: NDArray[Any] = self._session.run(self._outputs, {self._input: tensor, **self._unused})[0]
         except Exception as error:
             raise ComputeError(f"{self._name}: {_first_line(error)}") from error
         return output
 
 
-def open_session(file: Path | bytes, *, provider: str = _CPU, threads: int = 1, name: str | None = None) -> Session:
-    """Session of an ONNX file (or its bytes) with the options that everything here runs with.
+def open_session(
+    file: Path, *, provider: str = _CPU, threads: int = 1, entry: str | None = None, output: str | None = None
+) -> Session:
+    """Session of an ONNX file with the options that everything here runs with.
 
     Args:
+        file: external data lies beside it.
         provider: ONNX Runtime's own name, see :func:`provider_named`.
+        threads: threads of one inference.
+        entry: input to feed; ``None``: the first.
+        output: output to read; ``None``: the first.
 
     Raises:
         ComputeError: ONNX Runtime cannot load the file.
         ProviderError: the provider does not load on this machine.
     """
-    label = name or (file.name if isinstance(file, Path) else "model")
     providers = [provider] if provider == _CPU else [provider, _CPU]
-    source = str(file) if isinstance(file, Path) else file
     try:
-        session = onnxruntime.InferenceSession(source, sess_options=_options(threads), providers=providers)
+        session = onnxruntime.InferenceSession(str(file), sess_options=_options(threads), providers=providers)
     except Exception as error:
         if provider != _CPU:
             raise ProviderError(f"provider {provider} does not load: {_first_line(error)}; {_CURE}") from error
-        raise ComputeError(f"{label}: ONNX Runtime cannot load it: {_first_line(error)}") from error
+        raise ComputeError(f"{file.name}: ONNX Runtime cannot load it: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise ProviderError(f"provider {provider} does not load on this machine; {_CURE}")
-    return Session(session, label)
+    return Session(session, file.name, entry, output)
+
+
+def run_once(
+    data: bytes, feeds: dict[str, NDArray[Any]], outputs: Sequence[str], *, external_folder: Path
+) -> list[Any]:
+    """Named outputs of an ONNX model in memory, whose external data lies in ``external_folder``, run once on the CPU.
+
+    Raises:
+        ComputeError: ONNX Runtime cannot load or run it.
+    """
+    options = _options(threads=0)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_folder))
+    try:
+        session = onnxruntime.InferenceSession(data, sess_options=options, providers=[_CPU])
+        results: list[Any] = session.run(list(outputs), feeds)
+    except Exception as error:
+        raise ComputeError(f"ONNX Runtime cannot run the network: {_first_line(error)}") from error
+    return results
 
 
 _CURE = (
@@ -278,6 +305,11 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
+
+
+def _zeros(shape: Sequence[int | str | None], kind: str) -> NDArray[Any]:
+    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(kind, kind[len("tensor(") : -1])
+    return np.zeros([size if isinstance(size, int) else 1 for size in shape], dtype=dtype)
 
 
 def _first_line(error: Exception) -> str:
