@@ -1,0 +1,92 @@
+"""Documents: what of a device outlives its stream and the service, with a version that guards writes (design section 6).
+
+The version counts what somebody decided: what is desired of the device, and what it announced about itself. Measured
+numbers move with every task and carry their own age instead; otherwise no write could ever be in time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+
+from twinsplit.errors import BadMessageError, StaleWriteError, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What is asked of one device; ``None``: as for all."""
+
+    alpha_s: float | None = None
+    beta_s_per_joule: float | None = None
+
+    def by_field(self) -> dict[str, float]:
+        """What is set, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(slots=True)
+class Document:
+    """One device's document."""
+
+    device_id: str
+    version: int = 0
+    desired: Desired = Desired()
+    model_digest: str = ""
+    announced: str = ""
+    """What the device last announced of itself, as text to compare with."""
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    plan_revisions: Counter[str] = field(default_factory=Counter)
+    messages: Counter[str] = field(default_factory=Counter)
+    """Messages with this device in either direction, by kind."""
+
+    @property
+    def ended(self) -> int:
+        """Tasks that ended."""
+        return self.outcomes.total()
+
+    def announce(self, model_digest: str, announced: str) -> None:
+        """The device says what it is; only news make a new version."""
+        if (model_digest, announced) != (self.model_digest, self.announced):
+            self.model_digest, self.announced = model_digest, announced
+            self.version += 1
+
+    def desire(self, desired: Desired, version: int) -> None:
+        """Write what is desired; a part that is ``None`` stays as it is.
+
+        Raises:
+            StaleWriteError: ``version`` is not the document's.
+            BadMessageError: a weight that is negative or not finite.
+        """
+        if version != self.version:
+            raise StaleWriteError(
+                f"{self.device_id}: its document has version {self.version}, the write was made for {version}; "
+                "read it again and repeat the write"
+            )
+        for name, value in desired.by_field().items():
+            if not 0.0 <= value < math.inf:
+                raise BadMessageError(f"{name}: {value} is impossible; give a finite number, 0 or more")
+        self.desired = Desired(**{**asdict(self.desired), **desired.by_field()})
+        self.version += 1
+
+    def to_json(self) -> str:
+        """The document as the store keeps it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Document:
+        """The document that the store kept.
+
+        Raises:
+            StorageError: the text is not one.
+        """
+        try:
+            values = json.loads(text)
+            counts = {name: Counter(values.pop(name)) for name in ("outcomes", "reasons", "plan_revisions", "messages")}
+            return cls(**{**values, **counts, "desired": Desired(**values["desired"])})
+        except (ValueError, TypeError, KeyError):
+            raise StorageError(
+                "a document in the state database cannot be read; move the --state folder away"
+            ) from None

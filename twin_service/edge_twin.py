@@ -1,0 +1,112 @@
+"""The twin of one edge: its backlog between reports, what arrives there, how fast it is (design section 6)."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+
+from twin_service.fields import FieldView, MirroredField
+from twin_service.messages import BacklogReport, EdgeHello
+from twin_service.rates import DecayingRate
+from twinsplit.reckoning import BacklogState, predicted_backlog_s
+
+_KEPT_READINGS = 64
+_SPEED_FACTOR_RANGE = (0.05, 20.0)
+"""Beyond this a speed factor is a broken clock or a stalled machine, and planning goes on with the bound."""
+HORIZON_NAMES = ("arrived_work_0_25s", "arrived_work_1s", "arrived_work_4s")
+
+
+class EdgeTwin:
+    """What is known and believed of one edge. Instants are on the twin's monotonic clock."""
+
+    def __init__(self, hello: EdgeHello, now_s: float) -> None:
+        self.edge_id = hello.edge_id
+        self.address = hello.advertise_address
+        self.models: Mapping[str, tuple[float, ...]] = dict(hello.models)
+        self.version = hello.version
+        self.is_attached = True
+        self.speed_factor = 1.0
+        self._readings: deque[BacklogState] = deque([BacklogState(0.0, now_s)], maxlen=_KEPT_READINGS)
+        self._reports = DecayingRate(now_s)
+        names = ("backlog_s", "speed_factor", "queue_length", "busy_share", *HORIZON_NAMES)
+        self._fields = {name: MirroredField() for name in names}
+        if hello.backlog is not None:
+            self.report(hello.backlog, now_s)
+
+    @property
+    def reading(self) -> BacklogState:
+        """Newest reading of the backlog."""
+        return self._readings[-1]
+
+    def backlog_s(self, now_s: float) -> float:
+        """Backlog expected at ``now_s``, seconds of service."""
+        return predicted_backlog_s(self.reading, now_s)
+
+    def backlog_field(self) -> MirroredField:
+        """The backlog with the running error of its prediction."""
+        return self._fields["backlog_s"]
+
+    def reading_at(self, then_s: float) -> BacklogState:
+        """What a device was told that heard from the edge itself at ``then_s``: our own belief of that instant."""
+        known = self._readings[0]
+        for reading in reversed(self._readings):
+            if reading.at_s <= then_s:
+                known = reading
+                break
+        return BacklogState(predicted_backlog_s(known, then_s), then_s, known.mean_s, known.time_constant_s)
+
+    def report(self, report: BacklogReport, now_s: float) -> None:
+        """The edge says how it stands. A reading older than the newest one changes nothing but the statistics."""
+        backlog = report.backlog
+        fields = self._fields
+        fields["backlog_s"].report(backlog.backlog_s, backlog.at_s, expected=self.backlog_s(backlog.at_s))
+        slowest, fastest = _SPEED_FACTOR_RANGE
+        fields["speed_factor"].report(report.speed_factor, now_s, expected=self.speed_factor)
+        self.speed_factor = min(max(report.speed_factor, slowest), fastest)
+        fields["queue_length"].report(report.queue_length, now_s)
+        fields["busy_share"].report(report.busy_share, now_s)
+        for name, work_s in zip(HORIZON_NAMES, report.arrived_work_s, strict=False):
+            fields[name].report(work_s, now_s)
+        self._reports.add(1.0, now_s)
+        if backlog.at_s >= self.reading.at_s:
+            self._readings.append(backlog)
+
+    def time_to_next_report_s(self, now_s: float) -> float:
+        """Expected time until the edge reports again, seconds; ``inf`` before the first report."""
+        rate = self._reports.per_second(now_s)
+        return 1.0 / rate if rate > 0.0 else math.inf
+
+    def tail_s(self, model_digest: str) -> tuple[float, ...] | None:
+        """Service time of the tail after cut 0, 1, ... m-1 as measured lately; ``None``: not a model of this edge."""
+        predicted = self.models.get(model_digest)
+        return None if predicted is None else tuple(z * self.speed_factor for z in predicted)
+
+    def views(self, now_s: float) -> tuple[FieldView, ...]:
+        """All fields as a reader sees them at ``now_s``."""
+        return tuple(
+            field.view(name, now_s, predicted=self.backlog_s(now_s) if name == "backlog_s" else None)
+            for name, field in self._fields.items()
+        )
+
+
+def backlog_needed_s(reading: BacklogState, later_backlog_s: float, elapsed_s: float) -> float:
+    """Least backlog now from which the predictor expects ``later_backlog_s`` (> 0) after ``elapsed_s``, seconds.
+
+    The inverse of :func:`twinsplit.reckoning.predicted_backlog_s` for the mean and time constant of ``reading``; it may
+    be negative: then every backlog gets there.
+    """
+    drained_s = later_backlog_s + elapsed_s
+    growth = math.exp(min(elapsed_s / reading.time_constant_s, 700.0))
+    reverted_s = reading.mean_s + (later_backlog_s - reading.mean_s) * growth
+    return min(drained_s, reverted_s)
+
+
+def crossing_s(reading: BacklogState, level_s: float) -> float:
+    """Instant at which the predicted backlog comes to ``level_s``; ``inf`` if it never does or starts there."""
+    start_s, mean_s = reading.backlog_s, reading.mean_s
+    if not min(start_s, mean_s) < level_s < max(start_s, mean_s):
+        return math.inf
+    reverted_s = reading.time_constant_s * math.log((start_s - mean_s) / (level_s - mean_s))
+    drained_s = start_s - level_s if start_s > level_s else 0.0
+    return reading.at_s + max(drained_s, reverted_s)

@@ -1,0 +1,312 @@
+"""The status twin of one device: where its inference stands now, and how it does (design section 6).
+
+Sans-IO: it is told what the device says with the instant of receipt, and answers what it believes at any instant. Between
+messages it reckons with :class:`twinsplit.reckoning.ProgressModel` on the profile as *reported*, which is what the
+device reckons with too, so that silence means agreement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from twin_service.epoch_mirror import EpochMirror, believed_epoch
+from twin_service.fields import FieldView, MirroredField
+from twin_service.messages import DeviceHello, DeviceState, ProgressReport, StartReport
+from twin_service.rates import DecayingRate
+from twinsplit.errors import BadMessageError
+from twinsplit.model.manifest import Manifest
+from twinsplit.reckoning import ProgressModel, task_boundaries_s
+from twinsplit.types import Outcome, TaskRecord
+
+_MAX_UPLINK_SHARE = 0.9
+"""Above this the expected wait for the uplink is reckoned with this share: it would grow without bound."""
+
+_MEASURED = (
+    "epoch",
+    "service_s",
+    "queue_length",
+    "task_rate_per_s",
+    "busy_share",
+    "goodput_bytes_per_s",
+    "round_trip_s",
+    "uplink_wait_s",
+    "energy_joules",
+)
+
+
+class StatusTwin:
+    """What is known and believed of one device. Instants are on the twin's monotonic clock."""
+
+    def __init__(self, hello: DeviceHello, manifest: Manifest | None, now_s: float) -> None:
+        self.hello = hello
+        self.manifest = manifest
+        """``None`` until the device has sent it."""
+        if manifest is not None:
+            check_profile(hello.segment_s, hello.exit_s, manifest)
+        self.segment_s = hello.segment_s
+        self.exit_s = hello.exit_s
+        self.goodput_bytes_per_s = hello.goodput_bytes_per_s
+        self.round_trip_s = hello.round_trip_s
+        self.is_edge_reachable = True
+        self.is_degraded = False
+        self.task: ProgressModel | None = None
+        """The task believed in service; ``None``: idle."""
+        self.queue_length = 0
+        """As last reported."""
+        self.reported_at_s = now_s
+        self.mirror = EpochMirror()
+        self._exits_run: tuple[bool, ...] = ()
+        self._first_epoch = 0
+        self._entered: int | None = None
+        self._arrivals = DecayingRate(now_s)
+        self._busy = DecayingRate(now_s)
+        self._uploads = DecayingRate(now_s)
+        self._uploads_squared = DecayingRate(now_s)
+        self._fields = {name: MirroredField() for name in (*_MEASURED, *self._segment_names())}
+        self._take_profile(now_s)
+        self._take_uplink(self.goodput_bytes_per_s, self.round_trip_s, now_s)
+
+    # What the device says.
+
+    def manifest_known(self, manifest: Manifest) -> None:
+        """The manifest has arrived.
+
+        Raises:
+            BadMessageError: the profile of the hello does not fit it.
+        """
+        check_profile(self.hello.segment_s, self.hello.exit_s, manifest)
+        self.manifest = manifest
+
+    def plan_stands(self, exits_run: tuple[bool, ...], now_s: float) -> None:
+        """The device runs these exits from its next epoch on."""
+        if exits_run == self._exits_run:
+            return
+        self._exits_run = exits_run
+        if self.task is not None:
+            epoch = believed_epoch(self.task, now_s)
+            self._anchor(self.task.task_id, epoch, self.task.reached_at_s(epoch), now_s)
+
+    def started(self, report: StartReport, now_s: float) -> None:
+        """A task is in service. One that is believed in service already keeps what is known of its progress."""
+        task_id, first_epoch = report.task_id, report.first_epoch
+        if self.task is not None and self.task.task_id == task_id and self._first_epoch == first_epoch:
+            return
+        self._first_epoch = first_epoch
+        self._believe(ProgressModel(task_id, report.started_at_s, self._boundaries_s()), now_s)
+        self._fields["epoch"].report(first_epoch, report.started_at_s)
+        self._fields["service_s"].report(max(0.0, now_s - report.started_at_s), now_s)
+
+    def progressed(self, report: ProgressReport, now_s: float, *, is_live: bool = False) -> None:
+        """The task in service stands elsewhere than reckoned, or was asked where it stands."""
+        self._fields["epoch"].report(
+            report.epoch, report.reached_at_s, expected=self.epoch(report.reached_at_s), is_live=is_live
+        )
+        self._anchor(report.task_id, report.epoch, report.reached_at_s, now_s)
+
+    def idle(self, now_s: float) -> None:
+        """No task is in service."""
+        if self.task is not None:
+            self._believe(None, now_s)
+
+    def queue(self, queue_length: int, now_s: float, *, is_live: bool = False) -> None:
+        """So many tasks wait."""
+        expected = self.queue_expected(now_s)
+        self.queue_length = queue_length
+        self.reported_at_s = now_s
+        self._fields["queue_length"].report(queue_length, now_s, expected=expected, is_live=is_live)
+
+    def ended(self, tasks: Iterable[TaskRecord], now_s: float) -> None:
+        """Tasks have ended; their true epoch times judge what was believed of them."""
+        for task in tasks:
+            if task.stages.upload:
+                self._uploads.add(task.stages.upload, now_s)
+                self._uploads_squared.add(task.stages.upload**2, now_s)
+            if task.energy_joules is not None:
+                self._fields["energy_joules"].report(task.energy_joules, task.ended_at_s)
+            service_s = service_on_device_s(task)
+            if service_s is not None and task.started_at_s is not None:
+                self._busy.add(service_s, now_s)
+                self._judge_service(task, task.started_at_s, service_s)
+        self._fields["busy_share"].report(self.busy_share(now_s), now_s)
+        self._fields["uplink_wait_s"].report(self.uplink_busy_s(now_s), now_s)
+
+    def state(self, state: DeviceState, now_s: float, *, is_live: bool = False) -> None:
+        """How the device does, apart from its task."""
+        if state.segment_s or state.exit_s:
+            self.segment_s = state.segment_s or self.segment_s
+            self.exit_s = state.exit_s or self.exit_s
+            self._take_profile(now_s)
+        self._take_uplink(state.goodput_bytes_per_s, state.round_trip_s, now_s, is_live=is_live)
+        self.is_edge_reachable = state.is_edge_reachable
+        self.is_degraded = state.is_degraded
+        # The count starts anew with the device; what came before our first look has no known span of time.
+        if self._entered is not None and state.entered >= self._entered:
+            self._arrivals.add(state.entered - self._entered, now_s)
+        self._entered = state.entered
+        self._fields["task_rate_per_s"].report(self.task_rate_per_s(now_s), now_s)
+        self.reported_at_s = now_s
+
+    # What may be believed: called before anything of a message is taken, so that a bad one leaves no trace.
+
+    def check_state(self, state: DeviceState) -> None:
+        """See that a state fits the model.
+
+        Raises:
+            BadMessageError: a profile of another number of segments or exits.
+        """
+        if (state.segment_s or state.exit_s) and self.manifest is not None:
+            check_profile(state.segment_s or self.segment_s, state.exit_s or self.exit_s, self.manifest)
+
+    def check_epoch(self, epoch: int) -> None:
+        """See that this device has such an epoch.
+
+        Raises:
+            BadMessageError: it has not.
+        """
+        if not 0 <= epoch <= len(self.segment_s):
+            raise BadMessageError(f"epoch: {epoch} is impossible, this device holds {len(self.segment_s)} segments")
+
+    def check_task(self, task: TaskRecord) -> None:
+        """See that an ended task fits the model.
+
+        Raises:
+            BadMessageError: an epoch, evidence or exit that the model does not have.
+        """
+        if task.stop_epoch is not None:
+            self.check_epoch(task.stop_epoch)
+        if len(task.epoch_times_s) > len(self.segment_s) + 1:
+            raise BadMessageError(
+                f"epoch_s: has {len(task.epoch_times_s) - 1} epochs, at most {len(self.segment_s)} fit"
+            )
+        if self.manifest is None:
+            return
+        if not 0 <= task.evidence < self.manifest.evidence_count:
+            raise BadMessageError(f"evidence: {task.evidence} is not one of {self.manifest.evidence_count} states")
+        if task.exit_index is not None and not 0 <= task.exit_index < len(self.manifest.exits):
+            raise BadMessageError(f"exit_index: {task.exit_index} is not one of {len(self.manifest.exits)} exits")
+
+    # What is believed.
+
+    def epoch(self, now_s: float) -> int | None:
+        """Decision epoch of the task in service at ``now_s``; ``None``: idle."""
+        return None if self.task is None else believed_epoch(self.task, now_s)
+
+    def epochs_ahead(self, now_s: float) -> Iterator[tuple[int, float]]:
+        """Decision epochs of the task in service that are still ahead, with the instants at which it gets there."""
+        if self.task is not None:
+            for epoch in range(self.task.epoch_at(now_s) + 1, len(self.task.boundaries_s) + 1):
+                yield epoch, self.task.reached_at_s(epoch)
+
+    def queue_expected(self, now_s: float) -> float:
+        """Tasks waiting at ``now_s``: those reported, and those that arrive while one is in service."""
+        if self.task is None:
+            return float(self.queue_length)
+        waited_s = max(0.0, now_s - self._fields["queue_length"].reported_at_s)
+        return self.queue_length + self.task_rate_per_s(now_s) * waited_s
+
+    def task_rate_per_s(self, now_s: float) -> float:
+        """Tasks entering per second."""
+        return self._arrivals.per_second(now_s)
+
+    def busy_share(self, now_s: float) -> float:
+        """Share of time in service, 0..1."""
+        return min(self._busy.per_second(now_s), 1.0)
+
+    def uplink_busy_s(self, now_s: float) -> float:
+        """Expected wait for an uplink that earlier offloads still use, seconds (Pollaczek-Khinchine)."""
+        share = min(self._uploads.per_second(now_s), _MAX_UPLINK_SHARE)
+        return 0.5 * self._uploads_squared.per_second(now_s) / (1.0 - share)
+
+    def views(self, now_s: float, desired: dict[str, float]) -> tuple[FieldView, ...]:
+        """All fields as a reader sees them at ``now_s``; ``desired`` by name of the field."""
+        epoch = self.epoch(now_s)
+        predicted = {
+            "epoch": None if epoch is None else float(epoch),
+            "service_s": None if self.task is None else max(0.0, now_s - self.task.started_at_s),
+            "queue_length": self.queue_expected(now_s),
+            "task_rate_per_s": self.task_rate_per_s(now_s),
+            "busy_share": self.busy_share(now_s),
+            "uplink_wait_s": self.uplink_busy_s(now_s),
+        }
+        views = [f.view(name, now_s, predicted=predicted.get(name)) for name, f in self._fields.items()]
+        if epoch is None:  # idle: the last task's epoch is history, not a state
+            views = [
+                replace(v, reported=None, predicted=None) if v.name in ("epoch", "service_s") else v for v in views
+            ]
+        wished = [MirroredField().view(name, now_s, desired=value) for name, value in desired.items()]
+        return (*views, *wished)
+
+    # How it is done.
+
+    def _believe(self, task: ProgressModel | None, now_s: float) -> None:
+        self.task = task
+        self.mirror.believe(now_s, task)
+
+    def _anchor(self, task_id: int, epoch: int, reached_at_s: float, now_s: float) -> None:
+        """Believe that ``task_id`` reached ``epoch`` at ``reached_at_s`` and goes on by the profile."""
+        boundaries_s = self._boundaries_s()
+        elapsed_s = boundaries_s[epoch - 1] if epoch and boundaries_s else 0.0
+        self._believe(ProgressModel(task_id, reached_at_s - elapsed_s, boundaries_s), now_s)
+
+    def _boundaries_s(self) -> tuple[float, ...]:
+        if self.manifest is None:
+            return ()
+        exits_run = self._exits_run or (False,) * len(self.manifest.exits)
+        return task_boundaries_s(self.segment_s, self.exit_s, self.manifest.exit_after, exits_run, self._first_epoch)
+
+    def _judge_service(self, task: TaskRecord, started_at_s: float, service_s: float) -> None:
+        reached_s = [instant - started_at_s for instant in task.epoch_times_s[1:]]
+        self.mirror.judge(task.task_id, started_at_s, reached_s, service_s)
+        true_s = expected_s = 0.0
+        for name, true_next_s, expected_next_s in zip(
+            self._segment_names(), reached_s, self._boundaries_s(), strict=False
+        ):
+            self._fields[name].judge(abs((true_next_s - true_s) - (expected_next_s - expected_s)))
+            true_s, expected_s = true_next_s, expected_next_s
+
+    def _take_uplink(
+        self, goodput_bytes_per_s: float | None, round_trip_s: float | None, now_s: float, *, is_live: bool = False
+    ) -> None:
+        if goodput_bytes_per_s is not None:
+            field = self._fields["goodput_bytes_per_s"]
+            field.report(goodput_bytes_per_s, now_s, expected=field.reported, is_live=is_live)
+            self.goodput_bytes_per_s = goodput_bytes_per_s
+        if round_trip_s is not None:
+            field = self._fields["round_trip_s"]
+            field.report(round_trip_s, now_s, expected=field.reported, is_live=is_live)
+            self.round_trip_s = round_trip_s
+
+    def _take_profile(self, now_s: float) -> None:
+        for name, service_s in zip(self._segment_names(), self.segment_s, strict=True):
+            self._fields[name].report(service_s, now_s)
+
+    def _segment_names(self) -> list[str]:
+        return [f"segment_{k}_s" for k in range(1, len(self.hello.segment_s) + 1)]
+
+
+def check_profile(segment_s: tuple[float, ...], exit_s: tuple[float, ...], manifest: Manifest) -> None:
+    """See that a profile fits a manifest.
+
+    Raises:
+        BadMessageError: another number of segments or exits.
+    """
+    if len(segment_s) != manifest.held_segments:
+        raise BadMessageError(
+            f"segment_s: has {len(segment_s)} times, a device holds {manifest.held_segments} segments"
+        )
+    if len(exit_s) != len(manifest.exits):
+        raise BadMessageError(f"exit_s: has {len(exit_s)} times, the model has {len(manifest.exits)} exits")
+
+
+def service_on_device_s(task: TaskRecord) -> float | None:
+    """Service start to the end of service on the device, seconds; ``None``: never started, or resumed after a failed
+    offload, whose second service the record does not tell apart."""
+    if task.started_at_s is None:
+        return None
+    if task.payload is None:
+        return max(0.0, task.ended_at_s - task.started_at_s)
+    if task.outcome is not Outcome.EDGE:
+        return None
+    stopped_at_s = task.epoch_times_s[-1] if task.epoch_times_s else task.started_at_s
+    return max(0.0, stopped_at_s - task.started_at_s) + (task.stages.encode or 0.0)
