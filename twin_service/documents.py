@@ -1,4 +1,4 @@
-"""Documents: what of a device outlives its stream and the service, with a version that guards writes (design section 6).
+"""Documents: what of a device outlives its stream and the service, with a version that guards writes.
 
 The version counts what somebody decided: what is desired of the device, and what it announced about itself. Measured
 numbers move with every task and carry their own age instead; otherwise no write could ever be in time.

@@ -17,8 +17,8 @@ def chosen_edge(
 ) -> EdgeTwin | None:
     """The attached edge that holds the model and is expected to finish an input soonest; ``None``: there is none.
 
-    A device that was told its edge gets that one or none. The edge of the standing plan stays unless another promises to
-    be faster by more than ``margin_s``, so that plans do not flap between equal edges.
+    A device that was told its edge gets that one or none. The edge of the standing plan stays unless another promises
+    to be faster by more than ``margin_s``, so that plans do not flap between equal edges.
     """
     best: EdgeTwin | None = None
     best_s = float("inf")

@@ -1,4 +1,4 @@
-"""One mirrored number: reported, desired, predicted, with its age, its source and the running error of its prediction."""
+"""One mirrored number: reported, desired, predicted; its age, its source, the running error of its prediction."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MirroredField:
         self.is_live = False
 
     def report(self, value: float, at_s: float, *, expected: float | None = None, is_live: bool = False) -> None:
-        """The peer says ``value`` at ``at_s``, where the model expected ``expected`` (``None``: there is nothing to judge)."""
+        """The peer says ``value`` at ``at_s``; the model expected ``expected`` (``None``: nothing is judged)."""
         if expected is not None:
             self.judge(abs(value - expected))
         self.reported = value
@@ -54,9 +54,7 @@ class MirroredField:
         """Fold one absolute error into the running mean."""
         self.error = error if self.error is None else self.error + _ERROR_MEMORY * (error - self.error)
 
-    def view(
-        self, name: str, now_s: float, *, predicted: float | None = None, desired: float | None = None
-    ) -> FieldView:
+    def view(self, name: str, now_s: float, *, predicted: float | None = None) -> FieldView:
         """The field at ``now_s``; ``predicted``: the model's value then (``None``: the last value stands)."""
         source = Source.LIVE if self.is_live else Source.REPORTED
         if predicted is not None and predicted != self.reported:
@@ -65,7 +63,7 @@ class MirroredField:
             name,
             self.reported,
             self.reported if predicted is None else predicted,
-            desired,
+            None,
             max(0.0, now_s - self.reported_at_s) if self.reported is not None else 0.0,
             self.error,
             source,

@@ -8,8 +8,8 @@ import math
 class DecayingRate:
     """Amounts per second over the last ``horizon_s`` or so.
 
-    Silence counts: the rate falls while nothing is added. In the first ``horizon_s`` it is the mean since the start, and
-    never over less than ``shortest_s``, so that one early event does not look like a flood.
+    Silence counts: the rate falls while nothing is added. In the first ``horizon_s`` it is the mean since the start,
+    and never over less than ``shortest_s``, so that one early event does not look like a flood.
     """
 
     def __init__(self, now_s: float, *, horizon_s: float = 20.0, shortest_s: float = 2.0) -> None:

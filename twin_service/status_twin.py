@@ -1,8 +1,8 @@
 """The status twin of one device: where its inference stands now, and how it does (design section 6).
 
-Sans-IO: it is told what the device says with the instant of receipt, and answers what it believes at any instant. Between
-messages it reckons with :class:`twinsplit.reckoning.ProgressModel` on the profile as *reported*, which is what the
-device reckons with too, so that silence means agreement.
+Sans-IO: it is told what the device says with the instant of receipt, and answers what it believes at any instant.
+Between messages it reckons with :class:`twinsplit.reckoning.ProgressModel` on the profile as *reported*, which is what
+the device reckons with too, so that silence means agreement.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class StatusTwin:
             views = [
                 replace(v, reported=None, predicted=None) if v.name in ("epoch", "service_s") else v for v in views
             ]
-        wished = [MirroredField().view(name, now_s, desired=value) for name, value in desired.items()]
+        wished = [replace(MirroredField().view(name, now_s), desired=value) for name, value in desired.items()]
         return (*views, *wished)
 
     # How it is done.
