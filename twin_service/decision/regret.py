@@ -1,0 +1,94 @@
+"""What keeping an old table would cost: communication is bought by its value (design section 7)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from twin_service.decision.rules import Evaluation
+from twin_service.decision.situation import Situation
+from twin_service.decision.statistics import Array, statistics_of
+from twin_service.decision.tables import QUEUES, PlanTable
+from twinsplit.plan import QUEUE_LEVELS, Observation
+from twinsplit.types import NO_EVIDENCE, Decision
+
+
+def regret_s(
+    old: PlanTable, evaluation: Evaluation, situation: Situation, *, backlog_s: float, queue_length: int
+) -> float:
+    """Expected utility lost per task, seconds, if ``old`` stands where ``evaluation`` was made for the situation now.
+
+    Averaged over where queue and backlog are likely to be when a task starts, and over the evidence its exits will
+    show. ``inf`` where the old table cannot be obeyed any more (another payload, exit set or shape) or where the rule
+    does not optimise and its table has changed.
+    """
+    new = evaluation.plan_table
+    if new.is_same(old):
+        return 0.0
+    if evaluation.payoffs is None or not _is_comparable(old, new):
+        return float("inf")
+    worth, grid_s = evaluation.payoffs()
+    backlogs = _likely_backlogs_s(situation, backlog_s)
+    weights = _queue_weights(queue_length, situation.busy_share)
+    statistics = statistics_of(situation.manifest)
+    evidence = np.zeros((len(weights), len(backlogs), statistics.evidence_count))
+    evidence[:, :, NO_EVIDENCE] = weights[:, None] / len(backlogs)
+    reached = np.concatenate(([0.0], new.boundaries_s))
+    lost = 0.0
+    for epoch in range(len(new.table)):
+        for index, at in enumerate(statistics.exit_epochs):
+            if at == epoch and new.exits_run[index]:
+                evidence = evidence @ statistics.transitions[index]
+        now = backlogs if new.observation is Observation.SERVICE_START else _after(situation, backlogs, reached[epoch])
+        payoffs = _interpolated(worth[:, epoch], grid_s, now)  # (decision, Q, N, E)
+        bands = np.searchsorted(old.band_edges_s, now, side="right")
+        kept = old.table[epoch][:, :, bands].transpose(1, 2, 0)  # (Q, N, E)
+        best = payoffs.max(axis=0)
+        gap = best - np.take_along_axis(payoffs, kept[None].astype(np.intp), axis=0)[0]
+        lost += float((evidence * gap).sum())
+        evidence = evidence * (payoffs[Decision.CONTINUE] >= best)
+    return lost
+
+
+def _is_comparable(old: PlanTable, new: PlanTable) -> bool:
+    return (
+        old.table.shape[:3] == new.table.shape[:3]
+        and old.exits_run == new.exits_run
+        and old.observation == new.observation
+        and old.tensor_representations == new.tensor_representations
+        and old.input_representations == new.input_representations
+    )
+
+
+def _likely_backlogs_s(situation: Situation, backlog_s: float) -> Array:
+    """Now, soon, and where it usually is.  # (N,)"""
+    mean = situation.backlog_mean_s
+    horizons = np.array([0.0, 0.5, 1.0]) * situation.backlog_time_constant_s
+    kept = np.exp(-horizons / max(situation.backlog_time_constant_s, 1e-3))
+    soon = np.maximum(mean + (backlog_s - mean) * kept, np.maximum(backlog_s - horizons, 0.0))
+    return np.concatenate((soon, [0.0, 0.7 * mean, 2.0 * mean]))
+
+
+def _after(situation: Situation, backlogs_s: Array, elapsed_s: float) -> Array:
+    mean = situation.backlog_mean_s
+    kept = np.exp(-elapsed_s / max(situation.backlog_time_constant_s, 1e-3))
+    then: Array = np.maximum(np.maximum(backlogs_s - elapsed_s, mean + (backlogs_s - mean) * kept), 0.0)
+    return then
+
+
+def _queue_weights(queue_length: int, busy_share: float) -> Array:
+    """Half on the queue as it is, half geometric in the busy share.  # (Q,)"""
+    rho = min(max(busy_share, 0.0), 0.95)
+    weights: Array = (1.0 - rho) * rho**QUEUES
+    weights[-1] = rho ** QUEUES[-1]
+    weights *= 0.5
+    weights[min(queue_length, QUEUE_LEVELS - 1)] += 0.5
+    weights /= weights.sum()
+    return weights
+
+
+def _interpolated(payoffs: Array, grid_s: Array, at_s: Array) -> Array:
+    """``payoffs`` (decision, Q, G, E) at backlogs ``at_s`` (N,); beyond the grid its end holds."""
+    right = np.clip(np.searchsorted(grid_s, at_s), 1, len(grid_s) - 1)
+    weight = np.clip((at_s - grid_s[right - 1]) / (grid_s[right] - grid_s[right - 1]), 0.0, 1.0)[:, None]
+    at: Array = payoffs[:, :, right - 1] * (1.0 - weight) + payoffs[:, :, right] * weight
+    return at

@@ -1,0 +1,292 @@
+"""Stopping rules behind one interface (names of design section 2).
+
+A rule turns situations into tables. The engine is the same for all that optimise: ``open-loop`` sees evidence and
+looks again at every epoch; ``load-only`` looks again but sees mean accuracies; ``one-time`` sees mean accuracies and
+decides at service start; ``one-time-myopic`` also ignores the waiting it causes. The others are fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_service.decision.reduction import Pruning, ceiling_s
+from twin_service.decision.situation import Situation
+from twin_service.decision.statistics import Array, Statistics, statistics_of, statistics_without_evidence
+from twin_service.decision.stopping import present_payoffs
+from twin_service.decision.tables import QUEUES, PlanTable, banded
+from twin_service.decision.utility import NEVER, Batch, batch_of
+from twinsplit.errors import SettingsError
+from twinsplit.model.manifest import Manifest
+from twinsplit.plan import QUEUE_LEVELS, Observation
+from twinsplit.types import Decision
+
+GRID_POINTS = 20
+MAX_BACKLOG_S = 30.0
+"""Top of the backlog grid where no alternative limits it."""
+_MAX_ENUMERATED_EXITS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """A table and how to weigh another one against it."""
+
+    plan_table: PlanTable
+    pruning: Pruning
+    payoffs: Callable[[], tuple[Array, Array]] | None = None
+    """Payoffs (decision, K, Q, G, E) of every decision, seconds, and their backlog grid (G,). Made on demand and
+    without pruning: a pruned continuation value decides alike but is worth less. ``None``: the rule does not optimise.
+    """
+
+
+class Rule(Protocol):
+    """A stopping rule."""
+
+    @property
+    def name(self) -> str: ...
+
+    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        """One evaluation per situation. All situations hold the same manifest."""
+        ...
+
+    def table(self, situation: Situation) -> PlanTable:
+        """The table for one situation."""
+        ...
+
+
+class _Single:
+    """``table`` in terms of ``evaluate``."""
+
+    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        raise TypeError("a rule defines evaluate")
+
+    def table(self, situation: Situation) -> PlanTable:
+        return self.evaluate([situation])[0].plan_table
+
+
+@dataclass(frozen=True)
+class Optimising(_Single):
+    """Backward induction; the flags take away what a simpler rule does not know."""
+
+    name: str = "open-loop"
+    has_evidence: bool = True
+    observation: Observation = Observation.EACH_EPOCH
+    is_myopic: bool = False
+    is_reduced: bool = True
+
+    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        if self.is_myopic:
+            situations = [replace(s, is_caused_waiting_counted=False) for s in situations]
+        manifest = situations[0].manifest
+        statistics = statistics_of(manifest) if self.has_evidence else statistics_without_evidence(manifest)
+        batch = batch_of(situations, statistics, self._exits_run(situations, statistics))
+        return [
+            Evaluation(table, pruning, partial(self._exact_payoffs, s, table.exits_run))
+            for s, (table, pruning) in zip(situations, self._tables(batch, manifest), strict=True)
+        ]
+
+    def _exits_run(self, situations: Sequence[Situation], statistics: Statistics) -> NDArray[np.bool_]:
+        """Which exits are worth running: value at service start over a few queue lengths and backlogs.  # (D, X)"""
+        sets = exit_sets(len(statistics.exit_epochs))
+        every = [s for s in situations for _ in sets]
+        batch = batch_of(every, statistics, np.tile(sets, (len(situations), 1)))
+        backlog_s = batch.backlog_mean_s[:, None] * np.array([0.0, 0.7, 2.0])
+        start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
+        value = start.by_epoch[0][..., 0].max(axis=0).mean(axis=(1, 2)).reshape(len(situations), len(sets))
+        chosen: NDArray[np.bool_] = sets[np.argmax(value, axis=1)]
+        return chosen
+
+    def _payoffs(self, batch: Batch, manifest: Manifest, *, is_reduced: bool) -> tuple[Array, Array, Pruning]:
+        """Payoffs (decision, K, D, Q, G, E) over all evidence states of the manifest, and their grid (D, G)."""
+        top = ceiling_s(batch, QUEUES)
+        if self.observation is Observation.SERVICE_START:
+            top = top + batch.reached_s[:, -1]  # it drains until a later epoch looks at what was seen at the start
+        top = np.clip(top, 0.01, MAX_BACKLOG_S)
+        backlog_s = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** 1.5)
+        result = present_payoffs(batch, QUEUES, backlog_s, self.observation, is_reduced=is_reduced)
+        stacked = np.stack(result.by_epoch, axis=1)
+        for epoch in range(batch.last_epoch + 1):  # evidence of exits still ahead cannot be: no break points for it
+            unseen = ~batch.statistics.seen_by(epoch)
+            stacked[:, epoch][..., unseen] = NEVER
+            stacked[Decision.CONTINUE, epoch][..., unseen] = 0.0
+        return stacked if self.has_evidence else stacked[..., _spread(manifest)], backlog_s, result.pruning
+
+    def _tables(self, batch: Batch, manifest: Manifest) -> list[tuple[PlanTable, Pruning]]:
+        payoffs, backlog_s, pruning = self._payoffs(batch, manifest, is_reduced=self.is_reduced)
+        tables = []
+        for device in range(batch.size):
+            table, edges = banded(payoffs[:, :, device], backlog_s[device])
+            plan_table = PlanTable(
+                table,
+                edges,
+                tuple(bool(run) for run in batch.exits_run[device]),
+                tuple(int(r) for r in batch.tensor.representation[device]),
+                tuple(int(r) for r in batch.input.representation[device]),
+                self.observation,
+                tuple(float(t) for t in batch.reached_s[device, 1:]),
+            )
+            tables.append((plan_table, pruning))
+        return tables
+
+    def _exact_payoffs(self, situation: Situation, exits_run: tuple[bool, ...]) -> tuple[Array, Array]:
+        manifest = situation.manifest
+        statistics = statistics_of(manifest) if self.has_evidence else statistics_without_evidence(manifest)
+        batch = batch_of([situation], statistics, exits_run)
+        payoffs, backlog_s, _ = self._payoffs(batch, manifest, is_reduced=False)
+        return payoffs[:, :, 0], backlog_s[0]
+
+
+def exit_sets(count: int) -> NDArray[np.bool_]:
+    """Sets of exits that are weighed: all subsets of few, else none, all and each alone.  # (sets, X)"""
+    if count <= _MAX_ENUMERATED_EXITS:
+        return np.array(list(product((False, True), repeat=count)), dtype=bool).reshape(2**count, count)
+    return np.concatenate((np.zeros((1, count), bool), np.ones((1, count), bool), np.eye(count, dtype=bool)))
+
+
+def _spread(manifest: Manifest) -> NDArray[np.int64]:
+    """Column of the one-bin statistics for every full evidence state."""
+    bins = manifest.bin_count
+    return np.array([0] + [1 + (e - 1) // bins for e in range(1, manifest.evidence_count)])
+
+
+@dataclass(frozen=True)
+class Fixed(_Single):
+    """Offload at cut ``cut`` (``None``: never), leave at an exit whose calibrated P(right) reaches ``threshold``."""
+
+    name: str
+    cut: int | None
+    threshold: float | None = None
+
+    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        return [Evaluation(self._fixed(s), Pruning()) for s in situations]
+
+    def _fixed(self, s: Situation) -> PlanTable:
+        manifest = s.manifest
+        statistics = statistics_of(manifest)
+        exits_run = (self.threshold is not None,) * len(manifest.exits)
+        batch = batch_of([s], statistics, exits_run)
+        table = np.full(
+            (manifest.held_segments + 1, manifest.evidence_count, QUEUE_LEVELS, 1), Decision.CONTINUE, dtype=np.uint8
+        )
+        if self.threshold is not None:
+            table |= exit_cells(manifest, self.threshold)[:, :, None, None]
+        if self.cut is not None:
+            self._offload_from(table, batch, self.cut)
+        return PlanTable(
+            table,
+            (),
+            exits_run,
+            tuple(int(r) for r in batch.tensor.representation[0]),
+            tuple(int(r) for r in batch.input.representation[0]),
+            Observation.EACH_EPOCH,
+            tuple(float(t) for t in batch.reached_s[0, 1:]),
+        )
+
+    def _offload_from(self, table: NDArray[np.uint8], batch: Batch, cut: int) -> None:
+        """OFFLOAD at ``cut`` or, where nothing may be sent there, at the first epoch after it that can send."""
+        for epoch in range(cut, len(table)):
+            row = table[epoch]
+            if batch.tensor.is_available[0, epoch]:
+                row[row == Decision.CONTINUE] = Decision.OFFLOAD_TENSOR
+                return
+            if epoch == 0 and batch.input.is_available[0, 0]:
+                row[...] = Decision.OFFLOAD_INPUT
+                return
+
+
+def exit_cells(manifest: Manifest, threshold: float) -> NDArray[np.uint8]:
+    """EXIT where the last exit's calibrated P(right) reaches ``threshold``, at the epoch of that exit.  # (K, E)"""
+    cells = np.zeros((manifest.held_segments + 1, manifest.evidence_count), dtype=np.uint8)
+    for e in manifest.exits:
+        if e.after_segment <= manifest.held_segments:
+            for bin_index, p_right in enumerate(e.p_right):
+                if p_right >= threshold:
+                    cells[e.after_segment, 1 + e.index * manifest.bin_count + bin_index] = Decision.EXIT
+    return cells
+
+
+@dataclass(frozen=True)
+class OneTimeThreshold(_Single):
+    """``one-time``, but every exit on the way is run and left at when its calibrated P(right) reaches ``threshold``."""
+
+    name: str
+    threshold: float
+
+    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        return [self._with_exits(e, s) for e, s in zip(ONE_TIME.evaluate(situations), situations, strict=True)]
+
+    def _with_exits(self, evaluation: Evaluation, s: Situation) -> Evaluation:
+        base = evaluation.plan_table
+        table = base.table.copy()
+        exits = exit_cells(s.manifest, self.threshold)
+        table[exits == Decision.EXIT] = Decision.EXIT
+        exits_run = (True,) * len(s.manifest.exits)
+        reached = batch_of([s], statistics_of(s.manifest), exits_run).reached_s[0, 1:]
+        changed = replace(base, table=table, exits_run=exits_run, boundaries_s=tuple(float(t) for t in reached))
+        return Evaluation(changed, evaluation.pruning)
+
+
+OPEN_LOOP = Optimising()
+LOAD_ONLY = Optimising("load-only", has_evidence=False)
+ONE_TIME = Optimising("one-time", has_evidence=False, observation=Observation.SERVICE_START)
+ONE_TIME_MYOPIC = replace(ONE_TIME, name="one-time-myopic", is_myopic=True)
+MULTI_STEP = replace(OPEN_LOOP, name="multi-step")
+"""The product's default: open-loop until weights have been promoted."""
+
+_NAMED: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        OPEN_LOOP,
+        LOAD_ONLY,
+        ONE_TIME,
+        ONE_TIME_MYOPIC,
+        MULTI_STEP,
+        Fixed("device-only", None),
+        Fixed("edge-only", 0),
+    )
+}
+
+RULE_FORMS = (*_NAMED, "static:K", "one-time-threshold:T", "threshold-static:K,T")
+"""What :func:`rule_named` understands: K a cut, T a calibrated probability."""
+
+
+def rule_named(name: str) -> Rule:
+    """The rule of a name such as ``open-loop``, ``static:2`` or ``one-time-threshold:0.9``.
+
+    Raises:
+        SettingsError: no such rule, or its parameter does not fit.
+    """
+    if name in _NAMED:
+        return _NAMED[name]
+    head, _, tail = name.partition(":")
+    try:
+        if head == "static":
+            return Fixed(name, _cut(tail))
+        if head == "one-time-threshold":
+            return OneTimeThreshold(name, _probability(tail))
+        if head == "threshold-static":
+            cut, threshold = tail.split(",")
+            return Fixed(name, _cut(cut), _probability(threshold))
+    except ValueError:
+        raise SettingsError(f"rule {name!r}: give K as a cut from 0 and T as a probability in 0..1") from None
+    raise SettingsError(f"no rule is called {name!r}; there are {', '.join(RULE_FORMS)}")
+
+
+def _cut(text: str) -> int:
+    cut = int(text)
+    if cut < 0:
+        raise ValueError(text)
+    return cut
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(text)
+    return value

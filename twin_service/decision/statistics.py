@@ -1,0 +1,84 @@
+"""Calibrated statistics of a manifest as arrays over the flat evidence states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinsplit.model.manifest import Manifest
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistics:
+    """Evidence states: 0 is ``none``, then every (exit, bin) as :func:`twinsplit.types.evidence_state` numbers them."""
+
+    bin_count: int
+    exit_epochs: tuple[int, ...]
+    """Decision epoch of every exit."""
+    p_exit_right: Array  # (evidence,)
+    p_whole_right: Array  # (evidence,)
+    transitions: tuple[Array, ...]  # per exit (evidence before, evidence after), rows sum to 1
+
+    @property
+    def evidence_count(self) -> int:
+        return len(self.p_exit_right)
+
+    def seen_by(self, epoch: int) -> NDArray[np.bool_]:
+        """Which evidence states can exist at ``epoch``: ``none`` and exits at or before it.  # (evidence,)"""
+        seen = np.ones(self.evidence_count, dtype=bool)
+        for index, at in enumerate(self.exit_epochs):
+            if at > epoch:
+                seen[1 + index * self.bin_count : 1 + (index + 1) * self.bin_count] = False
+        return seen
+
+
+@lru_cache(maxsize=64)
+def statistics_of(manifest: Manifest) -> Statistics:
+    """Full statistics of a manifest."""
+    bins = manifest.bin_count
+    count = manifest.evidence_count
+    transitions = []
+    for after in manifest.exits:
+        columns = slice(1 + after.index * bins, 1 + (after.index + 1) * bins)
+        matrix = np.eye(count)
+        matrix[0] = 0.0
+        matrix[0, columns] = after.prior
+        for before in manifest.exits[: after.index]:
+            rows = slice(1 + before.index * bins, 1 + (before.index + 1) * bins)
+            matrix[rows] = 0.0
+            matrix[rows, columns] = before.transitions[after.index]
+        transitions.append(matrix)
+    evidence = range(count)
+    return Statistics(
+        bins,
+        tuple(e.after_segment for e in manifest.exits),
+        np.array([manifest.p_exit_right(e) for e in evidence]),
+        np.array([manifest.p_whole_right(e) for e in evidence]),
+        tuple(transitions),
+    )
+
+
+@lru_cache(maxsize=64)
+def statistics_without_evidence(manifest: Manifest) -> Statistics:
+    """The same model seen through mean accuracies: one bin per exit, so that an exit tells nothing about the sample."""
+    exits = manifest.exits
+    count = 1 + len(exits)
+    transitions = []
+    for after in exits:
+        matrix = np.eye(count)
+        matrix[: after.index + 1] = 0.0
+        matrix[: after.index + 1, after.index + 1] = 1.0
+        transitions.append(matrix)
+    whole = manifest.p_whole_right(0)
+    return Statistics(
+        1,
+        tuple(e.after_segment for e in exits),
+        np.array([0.0] + [e.accuracy for e in exits]),
+        np.full(count, whole),
+        tuple(transitions),
+    )

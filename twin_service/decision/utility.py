@@ -1,0 +1,222 @@
+"""Payoffs of stopping and prices of going on, vectorised over devices (design section 5).
+
+Axes, always in this order: D devices, P pairs (present epoch, epoch), Q queue levels, G backlogs, E evidence states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_service.decision.situation import Situation
+from twin_service.decision.statistics import Array, Statistics
+from twinsplit.model.manifest import Manifest
+from twinsplit.plan import NO_REPRESENTATION
+
+NEVER = -1e9
+"""Payoff of what cannot be done; far below any real payoff and finite, so that sums stay numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadTerms:
+    """What sending one payload costs at every epoch; rows of unavailable epochs have ``is_available`` False."""
+
+    representation: NDArray[np.int64]  # (D, K) position in the cut's representations
+    encode_s: Array  # (D, K) c
+    upload_s: Array  # (D, K) s / R
+    tail_s: Array  # (D, K) z
+    loss: Array  # (D, K) accuracy lost by the representation
+    is_available: NDArray[np.bool_]  # (D, K)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Situations of devices that hold the same manifest, each with the exits that it runs, as arrays."""
+
+    statistics: Statistics
+    exits_run: NDArray[np.bool_]  # (D, X)
+    step_s: Array  # (D, h) epoch l to l + 1: segment l and, where it is run, the exit behind it
+    reached_s: Array  # (D, h + 1) service start to epoch l
+    factor: Array  # (D,) price of caused waiting
+    task_rate: Array  # (D,)
+    alpha: Array  # (D,)
+    energy_compute: Array  # (D,) beta * P_c
+    energy_transmit: Array  # (D,) beta * P_tx
+    overhead_s: Array  # (D,)
+    uplink_busy_s: Array  # (D,)
+    backlog_mean_s: Array  # (D,)
+    backlog_time_constant_s: Array  # (D,)
+    tensor: PayloadTerms
+    input: PayloadTerms
+    is_whole: bool
+    """Whether the device holds the whole network."""
+
+    @property
+    def size(self) -> int:
+        return len(self.factor)
+
+    def after_exits_at(self, epoch: int, value: Array) -> Array:
+        """Expectation of ``value`` (D, ..., E) over what the exits run at ``epoch`` will show, by evidence before."""
+        for index, at in enumerate(self.statistics.exit_epochs):
+            if at == epoch and self.exits_run[:, index].any():
+                expected = value @ self.statistics.transitions[index].T
+                run = self.exits_run[:, index]
+                value = expected if run.all() else np.where(run.reshape(-1, *[1] * (value.ndim - 1)), expected, value)
+        return value
+
+    def is_exit_run_at(self, epochs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether an exit is run at each of ``epochs`` (P,).  # (D, P)"""
+        there = np.array(self.statistics.exit_epochs)[None, :] == epochs[:, None]  # (P, X)
+        is_run: NDArray[np.bool_] = (self.exits_run[:, None, :] & there[None, :, :]).any(axis=2)
+        return is_run
+
+    @property
+    def last_epoch(self) -> int:
+        """h."""
+        return int(self.step_s.shape[1])
+
+    def price(self, duration_s: Array, queue: Array) -> Array:
+        """What ``duration_s`` of device time costs while ``queue`` tasks wait (both (D, ...), broadcast), seconds:
+        the time itself, the waiting it causes, its energy."""
+        return duration_s + self.side_price(duration_s, queue)
+
+    def side_price(self, duration_s: Array, queue: Array) -> Array:
+        """The same without the time itself."""
+        shape = (-1, *([1] * (max(duration_s.ndim, queue.ndim) - 1)))
+        factor, rate, energy = (a.reshape(shape) for a in (self.factor, self.task_rate, self.energy_compute))
+        return duration_s * (energy + factor * (queue + rate * duration_s / 2.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Queue and backlog at the later epoch of each pair (present epoch, epoch), as dead reckoning expects them.
+
+    Axis P runs over the pairs; no epoch lies before its present.
+    """
+
+    present_backlog_s: Array  # (D, G)
+    starts: NDArray[np.int64]  # (P,)
+    epochs: NDArray[np.int64]  # (P,)
+    elapsed_s: Array  # (D, P) present to epoch
+    queue: Array  # (D, P, Q)
+    backlog_s: Array  # (D, P, G)
+
+
+def course(
+    batch: Batch, queue: Array, backlog_s: Array, starts: NDArray[np.int64], epochs: NDArray[np.int64]
+) -> Course:
+    """Course over the pairs from present ``queue`` (Q,), ``backlog_s`` (D, G), as :mod:`twinsplit.reckoning` has it."""
+    elapsed = batch.reached_s[:, epochs] - batch.reached_s[:, starts]
+    mean = batch.backlog_mean_s[:, None, None]
+    now = backlog_s[:, None, :]
+    kept = np.exp(-elapsed / batch.backlog_time_constant_s[:, None])[..., None]
+    backlog = np.maximum(np.maximum(now - elapsed[..., None], mean + (now - mean) * kept), 0.0)
+    return Course(backlog_s, starts, epochs, elapsed, queue + (batch.task_rate[:, None] * elapsed)[..., None], backlog)
+
+
+def arrival_s(batch: Batch, payload: PayloadTerms, at: Course) -> Array:
+    """u: from the epoch to the last byte at the edge, seconds.  # (D, P)"""
+    busy = np.maximum(batch.uplink_busy_s[:, None] - at.elapsed_s, 0.0)
+    return busy + payload.encode_s[:, at.epochs] + payload.upload_s[:, at.epochs] + batch.overhead_s[:, None]
+
+
+def offload(batch: Batch, payload: PayloadTerms, at: Course) -> Array:
+    """P0 less ``alpha * P(whole right)``, which alone depends on evidence.  # (D, P, Q, G)"""
+    waited = np.maximum(arrival_s(batch, payload, at)[..., None], at.backlog_s)  # u + max(W - u, 0)
+    fixed = payload.tail_s + batch.energy_transmit[:, None] * payload.upload_s + batch.alpha[:, None] * payload.loss
+    encoding = batch.side_price(payload.encode_s[:, at.epochs, None], at.queue)
+    paid = fixed[:, at.epochs, None] + encoding
+    payoff: Array = -(waited[:, :, None, :] + paid[..., None])
+    available = payload.is_available[:, at.epochs]
+    return payoff if available.all() else np.where(available[:, :, None, None], payoff, NEVER)
+
+
+def batch_of(
+    situations: Sequence[Situation], statistics: Statistics, exits_run: NDArray[np.bool_] | tuple[bool, ...]
+) -> Batch:
+    """Arrays of ``situations``, which all hold the same manifest; ``exits_run`` (D, X), or (X,) for all alike.
+
+    Only what differs between devices is looped over; everything after it is numpy.
+    """
+    manifest = situations[0].manifest
+    held = manifest.held_segments
+    segment = np.array([s.segment_s for s in situations])
+    step = segment[:, :held].copy()
+    run = np.broadcast_to(np.array(exits_run, dtype=bool), (len(situations), len(statistics.exit_epochs)))
+    for index, epoch in enumerate(statistics.exit_epochs):
+        if epoch <= held:
+            step[:, epoch - 1] += run[:, index] * [s.exit_s[index] for s in situations]
+    reached = np.zeros((len(situations), held + 1))
+    np.cumsum(step, axis=1, out=reached[:, 1:])
+    weights = [s.weights for s in situations]
+    beta = np.array([w.beta_s_per_joule for w in weights])
+    tensor, sent_input = _payload_terms(situations, manifest)
+    return Batch(
+        statistics,
+        run,
+        step,
+        reached,
+        np.array([s.waiting_factor for s in situations]),
+        np.array([s.task_rate_per_s for s in situations]),
+        np.array([w.alpha_s for w in weights]),
+        beta * [w.compute_watts for w in weights],
+        beta * [w.transmit_watts for w in weights],
+        np.array([s.overhead_s for s in situations]),
+        np.array([s.uplink_busy_s for s in situations]),
+        np.array([s.backlog_mean_s for s in situations]),
+        np.array([max(s.backlog_time_constant_s, 1e-3) for s in situations]),
+        tensor,
+        sent_input,
+        held == manifest.segment_count,
+    )
+
+
+def _payload_terms(situations: Sequence[Situation], manifest: Manifest) -> tuple[PayloadTerms, PayloadTerms]:
+    """Terms of the boundary tensor (epochs 1..h, not the output) and of the input, for every device."""
+    epochs = manifest.held_segments + 1
+    inner = [k for k in range(1, epochs) if k < manifest.segment_count]
+    rows_tensor, rows_input = [], []
+    for s in situations:
+        empty = (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
+        tensor = [empty] * epochs
+        for k in inner:
+            tensor[k] = _cheapest(s, k)
+        sent_input = empty if s.is_tensors_only else _cheapest(s, 0)
+        last_input = epochs if manifest.held_segments < manifest.segment_count else epochs - 1
+        rows_tensor.append(tensor)
+        rows_input.append([sent_input] * last_input + [empty] * (epochs - last_input))
+    return _terms(rows_tensor), _terms(rows_input)
+
+
+def _terms(rows: list[list[tuple[int, float, float, float, float]]]) -> PayloadTerms:
+    table = np.array(rows)  # (D, K, 5)
+    representation = table[:, :, 0].astype(np.int64)
+    return PayloadTerms(
+        representation, table[:, :, 1], table[:, :, 2], table[:, :, 3], table[:, :, 4], representation >= 0
+    )
+
+
+def _cheapest(s: Situation, cut: int) -> tuple[int, float, float, float, float]:
+    """The representation of ``cut`` that costs least on an idle edge: (position, encode_s, upload_s, tail_s, loss)."""
+    if s.tail_s is None:
+        return (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
+    w = s.weights
+    best_cost = float("inf")
+    best = (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
+    for position, entry in enumerate(s.manifest.cuts[cut].representations):
+        if not entry.is_offered:
+            continue
+        encode_s = s.encode_s.get((cut, position), entry.encode_s)
+        upload_s = entry.mean_bytes / s.goodput_bytes_per_s
+        cost = (
+            w.alpha_s * entry.loss
+            + encode_s * (1.0 + w.beta_s_per_joule * w.compute_watts)
+            + upload_s * (1.0 + w.beta_s_per_joule * w.transmit_watts)
+        )
+        if cost < best_cost:
+            best_cost = cost
+            best = (position, encode_s, upload_s, s.tail_s[cut], entry.loss)
+    return best
