@@ -1,0 +1,226 @@
+"""Which report is due to the twin, and when. Sans-IO.
+
+The device knows what the twin believes, since both run ``twinsplit.reckoning`` on the same numbers. One report per
+ended task also tells what started; a task that starts without such a report to carry it is announced at once; a task
+in service is mentioned again only when it leaves the report threshold; a heartbeat fills silence (design sections 4
+and 6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from device.tracking import Tracker
+from twinsplit.model.manifest import Manifest
+from twinsplit.reckoning import ProgressModel, task_boundaries_s
+from twinsplit.types import TaskRecord
+
+_PROFILE_SHARE = 0.1
+"""A tracked profile is sent again when it has moved by more than this share of the report threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A task in service."""
+
+    task_id: int
+    at_s: float
+    """Service start on the device's monotonic clock."""
+    first_epoch: int
+    """Segments already done when its service (re)started."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """How the device does, apart from its task."""
+
+    goodput_bytes_per_s: float | None
+    round_trip_s: float | None
+    segment_s: tuple[float, ...]
+    """Tracked times; empty: as reported before."""
+    exit_s: tuple[float, ...]
+    is_edge_reachable: bool
+    is_degraded: bool
+    entered: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the pipeline adds to a report that is due."""
+
+    queue_length: int
+    is_edge_reachable: bool
+    is_degraded: bool
+    entered: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """Tasks ended, and the one in service now (``None``: idle)."""
+
+    ended: tuple[TaskRecord, ...]
+    started: Started | None
+    queue_length: int
+    state: DeviceState
+
+
+@dataclass(frozen=True, slots=True)
+class StartReport:
+    """A task started and no other report carries it."""
+
+    started: Started
+    queue_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """The task in service has left the report threshold."""
+
+    task_id: int
+    epoch: int
+    reached_at_s: float
+    queue_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing else was sent for a heartbeat period."""
+
+    started: Started | None
+    queue_length: int
+    state: DeviceState
+
+
+Report: TypeAlias = TaskReport | StartReport | ProgressReport | Heartbeat
+
+
+class Reporter:
+    """Is told what happens and says which report is due."""
+
+    def __init__(
+        self, manifest: Manifest, tracker: Tracker, *, report_threshold_s: float = 0.01, heartbeat_s: float = 5.0
+    ) -> None:
+        """
+        Args:
+            tracker: its times are what the twin is told at attachment (see :meth:`profile_reported`).
+            report_threshold_s: truth and prediction may differ by so much, seconds.
+        """
+        self.report_threshold_s = report_threshold_s
+        self.heartbeat_s = heartbeat_s
+        self._exit_after = manifest.exit_after
+        self._tracker = tracker
+        self._segment_s: tuple[float, ...] = ()
+        self._exit_s: tuple[float, ...] = ()
+        self._boundaries: dict[tuple[int, tuple[bool, ...]], tuple[float, ...]] = {}
+        self._serving: Started | None = None
+        self._exits_run: tuple[bool, ...] = ()
+        self._told: Started | None = None
+        self._believed: ProgressModel | None = None
+        self._late_at: tuple[int, float] | None = None
+        self._ended: list[TaskRecord] = []
+        self._last_sent_s = float("-inf")
+        self.profile_reported()
+
+    def profile_reported(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The tracked (segment, exit) times, which the twin is told now."""
+        self._segment_s = tuple(self._tracker.segment_s)
+        self._exit_s = tuple(self._tracker.exit_s)
+        self._boundaries.clear()
+        return self._segment_s, self._exit_s
+
+    def service_started(self, task_id: int, now_s: float, first_epoch: int, exits_run: tuple[bool, ...]) -> None:
+        """A task entered service, having done ``first_epoch`` segments before."""
+        self._serving = Started(task_id, now_s, first_epoch)
+        self._exits_run = exits_run
+
+    def epoch_reached(self, epoch: int, now_s: float) -> None:
+        """The task in service reached decision epoch ``epoch``."""
+        serving, believed = self._serving, self._believed
+        if serving is None or believed is None or self._told != serving:
+            return
+        if abs(believed.deviation_s(epoch, now_s)) > self.report_threshold_s:
+            self._late_at = (epoch, now_s)
+
+    def service_ended(self) -> None:
+        """The device works on the task no longer; its end may still be open."""
+        self._serving = None
+        self._late_at = None
+
+    def task_ended(self, record: TaskRecord) -> None:
+        """A task has its outcome."""
+        self._ended.append(record)
+
+    def due(self, now_s: float, condition: Condition) -> Report:
+        """The report that :meth:`is_due` spoke of; it counts as sent."""
+        self._last_sent_s = now_s
+        serving, late_at = self._serving, self._late_at
+        self._late_at = None
+        if not self._ended and late_at is not None and serving is not None and self._believed is not None:
+            epoch, reached_at_s = late_at
+            shift_s = self._believed.deviation_s(epoch, reached_at_s)
+            self._believed = replace(self._believed, started_at_s=self._believed.started_at_s + shift_s)
+            return ProgressReport(serving.task_id, epoch, reached_at_s, condition.queue_length)
+        if not self._ended and serving is not None and self._is_news(serving):
+            self._believe(serving)
+            return StartReport(serving, condition.queue_length)
+        state = self._state(condition)
+        self._believe(serving)
+        if self._ended:
+            ended, self._ended = tuple(self._ended), []
+            return TaskReport(ended, serving, condition.queue_length, state)
+        return Heartbeat(serving, condition.queue_length, state)
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether something is to be told now."""
+        return (
+            bool(self._ended)
+            or self._late_at is not None
+            or (self._serving is not None and self._is_news(self._serving))
+            or now_s >= self._last_sent_s + self.heartbeat_s
+        )
+
+    @property
+    def next_heartbeat_s(self) -> float:
+        """Instant at which a heartbeat is due unless something else is sent before."""
+        return self._last_sent_s + self.heartbeat_s
+
+    def _is_news(self, serving: Started) -> bool:
+        return self._told != serving
+
+    def _believe(self, serving: Started | None) -> None:
+        if serving is None:
+            self._told = self._believed = None
+        elif self._is_news(serving):
+            self._told = serving
+            key = (serving.first_epoch, self._exits_run)
+            boundaries_s = self._boundaries.get(key)
+            if boundaries_s is None:
+                boundaries_s = task_boundaries_s(
+                    self._segment_s, self._exit_s, self._exit_after, self._exits_run, serving.first_epoch
+                )
+                self._boundaries[key] = boundaries_s
+            self._believed = ProgressModel(serving.task_id, serving.at_s, boundaries_s)
+
+    def _state(self, condition: Condition) -> DeviceState:
+        tracker = self._tracker
+        moved_s = sum(
+            abs(now - told)
+            for now, told in zip((*tracker.segment_s, *tracker.exit_s), (*self._segment_s, *self._exit_s), strict=True)
+        )
+        segment_s: tuple[float, ...] = ()
+        exit_s: tuple[float, ...] = ()
+        if moved_s > _PROFILE_SHARE * self.report_threshold_s:
+            segment_s, exit_s = self.profile_reported()
+        return DeviceState(
+            goodput_bytes_per_s=tracker.goodput_bytes_per_s,
+            round_trip_s=tracker.round_trip_s,
+            segment_s=segment_s,
+            exit_s=exit_s,
+            is_edge_reachable=condition.is_edge_reachable,
+            is_degraded=condition.is_degraded,
+            entered=condition.entered,
+            lost=condition.lost,
+        )
