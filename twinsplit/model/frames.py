@@ -1,7 +1,7 @@
 """Frames to measure and calibrate with: a folder of pictures (or ``.npy`` tensors) and, where known, their labels.
 
-Labels come from a table ``file,label`` (``labels.csv`` in the folder, or named), where a label is a class name or index,
-or from subfolders called like the classes.
+Labels come from a table ``file,label`` (``labels.csv`` in the folder, or named), whose labels are class names or
+indices, or from subfolders called like the classes.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def unmeasured(runtime: SegmentRuntime, prepared: PreparedInput, *, clock: Clock
 
 
 def score(manifest: Manifest, output: NDArray[Any], exact: NDArray[Any], label: int | None) -> float:
-    """1 for a right answer (without ``label``: the exact output's), else 0; a share for raw outputs (:func:`measure`)."""
+    """1 for a right answer (without ``label``: the exact one), else 0; for raw outputs a share (:func:`measure`)."""
     if manifest.task == "classification":
         return float(int(output.reshape(-1).argmax()) == (int(exact.reshape(-1).argmax()) if label is None else label))
     exact_values = exact.astype(np.float64).reshape(-1)

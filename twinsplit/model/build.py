@@ -1,0 +1,314 @@
+"""From one ONNX file to a model folder: cut, write, compare, measure, calibrate, and only then put in place."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from twinsplit import __version__
+from twinsplit.errors import SettingsError, UnsupportedModelError
+from twinsplit.model.calibration import DEFAULT_BINS, calibrate, observe
+from twinsplit.model.check import SOURCE_DIGEST_KEY, SOURCE_KEY, compare, open_whole, random_inputs, source_digest
+from twinsplit.model.cuts import (
+    DEFAULT_MAX_SEGMENTS,
+    CutCandidate,
+    choose_cuts,
+    find_cuts,
+    resolve_cuts,
+    tensors_called,
+)
+from twinsplit.model.draft import ModelDraft, check_out
+from twinsplit.model.frames import LabelledFrames
+from twinsplit.model.graph import Network, load_network
+from twinsplit.model.manifest import Cut, Exit, Manifest, Preprocessing, TensorSpec
+from twinsplit.model.measurement import (
+    DEFAULT_TOLERANCE,
+    Measurement,
+    Progress,
+    candidate_representations,
+    measure,
+    unmeasured,
+)
+from twinsplit.model.preprocessing import picture_shape
+from twinsplit.model.profile import made_up_input
+from twinsplit.model.runtime import SegmentRuntime, open_session
+from twinsplit.model.segments import EXTERNAL_OVER_BYTES, WrittenFile
+
+Task = Literal["auto", "classification", "raw"]
+_COMPARED_INPUTS = 2
+_SHAPING_OPS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"})
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    """Where to cut. Names are those of tensors, or of nodes for their first output."""
+
+    cuts: Sequence[str] = ()
+    """Exactly these; empty: chosen, see :func:`twinsplit.model.cuts.choose_cuts`."""
+    never: Sequence[str] = ()
+    max_segments: int = DEFAULT_MAX_SEGMENTS
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    """Input name to shape, for symbolic dimensions."""
+    output: str | None = None
+    """The output to keep where there are several."""
+    external_over_bytes: int = EXTERNAL_OVER_BYTES
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What :func:`build_model` made."""
+
+    folder: Path
+    manifest: Manifest
+    notes: tuple[str, ...]
+    """What was assumed, left out or could not be measured, for the person who splits."""
+
+
+def build_model(
+    whole: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    cutting: CutSettings | None = None,
+    exits: Mapping[int | str, Path] | None = None,
+    task: Task = "auto",
+    classes: Sequence[str] = (),
+    preprocessing: Preprocessing | None = None,
+    test: LabelledFrames | None = None,
+    calibration: LabelledFrames | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+    bins: int = DEFAULT_BINS,
+    device_segments: int | None = None,
+    provenance: Mapping[str, str] | None = None,
+    threads: int = 0,
+    is_replacing: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Make the model folder ``out`` from the ONNX file ``whole``.
+
+    Args:
+        whole: the network; external data beside it.
+        out: the model folder; nothing is written there before all has succeeded.
+        name: name in the manifest; ``None``: from the file's.
+        version: version in the manifest, from 1.
+        cutting: where to cut.
+        exits: early-exit classifiers by the cut (number or tensor name) they read; ONNX files from the cut's tensor to
+            logits (1, K). They need ``test`` and ``calibration``.
+        task: ``auto`` takes an output (1, K) or (1, K, 1, 1) of floats for a classifier's.
+        classes: class names by output index.
+        preprocessing: ``None``: frames are tensors.
+        test: frames to measure representations and exits over; ``None``: only float32 is offered.
+        calibration: frames to calibrate exits with, apart from ``test``.
+        tolerance: loss of accuracy above which a representation is not offered, as a share.
+        bins: confidence bins per exit.
+        device_segments: how many segments a device holds; ``None``: all.
+        provenance: more entries for the manifest's.
+        threads: of ONNX Runtime while measuring; 0: all cores.
+        is_replacing: take the place of a model that is in ``out`` (other files there stay).
+        progress: told how far long work is.
+
+    Raises:
+        UnsupportedModelError: the network cannot be split as asked; the text names the reason.
+        ModelFileError: external data is missing.
+        ManifestError: the preprocessing does not fit the input.
+        SettingsError: settings that contradict one another, or ``out`` is taken.
+        FrameError: none of the frames can be read.
+        StorageError: the disk is full or cannot be written.
+    """
+    check_out(out, is_replacing)
+    exits = exits or {}
+    if exits and (test is None or calibration is None):
+        raise SettingsError("exits must be measured and calibrated: give frames for it (--frames)")
+    cutting = cutting or CutSettings()
+    network = load_network(whole, shapes=cutting.shapes, output=cutting.output)
+    cuts = chosen_cuts(network, find_cuts(network), cutting)
+    notes = list(network.notes)
+    if not cuts:
+        notes.append("no inner cut is worth it: there is one segment, and a task offloads its input or nothing")
+    if device_segments is not None and not 1 <= device_segments <= len(cuts) + 1:
+        raise SettingsError(f"a device cannot hold {device_segments} of {len(cuts) + 1} segments")
+    decided_task = _task(network.output, task, classes, notes)
+    draft = ModelDraft(network, cuts, out, external_over_bytes=cutting.external_over_bytes, progress=progress)
+    with draft:
+        manifest = Manifest(
+            schema_version=1,
+            name=name or name_of(whole),
+            version=version,
+            task=decided_task,
+            classes=tuple(classes),
+            output_activation=_activation(network),
+            preprocessing=preprocessing or Preprocessing(),
+            segments=draft.write_segments(),
+            cuts=tuple(Cut(index=k, tensor=spec) for k, spec in enumerate(draft.specs)),
+            device_segments=device_segments,
+            provenance={
+                SOURCE_KEY: whole.name,
+                SOURCE_DIGEST_KEY: source_digest(whole),
+                "made_by": f"twinsplit {__version__}",
+                **(provenance or {}),
+            },
+        )
+        if manifest.preprocessing.kind == "image":
+            picture_shape(manifest.preprocessing, network.input)
+        # Only what the manifest lists can be decoded, so the draft lists all that is going to be measured.
+        draft.write_manifest(_with_candidates(manifest))
+        runtime = SegmentRuntime.load(draft.folder, threads=threads)
+        _compare_with_whole(whole, runtime, threads)
+        if test is None:
+            measurement = unmeasured(runtime, made_up_input(manifest))
+            notes.append("without frames only float32 is offered: measure the other representations with --frames")
+        else:
+            measurement = measure(runtime, test, tolerance=tolerance, progress=progress)
+            notes.extend(f"frame left out: {reason}" for reason in measurement.skipped)
+        built: tuple[Exit, ...] = ()
+        if test is not None and calibration is not None and exits:
+            built = _exits(draft, exits, runtime, test, calibration, bins, threads, progress)
+        manifest = _completed(manifest, measurement, built)
+        draft.write_manifest(manifest)
+        draft.put_in_place(manifest)
+    return BuildReport(folder=out, manifest=manifest, notes=tuple(notes))
+
+
+def chosen_cuts(network: Network, candidates: Sequence[CutCandidate], cutting: CutSettings) -> list[CutCandidate]:
+    """The cuts that ``cutting`` asks for, from input to output.
+
+    Raises:
+        UnsupportedModelError: a cut asked for is not possible.
+        SettingsError: more cuts than segments allow, or a cut asked for and forbidden.
+    """
+    if cutting.max_segments < 1:
+        raise SettingsError(f"--max-segments is {cutting.max_segments}; it must be at least 1")
+    never = tensors_called(network, cutting.never)
+    if not cutting.cuts:
+        return choose_cuts(network, candidates, max_segments=cutting.max_segments, never=never)
+    cuts = resolve_cuts(network, candidates, cutting.cuts)
+    both = [c.tensor.name for c in cuts if c.tensor.name in never]
+    if both:
+        raise SettingsError(f"'{both[0]}' is asked for with --cut and forbidden with --never-cut")
+    return cuts
+
+
+def name_of(whole: Path) -> str:
+    """A name for the manifest from a file's name."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", whole.stem).strip("-._") or "model"
+
+
+def _task(output: TensorSpec, task: Task, classes: Sequence[str], notes: list[str]) -> Literal["classification", "raw"]:
+    count = math.prod(output.shape)
+    is_vector = len(output.shape) >= 2 and output.shape[:2] == (1, count) and count >= 2
+    looks_right = is_vector and output.dtype.startswith("float")
+    if task == "raw" or (task == "auto" and not looks_right and not classes):
+        if task == "auto":
+            notes.append(f"output {output.shape} is not a classifier's: it is passed on as a raw tensor")
+        return "raw"
+    if not looks_right:
+        raise UnsupportedModelError(
+            f"output '{output.name}' is {output.dtype} {output.shape}, but a classifier's is (1, K) of floats; "
+            "keep another output (--output), or pass it on as it is (--task raw)"
+        )
+    if classes and len(classes) != count:
+        raise SettingsError(f"{len(classes)} class names for {count} outputs; one name per output is needed")
+    if task == "auto" and not classes:
+        notes.append(f"output {output.shape} is read as {count} classes; if it is none, say --task raw")
+    return "classification"
+
+
+def _activation(network: Network) -> Literal["logits", "probabilities"]:
+    """Whether the last operator that is not mere shaping makes probabilities."""
+    name = network.output.name
+    for node in reversed(network.nodes):
+        if name in node.output:
+            if node.op_type not in _SHAPING_OPS:
+                return "probabilities" if node.op_type in ("Softmax", "Sigmoid") else "logits"
+            name = node.input[0]
+    return "logits"
+
+
+def _with_candidates(manifest: Manifest) -> Manifest:
+    cuts = [
+        cut.model_copy(update={"representations": candidate_representations(manifest, cut.index)})
+        for cut in manifest.cuts[:-1]
+    ]
+    return manifest.model_copy(update={"cuts": (*cuts, manifest.cuts[-1])})
+
+
+def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int) -> None:
+    session = open_whole(whole, runtime.manifest, threads=threads)
+    for comparison in compare(session, runtime, random_inputs(runtime.manifest, _COMPARED_INPUTS)):
+        if not comparison.is_within:
+            raise UnsupportedModelError(
+                f"the segments do not give what the whole network gives ({comparison.name}: off by "
+                f"{comparison.difference:.2g} of the largest output); random operators cannot be split"
+            )
+
+
+def _exits(
+    draft: ModelDraft,
+    files: Mapping[int | str, Path],
+    runtime: SegmentRuntime,
+    test: LabelledFrames,
+    calibration: LabelledFrames,
+    bins: int,
+    threads: int,
+    progress: Progress | None,
+) -> tuple[Exit, ...]:
+    manifest = runtime.manifest
+    if manifest.task != "classification":
+        raise SettingsError("exits answer with a class, but this network's output is not a classifier's")
+    by_cut = sorted((_cut_number(draft, key), file) for key, file in files.items())
+    written: list[tuple[WrittenFile, int]] = []
+    for index, (cut, file) in enumerate(by_cut):
+        written.append(draft.write_exit(index, cut, file))
+    sessions = [
+        (cut, open_session(draft.folder / part.file, threads=threads))
+        for (cut, _), (part, _) in zip(by_cut, written, strict=True)
+    ]
+    seen = observe(runtime, sessions, calibration, what="calibrating exits", progress=progress)
+    tested = observe(runtime, sessions, test, what="measuring exits", progress=progress)
+    return tuple(
+        Exit(
+            index=index,
+            after_segment=by_cut[index][0],
+            file=written[index][0].file,
+            sha256=written[index][0].sha256,
+            macs=written[index][1],
+            accuracy=round(float(tested.is_exit_right[:, index].mean()), 6),
+            bin_edges=part.bin_edges,
+            p_right=part.p_right,
+            p_whole_right=part.p_whole_right,
+            prior=part.prior,
+            transitions=part.transitions,
+        )
+        for index, part in enumerate(calibrate(seen, bins))
+    )
+
+
+def _cut_number(draft: ModelDraft, key: int | str) -> int:
+    names = [spec.name for spec in draft.specs]
+    number = key if isinstance(key, int) else names.index(key) if key in names else -1
+    if not 0 < number < len(names) - 1:
+        raise SettingsError(f"an exit reads cut {key!r}, but the inner cuts are {', '.join(names[1:-1])}")
+    return number
+
+
+def _completed(manifest: Manifest, measurement: Measurement, exits: tuple[Exit, ...]) -> Manifest:
+    cuts = [
+        cut.model_copy(update={"representations": entries})
+        for cut, entries in zip(manifest.cuts, measurement.representations, strict=True)
+    ]
+    accuracy = measurement.whole_accuracy
+    update = {
+        "cuts": tuple(cuts),
+        "exits": exits,
+        "whole_accuracy": None if accuracy is None else round(accuracy, 6),
+        "accuracy_basis": measurement.basis,
+        "provenance": manifest.provenance
+        | ({"accuracy_frames": str(measurement.frame_count)} if measurement.frame_count else {}),
+    }
+    # model_copy does not validate; what is written must be what parse_manifest takes.
+    return Manifest.model_validate(manifest.model_copy(update=update).model_dump())
