@@ -74,14 +74,14 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
-	@echo 'Installing twinsplit into $(VENV): without torch, about 60 MB to download the first time'
+	@echo 'Installing twinsplit into $(VENV): without torch, 70 MB to download the first time'
 	@$(PIP) hatchling
 	@$(INSTALL) '.[demo]'
 	@touch $@
 
 # Holds all that the demo needs too, so that the demo does not install again after the tests.
 $(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
-	@echo 'Installing twinsplit and its test tools into $(VENV): without torch, about 150 MB to download the first time'
+	@echo 'Installing twinsplit and its test tools into $(VENV): without torch, 140 MB to download the first time'
 	@$(PIP) hatchling
 	@$(INSTALL) '.[dev]'
 	@touch $(VENV)/.demo $@
