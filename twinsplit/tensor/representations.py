@@ -13,9 +13,19 @@ from numpy.typing import NDArray
 
 from twinsplit.errors import OversizeError, TensorError
 from twinsplit.tensor.codecs import compress, decompress
-from twinsplit.tensor.header import KINDS, MAX_DIMENSIONS, PICTURE_KINDS, EncodedTensor, TensorHeader, wire_dtype
+from twinsplit.tensor.header import (
+    DTYPES,
+    KINDS,
+    MAX_DIMENSIONS,
+    PICTURE_KINDS,
+    EncodedTensor,
+    TensorHeader,
+    wire_dtype,
+)
 
 _LEVELS = {"uint8": 255, "uint4": 15}
+_NAMES_AS_STORED = {dtype.str: name for name, dtype in DTYPES.items() if dtype.isnative}
+"""numpy's own name of a type takes long to ask for; these are the types whose memory is already what the wire wants."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -29,6 +39,9 @@ def encode(tensor: NDArray[np.generic], kind: str, codec: str = "none") -> Encod
         TensorError: the element type does not fit the representation, values are not finite where they must be, or
             ``kind`` or ``codec`` is unknown.
     """
+    name = _NAMES_AS_STORED.get(tensor.dtype.str)
+    if kind == "float32" and name is not None and tensor.flags.c_contiguous and tensor.size and tensor.ndim:
+        return EncodedTensor(TensorHeader(tensor.shape, name, kind, codec), compress(tensor.data.cast("B"), codec))
     dtype = tensor.dtype.name
     wire = wire_dtype(dtype)
     # ascontiguousarray would turn a scalar into a vector.
@@ -50,7 +63,7 @@ def encode(tensor: NDArray[np.generic], kind: str, codec: str = "none") -> Encod
     else:
         raise TensorError(f"tensor: representation {kind!r} is unknown; use one of {', '.join(KINDS)}")
     header = TensorHeader(tensor.shape, dtype, kind, codec, scale, zero_point)
-    return EncodedTensor(header, compress(_view(body), codec))
+    return EncodedTensor(header, compress(body.reshape(-1).view(np.uint8).data, codec))
 
 
 def decode(header: TensorHeader, data: bytes | memoryview, max_elements: int) -> NDArray[np.generic]:
@@ -62,63 +75,50 @@ def decode(header: TensorHeader, data: bytes | memoryview, max_elements: int) ->
         OversizeError: more elements than ``max_elements``, or more bytes than the shape needs.
         TensorError: the header is impossible, or the bytes do not fit it.
     """
-    check_header(header, max_elements)
-    kind = header.representation
+    count = check_header(header, max_elements)
+    shape, dtype, kind = header[:3]
+    wire = wire_dtype(dtype)
+    if kind == "float32":
+        return _as_elements(_body(header, data, count * wire.itemsize), wire).reshape(shape)
     if kind in PICTURE_KINDS:
         raise TensorError(f"tensor: {kind} holds a picture, which only the input of a model can be")
-    count = header.element_count
-    wire = wire_dtype(header.dtype)
-    if kind != "float32" and wire.kind != "f":
-        raise TensorError(f"tensor: {kind} cannot hold elements of type {header.dtype}")
-    expected = _encoded_bytes(kind, count, wire.itemsize)
-    body = decompress(data, header.codec, max_bytes=expected)
-    if len(body) != expected:
-        raise TensorError(f"tensor: {len(body)} bytes for shape {header.shape}, {expected} are needed")
-    if kind == "float32":
-        flat = _as_elements(body, wire)
-    elif kind == "float16":
-        flat = _as_elements(body, np.dtype("<f2")).astype(wire, copy=False)
-    else:
-        flat = _from_affine(body, header, count, wire)
-    return flat.reshape(header.shape)
+    if wire.kind != "f":
+        raise TensorError(f"tensor: {kind} cannot hold elements of type {dtype}")
+    if kind == "float16":
+        return _as_elements(_body(header, data, 2 * count), np.dtype("<f2")).astype(wire, copy=False).reshape(shape)
+    body = _body(header, data, count if kind == "uint8" else (count + 1) // 2)
+    return _from_affine(body, header, count, wire).reshape(shape)
 
 
-def check_header(header: TensorHeader, max_elements: int) -> None:
-    """See that ``header`` is possible and within ``max_elements``, before its bytes are looked at.
+def check_header(header: TensorHeader, max_elements: int) -> int:
+    """See that ``header`` is possible and within ``max_elements``, before its bytes are looked at; gives its elements.
 
     Raises:
         OversizeError: more elements than ``max_elements``.
         TensorError: an impossible shape, scale or zero point, or an unknown representation.
     """
-    if len(header.shape) > MAX_DIMENSIONS or any(size <= 0 for size in header.shape):
-        raise TensorError(f"tensor: shape {header.shape} is impossible; all sizes must be above 0")
-    if header.element_count > max_elements:
-        raise OversizeError(
-            f"tensor: shape {header.shape} has {header.element_count} elements, at most {max_elements} fit"
-        )
-    if header.representation not in KINDS:
-        raise TensorError(f"tensor: representation {header.representation!r} is unknown; use one of {', '.join(KINDS)}")
-    levels = _LEVELS.get(header.representation)
-    if levels is None:
-        return
-    if not (math.isfinite(header.scale) and header.scale > 0):
-        raise TensorError(f"tensor: scale {header.scale} is impossible; it must be above 0")
-    if not 0 <= header.zero_point <= levels:
-        raise TensorError(f"tensor: zero point {header.zero_point} is outside 0..{levels}")
+    shape, kind = header.shape, header.representation
+    if len(shape) > MAX_DIMENSIONS or min(shape, default=1) < 1:
+        raise TensorError(f"tensor: shape {shape} is impossible; all sizes must be above 0")
+    count = math.prod(shape)
+    if count > max_elements:
+        raise OversizeError(f"tensor: shape {shape} has {count} elements, at most {max_elements} fit")
+    if kind not in KINDS:
+        raise TensorError(f"tensor: representation {kind!r} is unknown; use one of {', '.join(KINDS)}")
+    levels = _LEVELS.get(kind)
+    if levels is not None:
+        if not (math.isfinite(header.scale) and header.scale > 0):
+            raise TensorError(f"tensor: scale {header.scale} is impossible; it must be above 0")
+        if not 0 <= header.zero_point <= levels:
+            raise TensorError(f"tensor: zero point {header.zero_point} is outside 0..{levels}")
+    return count
 
 
-def _encoded_bytes(kind: str, count: int, itemsize: int) -> int:
-    if kind == "float16":
-        return 2 * count
-    if kind == "uint8":
-        return count
-    if kind == "uint4":
-        return (count + 1) // 2
-    return itemsize * count
-
-
-def _view(body: NDArray[np.generic]) -> memoryview:
-    return body.reshape(-1).view(np.uint8).data
+def _body(header: TensorHeader, data: bytes | memoryview, expected: int) -> bytes | memoryview:
+    body = decompress(data, header.codec, max_bytes=expected)
+    if len(body) != expected:
+        raise TensorError(f"tensor: {len(body)} bytes for shape {header.shape}, {expected} are needed")
+    return body
 
 
 def _as_elements(body: bytes | memoryview, wire: np.dtype[np.generic]) -> NDArray[np.generic]:

@@ -88,7 +88,8 @@ def seconds_from_wire(value: float, field: str) -> float:
     Raises:
         BadMessageError: it is not; the text names ``field``.
     """
-    if not (math.isfinite(value) and value >= 0.0):
+    # One comparison chain refuses negative numbers, infinity and NaN alike.
+    if not 0.0 <= value < math.inf:
         raise BadMessageError(f"{field}: {value} is impossible; a finite number of seconds, 0 or more, is needed")
     return value
 
@@ -145,13 +146,14 @@ def backlog_from_wire(message: edge_pb2.Backlog, now_s: float) -> BacklogState:
     Raises:
         BadMessageError: a number that is not finite, negative, or a time constant that is not above 0.
     """
-    if not (math.isfinite(message.time_constant_s) and message.time_constant_s > 0.0):
-        raise BadMessageError(f"backlog.time_constant_s: {message.time_constant_s} is impossible; it must be above 0")
+    time_constant_s = message.time_constant_s
+    if not 0.0 < time_constant_s < math.inf:
+        raise BadMessageError(f"backlog.time_constant_s: {time_constant_s} is impossible; it must be above 0")
     return BacklogState(
-        backlog_s=seconds_from_wire(message.backlog_s, "backlog.backlog_s"),
-        at_s=now_s - seconds_from_wire(message.age_s, "backlog.age_s"),
-        mean_s=seconds_from_wire(message.mean_s, "backlog.mean_s"),
-        time_constant_s=message.time_constant_s,
+        seconds_from_wire(message.backlog_s, "backlog.backlog_s"),
+        now_s - seconds_from_wire(message.age_s, "backlog.age_s"),
+        seconds_from_wire(message.mean_s, "backlog.mean_s"),
+        time_constant_s,
     )
 
 

@@ -11,8 +11,8 @@ end the stream and every other task on it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -40,14 +40,18 @@ ALIGNMENT = 16
 ALIGNED_FROM_BYTES = 4096
 """Smaller payloads are not padded: copying them costs less than the padding."""
 
-_DATA_FIELD = 15
-_DATA_TAG = (_DATA_FIELD << 3) | 2
+_DATA_TAG = bytes(((15 << 3) | 2,))
 _PADDING_TAG = (14 << 3) | 2
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_HEAD_BYTES = 4096
+"""The payload's tag is looked for in so many first bytes; with a longer head the ordinary parser does it all."""
+_PADDINGS = tuple(
+    bytes((_PADDING_TAG, size)) + bytes(size) for size in ((-(taken + 2)) % ALIGNMENT for taken in range(16))
+)
+"""Padding field by the number of other bytes before the payload, modulo 16."""
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+# Tuples, since each side makes one per message and frozen dataclasses take several times as long.
+class InferRequest(NamedTuple):
     """One tail to finish, or with ``is_cancel`` one to forget (then only ``request_id`` counts)."""
 
     request_id: int
@@ -64,8 +68,7 @@ class InferRequest:
     """Set by the reader: why this message must be refused. Never sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class InferResponse:
+class InferResponse(NamedTuple):
     """The answer to one tail, or with ``error`` its refusal (then only ``backlog`` counts beside it)."""
 
     request_id: int
@@ -89,14 +92,14 @@ class TailCodec:
         """Standard protobuf bytes of ``edge.proto``'s InferRequest."""
         if request.is_cancel:
             return edge_pb2.InferRequest(request_id=request.request_id, cancel=True).SerializeToString()
-        message = edge_pb2.InferRequest(
+        head = edge_pb2.InferRequest(
             request_id=request.request_id,
             model_digest=digest_to_wire(request.model_digest),
             cut=request.cut,
             budget_s=request.budget_s or 0.0,
-            traceparent=request.traceparent,
-        )
-        return _with_tensor(message, request.tensor)
+        ).SerializeToString()
+        trace = request.traceparent and edge_pb2.InferRequest(traceparent=request.traceparent).SerializeToString()
+        return _with_tensor(head, request.tensor, trace or b"")
 
     def request_from_bytes(self, data: bytes) -> InferRequest:
         """Read a request; never raises, see ``problem``."""
@@ -108,29 +111,32 @@ class TailCodec:
         if message.cancel:
             return InferRequest(message.request_id, is_cancel=True)
         try:
-            if message.request_id == 0:
+            request_id = message.request_id
+            if request_id == 0:
                 raise BadMessageError("request_id: is missing; ids start at 1")
             return InferRequest(
-                request_id=message.request_id,
-                model_digest=digest_from_wire(message.model_digest),
-                cut=message.cut,
-                budget_s=seconds_from_wire(message.budget_s, "budget_s") or None,
-                tensor=EncodedTensor(_header(message), payload),
-                traceparent=message.traceparent,
+                request_id,
+                digest_from_wire(message.model_digest),
+                message.cut,
+                seconds_from_wire(message.budget_s, "budget_s") or None,
+                False,
+                EncodedTensor(_header(message), payload),
+                message.traceparent,
             )
         except RefusedError as error:
             return InferRequest(message.request_id, problem=error)
 
     def response_to_bytes(self, response: InferResponse) -> bytes:
         """Standard protobuf bytes of ``edge.proto``'s InferResponse."""
-        message = edge_pb2.InferResponse(
-            request_id=response.request_id, queue_wait_s=response.queue_wait_s, service_s=response.service_s
-        )
-        if response.error is not None:
-            message.error.CopyFrom(error_to_wire(response.error))
-        if response.backlog is not None:
-            message.backlog.CopyFrom(backlog_to_wire(response.backlog, self._clock.monotonic_s()))
-        return _with_tensor(message, response.tensor)
+        error, backlog = response.error, response.backlog
+        head = edge_pb2.InferResponse(
+            request_id=response.request_id,
+            error=None if error is None else error_to_wire(error),
+            queue_wait_s=response.queue_wait_s,
+            service_s=response.service_s,
+            backlog=None if backlog is None else backlog_to_wire(backlog, self._clock.monotonic_s()),
+        ).SerializeToString()
+        return _with_tensor(head, response.tensor)
 
     def response_from_bytes(self, data: bytes) -> InferResponse:
         """Read a response; never raises, see ``problem``."""
@@ -142,16 +148,18 @@ class TailCodec:
                 0, problem=BadMessageError("the message is not an InferResponse; use edge.proto of v1")
             )
         try:
-            has_backlog = message.HasField("backlog")
-            backlog = backlog_from_wire(message.backlog, self._clock.monotonic_s()) if has_backlog else None
+            backlog = None
+            if message.HasField("backlog"):
+                backlog = backlog_from_wire(message.backlog, self._clock.monotonic_s())
             if message.HasField("error"):
-                return InferResponse(message.request_id, error=error_from_wire(message.error), backlog=backlog)
+                return InferResponse(message.request_id, error_from_wire(message.error), backlog=backlog)
             return InferResponse(
-                request_id=message.request_id,
-                queue_wait_s=seconds_from_wire(message.queue_wait_s, "queue_wait_s"),
-                service_s=seconds_from_wire(message.service_s, "service_s"),
-                backlog=backlog,
-                tensor=EncodedTensor(_header(message), payload),
+                message.request_id,
+                None,
+                seconds_from_wire(message.queue_wait_s, "queue_wait_s"),
+                seconds_from_wire(message.service_s, "service_s"),
+                backlog,
+                EncodedTensor(_header(message), payload),
             )
         except RefusedError as error:
             return InferResponse(message.request_id, problem=error)
@@ -199,19 +207,26 @@ def _header(message: edge_pb2.InferRequest | edge_pb2.InferResponse) -> TensorHe
     return header_from_wire(message.header)
 
 
-def _with_tensor(message: edge_pb2.InferRequest | edge_pb2.InferResponse, tensor: EncodedTensor | None) -> bytes:
+def _with_tensor(head: bytes, tensor: EncodedTensor | None, traceparent: bytes = b"") -> bytes:
     if tensor is None:
-        return message.SerializeToString()
-    message.header.CopyFrom(header_to_wire(tensor.header))
-    head = message.SerializeToString()
-    size = len(tensor.data)
-    if size == 0:
         return head
-    tail = bytes((_DATA_TAG,)) + _varint(size)
+    header, data = tensor
+    fields = _header_field(header)
+    size = len(data)
     if size < ALIGNED_FROM_BYTES:
-        return b"".join((head, tail, tensor.data))
-    pad = -(len(head) + 2 + len(tail)) % ALIGNMENT
-    return b"".join((head, bytes((_PADDING_TAG, pad)), bytes(pad), tail, tensor.data))
+        return b"".join(
+            (head, fields, traceparent, _DATA_TAG, _varint(size), data) if size else (head, fields, traceparent)
+        )
+    tag = _DATA_TAG + _varint(size)
+    return b"".join(
+        (head, fields, traceparent, _PADDINGS[len(head) + len(fields) + len(traceparent) + len(tag) & 15], tag, data)
+    )
+
+
+@lru_cache(maxsize=256)
+def _header_field(header: TensorHeader) -> bytes:
+    # Field 6 of both messages. Shapes repeat; only affine headers differ from one tensor to the next.
+    return edge_pb2.InferRequest(header=header_to_wire(header)).SerializeToString()
 
 
 def _varint(value: int) -> bytes:
@@ -223,62 +238,39 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _parse(message: edge_pb2.InferRequest | edge_pb2.InferResponse, data: bytes) -> memoryview:
-    """Read everything but the payload into ``message`` and give the payload as a view of ``data``.
+def _parse(message: edge_pb2.InferRequest | edge_pb2.InferResponse, data: bytes) -> bytes | memoryview:
+    """Read everything but the payload into ``message`` and give the payload, as a view of ``data`` where it comes last.
+
+    Protobuf messages may be concatenated: if the bytes before a payload field that reaches to the end are a message,
+    then that message and that payload are what the ordinary parser would find.
 
     Raises:
         DecodeError: not protobuf of this message.
     """
-    span = _payload_span(data)
-    if span is None:
-        message.ParseFromString(data)
-        payload = message.data
-        message.ClearField("data")
-        return memoryview(payload)
-    tag_at, start, end = span
-    rest = data[:tag_at] if end == len(data) else data[:tag_at] + data[end:]
-    message.ParseFromString(rest)
-    return memoryview(data)[start:end]
-
-
-def _payload_span(data: bytes) -> tuple[int, int, int] | None:
-    """Where the payload field's tag, its first byte and its end lie; ``None``: not exactly one, or not plain fields."""
-    found: tuple[int, int, int] | None = None
-    at, size = 0, len(data)
-    try:
-        while at < size:
-            tag_at = at
-            tag = data[at]
-            at += 1
-            if tag > 127:
-                return None
-            wire_type = tag & 7
-            if wire_type == _BYTES:
-                length, shift = 0, 0
-                while True:
-                    byte = data[at]
-                    at += 1
-                    length |= (byte & 127) << shift
-                    if byte < 128:
-                        break
-                    shift += 7
-                    if shift > 28:
-                        return None
-                start, at = at, at + length
-                if tag == _DATA_TAG:
-                    if found is not None:
-                        return None
-                    found = (tag_at, start, at)
-            elif wire_type == _VARINT:
-                while data[at] > 127:
-                    at += 1
-                at += 1
-            elif wire_type == _FIXED64:
-                at += 8
-            elif wire_type == _FIXED32:
-                at += 4
+    at = data.find(_DATA_TAG, 0, _HEAD_BYTES)
+    while at >= 0:
+        start = _payload_start(data, at + 1)
+        if start:
+            try:
+                message.ParseFromString(data[:at])
+            except DecodeError:
+                pass
             else:
-                return None
-    except IndexError:
-        return None
-    return found if at == size else None
+                return memoryview(data)[start:]
+        at = data.find(_DATA_TAG, at + 1, _HEAD_BYTES)
+    message.ParseFromString(data)
+    payload = message.data
+    message.ClearField("data")
+    return payload
+
+
+def _payload_start(data: bytes, at: int) -> int:
+    """Where the payload begins if the length written at ``at`` reaches exactly to the end of ``data``, else 0."""
+    length = shift = 0
+    for byte in data[at : at + 5]:
+        at += 1
+        length |= (byte & 127) << shift
+        if byte < 128:
+            return at if at + length == len(data) else 0
+        shift += 7
+    return 0
