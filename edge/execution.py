@@ -1,12 +1,12 @@
 """The compute thread: takes tails from the queue one by one, decodes, runs and answers them.
 
 The only place that locks: streams submit and cancel from the event loop, the compute thread finishes one tail and
-starts the next without going through the loop, so that a busy edge has no gap between tails.
+starts the next without going through the loop, so that a busy edge has no gap between tails. Very short tails that meet
+an idle edge are run by the thread that submits them.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
@@ -14,14 +14,21 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from edge.models import HeldModel
-from edge.tail_queue import EdgeReading, Tail, TailEnd, TailQueue
+from edge.tail_queue import EdgeReading, Tail, TailEnd, TailQueue, Turn
 from twinsplit.clock import Clock
 from twinsplit.errors import DeadlineError, RefusedError, StoppingError, TwinsplitError
 from twinsplit.model.payload import decode_payload
 from twinsplit.reckoning import BacklogState
+from twinsplit.telemetry.logs import EventLog
 from twinsplit.tensor import EncodedTensor, TensorHeader, encode
+from twinsplit.transport.status import INTERNAL_TEXT, InternalError
 
-_log = logging.getLogger("edge.execution")
+_log = EventLog("edge.execution")
+
+INLINE_S = 0.0003
+"""A tail predicted to take at most this long runs where it arrives: two changes of thread would cost a third of it."""
+INLINE_BUSY_SHARE = 0.25
+"""Above this busy share nothing runs inline: work that waits for the event loop would be missing in the backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class TailWork:
     header: TensorHeader
     data: bytes | memoryview
     deliver: Callable[[TailResult], None]
-    """Called from the compute thread, must not block."""
+    """Called from the compute thread or within ``submit``, must not block."""
 
 
 EdgeTail = Tail[TailWork]
@@ -61,6 +68,7 @@ class TailExecutor:
         models: By digest, as the queue's predicted times.
         clock: The queue's clock.
         sleep: For the emulated slowdown.
+        inline_s: Longest predicted service that may run in the submitting thread; 0: none.
     """
 
     def __init__(
@@ -70,11 +78,13 @@ class TailExecutor:
         clock: Clock,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        inline_s: float = INLINE_S,
     ) -> None:
         self._queue = queue
         self._models = models
         self._now_s = clock.monotonic_s
         self._sleep = sleep
+        self._inline_s = inline_s
         self._work_arrives = threading.Condition(threading.Lock())
         self._is_closing = False
         self._is_abandoning = False
@@ -86,14 +96,24 @@ class TailExecutor:
         self._thread.start()
 
     def submit(self, tail: EdgeTail) -> None:
-        """Put a tail into the queue.
+        """Put a tail into the queue; a very short one that meets an idle edge has been delivered on return.
 
         Raises:
             StoppingError, EdgeFullError, DeadlineError: see :meth:`TailQueue.admit`.
         """
         with self._work_arrives:
-            self._queue.admit(tail, self._now_s())
-            if self._queue.in_service is None:
+            now_s = self._now_s()
+            queue = self._queue
+            is_idle = queue.queue_length == 0
+            queue.admit(tail, now_s)
+            if not (is_idle and tail.predicted_s <= self._inline_s and queue.busy_share <= INLINE_BUSY_SHARE):
+                if queue.in_service is None:
+                    self._work_arrives.notify()
+                return
+            turn = queue.start_next(now_s)
+        self._carry_out(turn)
+        with self._work_arrives:
+            if self._queue.queue_length:
                 self._work_arrives.notify()
 
     def cancel(self, tail: EdgeTail) -> None:
@@ -127,6 +147,11 @@ class TailExecutor:
         with self._work_arrives:
             return dict(self._ends)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether new tails are refused."""
+        return self._queue.is_stopping
+
     def stop_admitting(self) -> None:
         """Refuse new tails from now on with ``STOPPING``."""
         with self._work_arrives:
@@ -153,16 +178,25 @@ class TailExecutor:
     def _run(self) -> None:
         while True:
             with self._work_arrives:
-                turn = self._queue.start_next(self._now_s())
-                while turn.tail is None and not turn.expired:
+                turn = self._next_turn()
+                while turn is None:
                     if self._is_closing:
                         return
                     self._work_arrives.wait()
-                    turn = self._queue.start_next(self._now_s())
-            for tail in turn.expired:
-                self._refuse(tail, TailEnd.EXPIRED, _too_late())
-            if turn.tail is not None:
-                self._serve(turn.tail)
+                    turn = self._next_turn()
+            self._carry_out(turn)
+
+    def _next_turn(self) -> Turn[TailWork] | None:
+        if self._queue.in_service is not None:  # the event loop is running a very short one
+            return None
+        turn = self._queue.start_next(self._now_s())
+        return None if turn.tail is None and not turn.expired else turn
+
+    def _carry_out(self, turn: Turn[TailWork]) -> None:
+        for tail in turn.expired:
+            self._refuse(tail, TailEnd.EXPIRED, _too_late())
+        if turn.tail is not None:
+            self._serve(turn.tail)
 
     def _serve(self, tail: EdgeTail) -> None:
         began_s = tail.started_at_s if tail.started_at_s is not None else self._now_s()
@@ -182,8 +216,8 @@ class TailExecutor:
         except RefusedError as refusal:
             error = refusal
         except Exception as failure:  # noqa: BLE001 - one broken tail must not end the thread that serves all others
-            error = failure if isinstance(failure, TwinsplitError) else TwinsplitError("the tail failed")
-            _log.error("tail-failed", exc_info=failure, extra={"fields": {"model": tail.model, "cut": tail.cut}})
+            error = failure if isinstance(failure, TwinsplitError) else InternalError(INTERNAL_TEXT)
+            _log.exception("tail-failed", failure, model=tail.model, cut=tail.cut)
         ended_s = self._now_s()
         with self._work_arrives:
             self._queue.finish(ended_s, ended_s - began_s if end is TailEnd.FINISHED else None)

@@ -5,7 +5,6 @@ One set of segment sessions per model serves every cut: the tail after cut k run
 
 from __future__ import annotations
 
-import logging
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from twinsplit.model.manifest import MANIFEST_NAME, Manifest
 from twinsplit.model.payload import PICTURE_KINDS, decode_payload, encode_payload
 from twinsplit.model.profile import made_up_input, measure_profile
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.telemetry.logs import EventLog
 
-_log = logging.getLogger("edge.models")
+_log = EventLog("edge.models")
 
 PROFILE_REPEATS = 15
 _DECODE_REPEATS = 5
@@ -127,7 +127,7 @@ def load_models(
             progress(f"loading and measuring {folder}")
         runtime = SegmentRuntime.load(folder, provider=provider, threads=threads, with_exits=False)
         if runtime.digest in models:
-            _log.warning("model-twice", extra={"fields": {"folder": str(folder), "digest": runtime.digest}})
+            _log.warning("model-twice", folder=str(folder), digest=runtime.digest)
             continue
         models[runtime.digest] = measured_model(runtime, slowdown=slowdown, clock=clock)
     return models

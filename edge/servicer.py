@@ -6,7 +6,7 @@ A refusal concerns one request: it is answered by its named error and the stream
 from __future__ import annotations
 
 import asyncio
-import logging
+import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -25,8 +25,6 @@ from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
 from twinsplit.transport.status import code_of
 from twinsplit.transport.tail_stream import InferRequest, InferResponse
-
-_log = logging.getLogger("edge.servicer")
 
 MAX_UNSENT = 64
 """Answers that may wait for a device that does not read; beyond them nothing more is read from it."""
@@ -66,6 +64,8 @@ class EdgeServicer:
         self.note_event = note_event
         self.refusals: Counter[ErrorCode] = Counter()
         """Requests refused, at admission and later, by name."""
+        self.refused_tails = 0
+        """Requests refused at admission."""
         self.observe: Callable[[TailResult], None] = lambda _: None
         """Told every finished tail, in the event loop (metrics)."""
         self.wire_bytes = 0
@@ -74,12 +74,12 @@ class EdgeServicer:
         """The same tensors in their own elements."""
         self._identity = identity
         self._clock = clock
-        self._streams = 0
+        self._streams: set[TailStream] = set()
 
     @property
     def open_streams(self) -> int:
         """Devices attached now."""
-        return self._streams
+        return len(self._streams)
 
     async def infer(
         self, _requests: AsyncIterator[InferRequest], context: ServicerContext[InferRequest, InferResponse]
@@ -88,19 +88,24 @@ class EdgeServicer:
         stream = TailStream(self, asyncio.get_running_loop())
         writer = asyncio.ensure_future(stream.write_answers(context))
         writer.add_done_callback(_cancelling(asyncio.current_task()))
-        self._streams += 1
+        self._streams.add(stream)
         try:
             while (request := await context.read()) is not EOF:
                 stream.take(request)
+                await stream.write_unsent(context)
                 if stream.is_congested:
                     await stream.wait_for_room()
             await stream.wait_for_answers()
         finally:
-            self._streams -= 1
+            self._streams.discard(stream)
             self.executor.cancel_owner(stream)
             self.note_event()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+
+    async def wait_for_answers(self) -> None:
+        """Return when every open stream has written all its answers."""
+        await asyncio.gather(*(stream.wait_for_answers() for stream in list(self._streams)))
 
     async def describe(self, _request: edge_pb2.DescribeRequest, _context: object) -> edge_pb2.DescribeResponse:
         """Models and backlog now."""
@@ -121,6 +126,8 @@ class TailStream:
         self._loop = loop
         self._in_flight: dict[int, EdgeTail] = {}
         self._unsent: deque[InferResponse] = deque()
+        self._is_writing = False
+        self._thread_id = threading.get_ident()
         self._has_unsent = asyncio.Event()
         self._has_room = asyncio.Event()
         self._is_answered = asyncio.Event()
@@ -146,14 +153,23 @@ class TailStream:
     async def write_answers(self, context: ServicerContext[Any, InferResponse]) -> None:
         """Write answers as they come, until cancelled."""
         while True:
+            self._has_unsent.clear()
+            await self.write_unsent(context)
+            await self._has_unsent.wait()
+
+    async def write_unsent(self, context: ServicerContext[Any, InferResponse]) -> None:
+        """Write what is there; nothing to do while another call of this writes already."""
+        if self._is_writing or not self._unsent:
+            return
+        self._is_writing = True
+        try:
             while self._unsent:
                 await context.write(self._unsent[0])
                 self._unsent.popleft()
-            self._has_room.set()
-            if not self._in_flight:
-                self._is_answered.set()
-            self._has_unsent.clear()
-            await self._has_unsent.wait()
+        finally:
+            self._is_writing = False
+        self._has_room.set()
+        self._note_answered()
 
     async def wait_for_room(self) -> None:
         """Return when the device has read on."""
@@ -180,7 +196,10 @@ class TailStream:
         request_id = request.request_id
 
         def deliver(result: TailResult) -> None:
-            self._loop.call_soon_threadsafe(self._finish, request_id, tail, result)
+            if threading.get_ident() == self._thread_id:
+                self._finish(request_id, tail, result)
+            else:
+                self._loop.call_soon_threadsafe(self._finish, request_id, tail, result)
 
         tail: EdgeTail = Tail(
             model=request.model_digest,
@@ -190,8 +209,12 @@ class TailStream:
             arrived_at_s=arrived_at_s,
             deadline_at_s=None if request.budget_s is None else arrived_at_s + request.budget_s,
         )
-        self._servicer.executor.submit(tail)
         self._in_flight[request_id] = tail
+        try:
+            self._servicer.executor.submit(tail)
+        except RefusedError:
+            del self._in_flight[request_id]
+            raise
         self._servicer.wire_bytes += tensor.wire_bytes
         self._servicer.raw_bytes += tensor.header.raw_bytes
 

@@ -114,6 +114,11 @@ class TailQueue(Generic[WorkT]):
         return self._capacity
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether new tails are refused."""
+        return self._is_stopping
+
+    @property
     def speed_factor(self) -> float:
         """Measured over profiled service time of the last tails, weighted by work."""
         return self._measured_s / self._expected_s
@@ -122,6 +127,11 @@ class TailQueue(Generic[WorkT]):
     def queue_length(self) -> int:
         """Tails waiting or in service."""
         return len(self._waiting) + (self._in_service is not None)
+
+    @property
+    def busy_share(self) -> float:
+        """Share of the seconds before the last event in which it served, 0..1."""
+        return self._statistics.busy_share
 
     @property
     def in_service(self) -> Tail[WorkT] | None:

@@ -1,0 +1,83 @@
+"""What the load generator asks: payloads of real or made-up frames at a chosen cut, encoded once."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from edge.load import LoadTails
+from twinsplit.errors import FrameError, SettingsError
+from twinsplit.model.manifest import Manifest, RepresentationEntry, manifest_digest, read_manifest
+from twinsplit.model.payload import PICTURE_KINDS, encode_payload
+from twinsplit.model.preprocessing import PreparedInput, prepare
+from twinsplit.model.profile import made_up_input
+from twinsplit.model.runtime import SegmentRuntime
+
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+
+
+def load_tails(
+    folder: Path,
+    *,
+    cut: int = 0,
+    representation: str | None = None,
+    frames: Path | None = None,
+    count: int = 8,
+    seed: int = 0,
+    budget_s: float | None = None,
+) -> LoadTails:
+    """Encode ``count`` payloads of a model.
+
+    Args:
+        folder: Its model folder; the segments before ``cut`` are run once per payload.
+        cut: Cut of the tensor that is sent; 0: the input.
+        representation: Name such as ``uint8+zstd``; ``None``: the offered one with the fewest bytes.
+        frames: Folder of pictures, the first ``count`` by name; ``None``: made-up frames from ``seed``.
+
+    Raises:
+        ModelError: the folder cannot be used.
+        SettingsError: a cut or representation that the model does not have.
+        FrameError: no picture in the folder, or one that cannot be used.
+    """
+    manifest, manifest_bytes = read_manifest(folder)
+    if not 0 <= cut < manifest.segment_count:
+        raise SettingsError(f"--cut {cut}: {manifest.name} has tails after cuts 0..{manifest.segment_count - 1}")
+    prepared = _prepared(manifest, frames, count, seed)
+    position = _position(manifest, cut, representation, has_picture=prepared[0].picture is not None)
+    runtime = SegmentRuntime.load(folder, segments=range(cut), with_exits=False) if cut else None
+    payloads = []
+    for frame in prepared:
+        tensor = frame.tensor
+        if runtime is not None:
+            for index in range(cut):
+                tensor = runtime.run_segment(index, tensor)
+        payload = encode_payload(manifest, cut, position, tensor, frame.picture)
+        payloads.append(payload)
+    return LoadTails(manifest_digest(manifest_bytes), cut, payloads, budget_s)
+
+
+def _prepared(manifest: Manifest, frames: Path | None, count: int, seed: int) -> list[PreparedInput]:
+    if frames is None:
+        return [made_up_input(manifest, seed + index) for index in range(count)]
+    try:
+        names = sorted(path for path in frames.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
+    except OSError as error:
+        raise FrameError(f"{frames}: {error.strerror}; name a folder of pictures in --frames") from None
+    if not names:
+        raise FrameError(f"{frames}: holds no picture ({', '.join(sorted(FRAME_SUFFIXES))})")
+    return [prepare(path.read_bytes(), manifest) for path in itertools.islice(names, count)]
+
+
+def _position(manifest: Manifest, cut: int, name: str | None, *, has_picture: bool) -> int:
+    entries = manifest.cuts[cut].representations
+
+    def is_usable(entry: RepresentationEntry) -> bool:
+        return has_picture or entry.kind not in PICTURE_KINDS
+
+    usable = [position for position, entry in enumerate(entries) if entry.is_offered and is_usable(entry)]
+    if name is not None:
+        usable = [position for position, entry in enumerate(entries) if entry.name == name and is_usable(entry)]
+    if not usable:
+        offered = ", ".join(entry.name for entry in entries if entry.is_offered and is_usable(entry)) or "none"
+        raise SettingsError(f"--representation {name or 'any'}: cut {cut} of {manifest.name} offers {offered}")
+    return min(usable, key=lambda position: entries[position].mean_bytes)

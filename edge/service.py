@@ -1,0 +1,189 @@
+"""An edge put together: models, queue, compute thread, gRPC, HTTP and the link to the twin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+
+import grpc.aio
+
+from edge.backlog_reporting import ReportPolicy
+from edge.execution import TailExecutor, TailWork
+from edge.metrics import EdgeMetrics
+from edge.models import HeldModel, load_models
+from edge.servicer import EdgeIdentity, EdgeServicer
+from edge.settings import EdgeSettings
+from edge.tail_queue import TailQueue
+from edge.twin_link import Announcement, TwinLink
+from twinsplit.clock import Clock, SystemClock
+from twinsplit.errors import SettingsError
+from twinsplit.model.runtime import provider_named
+from twinsplit.telemetry.exposition import Exposition, start_exposition
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.address import Address
+from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
+from twinsplit.transport.server import RunningServer, start_server
+from twinsplit.transport.tail_stream import register_edge_service
+
+_log = EventLog("edge.service")
+
+LAST_ANSWERS_S = 1.0
+"""Time for devices to read the answers of a stopping edge."""
+_STREAM_END_S = 0.2
+
+
+class EdgeService:
+    """A running edge; made by :func:`start_edge`, ended by :meth:`stop`."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        executor: TailExecutor,
+        servicer: EdgeServicer,
+        server: RunningServer,
+        exposition: Exposition,
+        link: TwinLink | None,
+        signalling: SignallingCount,
+    ) -> None:
+        self.executor = executor
+        self.servicer = servicer
+        self.link = link
+        self.signalling = signalling
+        self.address = server.address
+        """HOST:PORT of gRPC with the port in use."""
+        self.http_address = exposition.address
+        self._settings = settings
+        self._server = server
+        self._exposition = exposition
+        self._link_task = None if link is None else asyncio.ensure_future(link.run())
+
+    async def stop(self) -> None:
+        """Stop in order: say so, take nothing more, finish what was accepted, write the answers, end."""
+        await self._server.set_serving(False)
+        self.executor.stop_admitting()
+        if self._link_task is not None:
+            # A twin that has lost its edge plans without it while the rest drains.
+            self._link_task.cancel()
+            await asyncio.gather(self._link_task, return_exceptions=True)
+        await asyncio.to_thread(self.executor.close, self._settings.drain_s)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.servicer.wait_for_answers(), LAST_ANSWERS_S)
+        await self._server.stop(_STREAM_END_S)
+        await asyncio.to_thread(self._exposition.stop)
+
+
+async def start_edge(
+    settings: EdgeSettings,
+    *,
+    clock: Clock | None = None,
+    models: dict[str, HeldModel] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> EdgeService:
+    """Load and measure the models, listen, and attach to the twin if there is one.
+
+    Args:
+        settings: What the edge was told.
+        clock: ``None``: the system's.
+        models: Already loaded ones by digest, in place of those in ``settings.models``.
+        progress: Told a line for people before each model is loaded.
+
+    Raises:
+        ModelError, ProviderError: see :func:`edge.models.load_models`.
+        SettingsError, InsecureBindError, TlsError, ListenError: see :func:`twinsplit.transport.server.start_server`.
+    """
+    clock = clock or SystemClock()
+    identity = EdgeIdentity(settings.id, provider_named(settings.provider))
+    _check_addresses(settings)
+    if models is None:
+        models = load_models(
+            settings.models,
+            provider=settings.provider,
+            threads=settings.threads,
+            slowdown=settings.emulate_slowdown,
+            clock=clock,
+            progress=progress,
+        )
+    tail_s = {digest: model.tail_s for digest, model in models.items()}
+    queue: TailQueue[TailWork] = TailQueue(settings.queue_capacity, tail_s, clock.monotonic_s())
+    executor = TailExecutor(queue, models, clock)
+    servicer = EdgeServicer(executor, models, identity, clock)
+    signalling = SignallingCount()
+
+    def register(server: grpc.aio.Server) -> None:
+        register_edge_service(server, infer=servicer.infer, describe=servicer.describe, clock=clock)
+
+    # Twice what any payload needs: what is too large for its cut is then refused by name and not by a broken stream.
+    max_message_bytes = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
+    server = await start_server(
+        register, settings.listen, settings.tls, is_insecure=settings.insecure, max_message_bytes=max_message_bytes
+    )
+    link = None
+    if settings.twin is not None:
+        announcement = Announcement(settings.id, settings.advertise or server.address, list(models.values()))
+        policy = ReportPolicy(settings.report_threshold_s, settings.report_patience_s)
+        link = TwinLink(settings.twin, settings.tls, announcement, executor, policy, clock, signalling)
+        servicer.note_event = link.note_event
+    metrics = EdgeMetrics(executor, servicer, identity, settings.queue_capacity, signalling, server.calls, link)
+    try:
+        exposition = start_exposition(
+            "edge",
+            settings.http_listen,
+            metrics.samples,
+            unready_reason=lambda: "stopping" if executor.is_stopping else None,
+            loop=asyncio.get_running_loop(),
+        )
+    except Exception:
+        await server.stop()
+        raise
+    executor.start()
+    return EdgeService(settings, executor, servicer, server, exposition, link, signalling)
+
+
+async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None = None) -> None:
+    """Run an edge until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Raises:
+        TwinsplitError: see :func:`start_edge`.
+    """
+    edge = await start_edge(settings, progress=progress)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    _log.info(
+        "edge-serving",
+        id=settings.id,
+        address=edge.address,
+        http_address=edge.http_address,
+        provider=provider_named(settings.provider),
+        models=[model.title for model in edge.servicer.models.values()],
+        emulated_slowdown=settings.emulate_slowdown,
+    )
+    await stopping.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    _log.info("edge-stopping", waiting=edge.executor.reading().queue_length, drain_s=settings.drain_s)
+    await edge.stop()
+    _log.info("edge-stopped")
+
+
+def _check_addresses(settings: EdgeSettings) -> None:
+    """A wrong address is said before models are loaded for many seconds.
+
+    Raises:
+        SettingsError: one is not HOST:PORT, or devices cannot reach what would be advertised.
+    """
+    listen = Address.parse(settings.listen)
+    Address.parse(settings.http_listen)
+    if settings.twin is not None:
+        Address.parse(settings.twin)
+    if settings.advertise is not None:
+        Address.parse(settings.advertise)
+    elif settings.twin is not None and listen.host in ("0.0.0.0", "::"):
+        raise SettingsError(
+            f"--listen {settings.listen} is every address of this machine, which no device can dial; name the one that "
+            "devices reach it by in --advertise HOST:PORT"
+        )

@@ -1,0 +1,53 @@
+"""What an edge can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from twinsplit.settings import BaseServiceSettings
+
+NAME_PATTERN = r"^[A-Za-z0-9._-]{1,63}$"
+
+
+class EdgeSettings(BaseServiceSettings):
+    """Settings of ``twinsplit edge serve``."""
+
+    service: ClassVar[str] = "edge"
+
+    id: str = Field(
+        "edge", pattern=NAME_PATTERN, description="Name of this edge: letters, digits, '.', '_', '-', at most 63."
+    )
+    listen: str = Field("127.0.0.1:7100", description="HOST:PORT of gRPC for devices; port 0: any free one.")
+    http_listen: str = Field(
+        "127.0.0.1:7101", description="HOST:PORT of /metrics, /healthz and /readyz; port 0: any free one."
+    )
+    models: Path = Field(description="A model folder, or a folder of such folders as NAME or NAME/VERSION.")
+    twin: str | None = Field(
+        None, description="HOST:PORT of the twin service; without it no plan offloads to this edge."
+    )
+    advertise: str | None = Field(
+        None, description="HOST:PORT under which devices reach this edge; not set: the address it listens on."
+    )
+    provider: str = Field(
+        "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
+    )
+    threads: int = Field(1, ge=1, description="Threads of one inference.")
+    queue_capacity: int = Field(64, ge=1, description="Tails that may wait; further ones are refused as EDGE_FULL.")
+    report_threshold_s: float = Field(
+        0.05, ge=0, description="Deviation of the backlog from its prediction that is never reported, seconds."
+    )
+    report_patience_s: float = Field(
+        1.0,
+        ge=0,
+        description="How long a deviation of just the threshold may stand before it is reported, seconds; one twice as "
+        "large may stand half as long.",
+    )
+    drain_s: float = Field(
+        10.0, ge=0, description="Time to finish accepted tails after a signal to stop, seconds; 0: refuse them at once."
+    )
+    emulate_slowdown: float = Field(
+        1.0, ge=1, description="Emulation: each segment takes this many times its measured time; 1: off."
+    )
