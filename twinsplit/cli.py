@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -10,10 +10,11 @@ from importlib.metadata import EntryPoint, entry_points
 import click
 
 from twinsplit import __version__
-from twinsplit.errors import ConfigurationError, TwinsplitError
+from twinsplit.errors import ConfigurationError, StorageError, TwinsplitError
 
 COMMAND_GROUP = "twinsplit.commands"
 INTERRUPTED_EXIT_CODE = 130
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _SUMMARIES = {
     "bench": "Benchmarks beside a bare baseline (needs the source tree).",
@@ -91,10 +92,12 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:
-        # The reader (head, less) has left; a second complaint at exit would be noise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"twinsplit: {place}{error.strerror}; free space or name another place", err=True)
+        return StorageError.exit_code
     return result if isinstance(result, int) else 0
 
 

@@ -12,7 +12,15 @@ from typing import Any
 import click
 
 from twinsplit.errors import ConfigurationError, SettingsError
-from twinsplit.settings import ENTRY_POINT_GROUP, BaseServiceSettings, Origin, load_settings, place_of, resolve
+from twinsplit.settings import (
+    ENTRY_POINT_GROUP,
+    BaseServiceSettings,
+    Origin,
+    load_settings,
+    ordered_keys,
+    place_of,
+    resolve,
+)
 
 
 @click.group()
@@ -70,7 +78,8 @@ def settings_rows(cls: type[BaseServiceSettings], config_path: Path | None) -> I
     missing = {key for key, field in cls.model_fields.items() if field.is_required() and key not in found.given}
     if not missing:
         values = dict(load_settings(cls, config_path).values)
-    for key, field in cls.model_fields.items():
+    for key in ordered_keys(cls):
+        field = cls.model_fields[key]
         origin = found.origins[key]
         place = (
             origin.value if origin is Origin.DEFAULT else f"{origin.value} {place_of(cls, key, origin, config_path)}"

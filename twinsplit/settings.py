@@ -144,6 +144,11 @@ def resolve(cls: type[S], config_path: Path | None, flags: Mapping[str, Any] | N
     return Resolved(given, origins)
 
 
+def ordered_keys(cls: type[BaseServiceSettings]) -> list[str]:
+    """Settings in the order in which people see them: the service's own before those that every service has."""
+    return sorted(cls.model_fields, key=lambda key: key in BaseServiceSettings.model_fields)
+
+
 def variable_name(cls: type[BaseServiceSettings], key: str) -> str:
     """Environment variable of a setting."""
     return f"{_prefix(cls)}{key.upper()}"
@@ -214,6 +219,5 @@ def _first_problem(
     place = place_of(cls, key, origins.get(key, Origin.DEFAULT), config_path)
     if first["type"] == "missing":
         return f"{place} is needed; give it there, as {variable_name(cls, key)}, or as {key} in the --config file"
-    message = first["msg"].removeprefix("Value error, ")
-    description = cls.model_fields[key].description or ""
-    return f"{place}: {first['input']!r} does not fit: {message}; it means: {description}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return f"{place}: {first['input']!r} does not fit: {message} ({cls.model_fields[key].description})"

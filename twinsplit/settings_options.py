@@ -12,7 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from twinsplit.settings import BaseServiceSettings, flag_name, load_settings, variable_name
+from twinsplit.settings import BaseServiceSettings, flag_name, load_settings, ordered_keys, variable_name
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,8 +30,8 @@ def settings_options(cls: type[BaseServiceSettings]) -> Callable[[Callable[..., 
             return function(*args, loaded=load_settings(cls, config, flags), **given)
 
         decorated: Callable[..., R] = command
-        for key, field in reversed(cls.model_fields.items()):
-            decorated = _option(cls, key, field)(decorated)
+        for key in reversed(ordered_keys(cls)):
+            decorated = _option(cls, key, cls.model_fields[key])(decorated)
         return click.option(
             "--config", type=click.Path(path_type=Path), metavar="FILE", help="TOML file with any of these settings."
         )(decorated)

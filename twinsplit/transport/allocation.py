@@ -9,13 +9,13 @@ from __future__ import annotations
 import ctypes
 import platform
 
+HEAP_BLOCK_BYTES = 32 << 20
+"""Blocks up to this size come from the heap; the most that glibc accepts on 64-bit machines."""
 KEPT_BYTES = 64 << 20
-"""Blocks up to this size come from the heap, and this much free memory is kept at its top. glibc allows 32 MiB for the
-first on 64-bit machines and ignores more."""
+"""This much free memory is kept at the heap's top before any is given back."""
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_LARGEST_MMAP_THRESHOLD = 32 << 20
 
 
 def keep_freed_memory() -> None:
@@ -27,5 +27,5 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError):
         return
     mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    mallopt(_M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES)
     mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 import threading
 import time
 from collections import Counter
@@ -16,9 +14,11 @@ import grpc.aio
 
 from twinsplit.errors import ErrorCode
 from twinsplit.telemetry.histogram import Histogram
+from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.status import abort_with, code_of, status_of
 
-_log = logging.getLogger("twinsplit.transport")
+_log = EventLog("transport")
+_STATUS_BY_NUMBER = {status.value[0]: status.name for status in grpc.StatusCode}
 
 
 class CallCount:
@@ -107,6 +107,9 @@ class CallWatch(_Interceptor):
                 answer = await inner(request, context)
                 status = "OK"
                 return answer
+            except grpc.aio.AbortError:
+                status = _status_name(context)
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the peer must get a status and no internals
                 status = status_of(error).name
                 await self._refuse(method, context, error)
@@ -123,6 +126,9 @@ class CallWatch(_Interceptor):
                 async for answer in inner(request, context):
                     yield answer
                 status = "OK"
+            except grpc.aio.AbortError:
+                status = _status_name(context)
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the peer must get a status and no internals
                 status = status_of(error).name
                 await self._refuse(method, context, error)
@@ -137,8 +143,12 @@ class CallWatch(_Interceptor):
 
     @staticmethod
     async def _refuse(method: str, context: grpc.aio.ServicerContext[Any, Any], error: Exception) -> None:
-        if isinstance(error, (grpc.aio.AbortError, asyncio.CancelledError)):
-            raise error
         if code_of(error) is ErrorCode.INTERNAL:
-            _log.error("call-failed", exc_info=error, extra={"fields": {"method": method}})
+            _log.exception("call-failed", error, method=method)
         await abort_with(context, error)
+
+
+def _status_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    # The stubs promise a StatusCode; what comes is its number.
+    code: Any = context.code()
+    return _STATUS_BY_NUMBER.get(code, "UNKNOWN")
