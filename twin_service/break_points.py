@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from twinsplit.model.manifest import Manifest
 from twinsplit.plan import QUEUE_LEVELS, Observation, Plan
+from twinsplit.types import Decision
 
 
 class PlanBreakPoints:
@@ -25,8 +26,9 @@ class PlanBreakPoints:
     """
 
     def __init__(self, plan: Plan, manifest: Manifest, *, least_share: float) -> None:
+        evidence = _evidence_shares(plan, manifest)
         changes = plan.table[..., 1:] != plan.table[..., :-1]  # (epochs, evidence, queue, bands - 1)
-        share = np.einsum("keqb,ke->kqb", changes, _evidence_shares(plan, manifest))
+        share = np.einsum("keqb,ke->kqb", changes, evidence)
         if plan.observation is Observation.SERVICE_START:  # what is read at epoch 0 serves all epochs
             share[0] = share.max(axis=0)
             share[1:] = 0.0
@@ -37,6 +39,8 @@ class PlanBreakPoints:
             ]
             for by_queue in (share >= least_share).tolist()
         ]
+        self._edges_s = plan.band_edges_s
+        self._going_on = np.einsum("keqb,ke->kqb", plan.table == Decision.CONTINUE, evidence).tolist()
 
     def at(self, epoch: int, queue_length: int) -> tuple[float, ...]:
         """Ascending break points at ``epoch`` with ``queue_length`` tasks waiting, seconds of backlog."""
@@ -46,6 +50,11 @@ class PlanBreakPoints:
         """Whether a device that reckons with ``held_s`` decides otherwise than with ``newest_s``."""
         points = self.at(epoch, queue_length)
         return bisect_right(points, held_s) != bisect_right(points, newest_s)
+
+    def share_going_on(self, epoch: int, queue_length: int, backlog_s: float) -> float:
+        """Share of the samples at ``epoch`` for which the plan says CONTINUE."""
+        by_band: list[float] = self._going_on[epoch][min(queue_length, QUEUE_LEVELS - 1)]
+        return by_band[bisect_right(self._edges_s, backlog_s)]
 
     def around(self, epoch: int, queue_length: int, backlog_s: float) -> tuple[float, float]:
         """Neighbouring break points of ``backlog_s``: ``-inf`` or ``inf`` where there is none."""

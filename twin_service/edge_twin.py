@@ -20,8 +20,10 @@ HORIZON_NAMES = ("arrived_work_0_25s", "arrived_work_1s", "arrived_work_4s")
 class EdgeTwin:
     """What is known and believed of one edge. Instants are on the twin's monotonic clock."""
 
-    def __init__(self, hello: EdgeHello, now_s: float) -> None:
+    def __init__(self, hello: EdgeHello, now_s: float, stream: int = 0) -> None:
         self.edge_id = hello.edge_id
+        self.stream = stream
+        """Number of the stream that speaks for the edge."""
         self.address = hello.advertise_address
         self.models: Mapping[str, tuple[float, ...]] = dict(hello.models)
         self.version = hello.version

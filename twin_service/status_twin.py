@@ -7,7 +7,7 @@ the device reckons with too, so that silence means agreement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 
 from twin_service.epoch_mirror import EpochMirror, believed_epoch
@@ -38,7 +38,9 @@ _MEASURED = (
 class StatusTwin:
     """What is known and believed of one device. Instants are on the twin's monotonic clock."""
 
-    def __init__(self, hello: DeviceHello, manifest: Manifest | None, now_s: float) -> None:
+    def __init__(
+        self, hello: DeviceHello, manifest: Manifest | None, now_s: float, mirror: EpochMirror | None = None
+    ) -> None:
         self.hello = hello
         self.manifest = manifest
         """``None`` until the device has sent it."""
@@ -52,12 +54,15 @@ class StatusTwin:
         self.is_degraded = False
         self.task: ProgressModel | None = None
         """The task believed in service; ``None``: idle."""
+        self.first_epoch = 0
+        """Segments that it had done when its service (re)started."""
         self.queue_length = 0
         """As last reported."""
         self.reported_at_s = now_s
-        self.mirror = EpochMirror()
+        self.mirror = mirror or EpochMirror()
+        """How right the beliefs were; it goes on where the device had been attached before."""
+        self.mirror.believe(now_s, None)
         self._exits_run: tuple[bool, ...] = ()
-        self._first_epoch = 0
         self._entered: int | None = None
         self._arrivals = DecayingRate(now_s)
         self._busy = DecayingRate(now_s)
@@ -90,9 +95,9 @@ class StatusTwin:
     def started(self, report: StartReport, now_s: float) -> None:
         """A task is in service. One that is believed in service already keeps what is known of its progress."""
         task_id, first_epoch = report.task_id, report.first_epoch
-        if self.task is not None and self.task.task_id == task_id and self._first_epoch == first_epoch:
+        if self.task is not None and self.task.task_id == task_id and self.first_epoch == first_epoch:
             return
-        self._first_epoch = first_epoch
+        self.first_epoch = first_epoch
         self._believe(ProgressModel(task_id, report.started_at_s, self._boundaries_s()), now_s)
         self._fields["epoch"].report(first_epoch, report.started_at_s)
         self._fields["service_s"].report(max(0.0, now_s - report.started_at_s), now_s)
@@ -192,12 +197,6 @@ class StatusTwin:
         """Decision epoch of the task in service at ``now_s``; ``None``: idle."""
         return None if self.task is None else believed_epoch(self.task, now_s)
 
-    def epochs_ahead(self, now_s: float) -> Iterator[tuple[int, float]]:
-        """Decision epochs of the task in service that are still ahead, with the instants at which it gets there."""
-        if self.task is not None:
-            for epoch in range(self.task.epoch_at(now_s) + 1, len(self.task.boundaries_s) + 1):
-                yield epoch, self.task.reached_at_s(epoch)
-
     def queue_expected(self, now_s: float) -> float:
         """Tasks waiting at ``now_s``: those reported, and those that arrive while one is in service."""
         if self.task is None:
@@ -253,7 +252,7 @@ class StatusTwin:
         if self.manifest is None:
             return ()
         exits_run = self._exits_run or (False,) * len(self.manifest.exits)
-        return task_boundaries_s(self.segment_s, self.exit_s, self.manifest.exit_after, exits_run, self._first_epoch)
+        return task_boundaries_s(self.segment_s, self.exit_s, self.manifest.exit_after, exits_run, self.first_epoch)
 
     def _judge_service(self, task: TaskRecord, started_at_s: float, service_s: float) -> None:
         reached_s = [instant - started_at_s for instant in task.epoch_times_s[1:]]

@@ -1,0 +1,85 @@
+"""Everything to be saved: documents, bounded in number, and manifests that were sent lately."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from twin_service.documents import Document
+from twin_service.memory import Memory
+from twinsplit.errors import UnknownTwinError
+
+
+class Archive:
+    """Documents by device, and which of them are not saved yet.
+
+    Args:
+        memory: Where they survive a restart.
+        limit: At most so many are kept; then the device that came first and is not attached is forgotten.
+        is_attached: Whether a device's stream is open.
+    """
+
+    def __init__(self, memory: Memory, limit: int, is_attached: Callable[[str], bool]) -> None:
+        self._memory = memory
+        self._limit = limit
+        self._is_attached = is_attached
+        self._documents = {document.device_id: document for document in memory.documents()}
+        self._unsaved: set[str] = set()
+        self._unsaved_manifests: dict[str, bytes] = {}
+
+    def __iter__(self) -> Iterator[Document]:
+        """All documents by name of the device."""
+        return iter([self._documents[device_id] for device_id in sorted(self._documents)])
+
+    def document(self, device_id: str) -> Document:
+        """The document of a device.
+
+        Raises:
+            UnknownTwinError: there is none of that name.
+        """
+        document = self._documents.get(device_id)
+        if document is None:
+            raise UnknownTwinError(f"no device is called {device_id!r}; `twinsplit twin list` shows those there are")
+        return document
+
+    def opened(self, device_id: str) -> Document:
+        """The document of a device, a new one if there was none."""
+        document = self._documents.get(device_id)
+        if document is None:
+            if len(self._documents) >= self._limit:
+                self._forget_one()
+            document = self._documents[device_id] = Document(device_id)
+        return document
+
+    def note_message(self, device_id: str, kind: str) -> None:
+        """A message of ``kind`` passed between a device and the twin."""
+        document = self._documents.get(device_id)
+        if document is not None:
+            document.messages[kind] += 1
+
+    def note_change(self, device_id: str) -> None:
+        """The document of a device is to be saved."""
+        self._unsaved.add(device_id)
+
+    def note_manifest(self, digest: str, data: bytes) -> None:
+        """A manifest is to be saved."""
+        self._unsaved_manifests[digest] = data
+
+    def save(self, limit: int | None = None) -> None:
+        """Keep new manifests, and documents that changed, at most ``limit`` of them.
+
+        Raises:
+            StorageError: they cannot be kept; they stay due.
+        """
+        for digest in list(self._unsaved_manifests):
+            self._memory.keep_manifest(digest, self._unsaved_manifests[digest])
+            del self._unsaved_manifests[digest]
+        chosen = list(islice(self._unsaved, limit))
+        self._memory.keep_documents(self._documents[device_id] for device_id in chosen)
+        self._unsaved.difference_update(chosen)
+
+    def _forget_one(self) -> None:
+        gone = next((device_id for device_id in self._documents if not self._is_attached(device_id)), None)
+        if gone is not None:
+            del self._documents[gone]
+            self._unsaved.discard(gone)

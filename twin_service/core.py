@@ -1,0 +1,399 @@
+"""The twin service without its wires: what is said goes in with a clock reading, what is to be sent comes out.
+
+Sans-IO: the service's shell and the simulator run this very object. Whoever runs it calls :meth:`TwinCore.tick` until
+:meth:`TwinCore.next_due_s` lies ahead: looks at devices and plans are done there, in batches, so that one event that
+concerns thousands of devices does not keep the others waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from twin_service import messages
+from twin_service.archive import Archive
+from twin_service.backlog_watch import BacklogWatch
+from twin_service.decision.rules import Rule
+from twin_service.decision.situation import Weights
+from twin_service.device_twin import DeviceTwin
+from twin_service.documents import Desired
+from twin_service.edge_twin import EdgeTwin
+from twin_service.memory import Memory
+from twin_service.messages import Send, StartReport
+from twin_service.planner import Cause, Planner, PlannerSettings
+from twin_service.polling import polled_decision
+from twin_service.schedule import Appointment, Schedule
+from twin_service.status_twin import StatusTwin
+from twin_service.views import DeviceView, EdgeView, device_view, edge_view
+from twinsplit.errors import (
+    BadMessageError,
+    ManifestError,
+    StaleWriteError,
+    WrongDigestError,
+)
+from twinsplit.model.manifest import Manifest, manifest_digest, parse_manifest
+from twinsplit.types import Outcome, Reason, TaskRecord
+
+T = TypeVar("T")
+
+_RENEW_AT_SHARE = 0.5
+"""Share of the lease after which silence is ended by a renewal."""
+_SHORTEST_LOOK_S = 0.001
+"""A look is never scheduled nearer than this, so that rounding cannot make it due again at once."""
+_MAX_MANIFESTS = 256
+"""Manifests held ready; a device that attaches with one that was let go sends it again."""
+_EDGE_SPOKE = frozenset({Reason.EDGE_REFUSED})
+"""Reasons that show that the edge answered, and so told its backlog, though the task did not end there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSettings:
+    """Bounds of the core."""
+
+    planner: PlannerSettings = field(default_factory=PlannerSettings)
+    plan_batch: int = 64
+    """Devices planned at one tick."""
+    look_batch: int = 512
+    """Devices looked at for backlog updates at one tick."""
+    max_devices: int = 20_000
+    """Documents kept; beyond it the longest detached device is forgotten."""
+
+
+class TwinCore:
+    """All twins, and what they make of events."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        weights: Weights,
+        memory: Memory,
+        settings: CoreSettings | None = None,
+        *,
+        task_ended: Callable[[str, TaskRecord], None] = lambda _device_id, _task: None,
+    ) -> None:
+        """
+        Args:
+            weights: for devices of which nothing else is desired.
+            memory: what survives a restart.
+            task_ended: told every ended task with its device (the workload twin, once there is one).
+        """
+        self.settings = settings or CoreSettings()
+        self.planner = Planner(rule, weights, self.settings.planner, memory.next_plan_id)
+        self.devices: dict[str, DeviceTwin] = {}
+        """Devices that attached since the start."""
+        self.edges: dict[str, EdgeTwin] = {}
+        self.changes = 0
+        """Counts everything that readers may want to see."""
+        self._memory = memory
+        self._task_ended = task_ended
+        self.archive = Archive(memory, self.settings.max_devices, self._is_attached)
+        self._manifests: dict[str, Manifest] = {}
+        self._watch = BacklogWatch(self.settings.planner)
+        self._schedule = Schedule()
+        self._to_weigh: dict[str, Cause] = {}
+        self._to_look: dict[str, None] = {}
+        self._streams = 0
+
+    # Devices.
+
+    def attach_device(self, hello: messages.DeviceHello, now_s: float) -> tuple[int, list[Send]]:
+        """A device says hello: the number of its stream, and the welcome. A plan follows at the next ticks.
+
+        Raises:
+            BadMessageError: its profile does not fit the manifest.
+        """
+        manifest = self._manifest(hello.model_digest)
+        before = self.devices.get(hello.device_id)
+        status = StatusTwin(hello, manifest, now_s, None if before is None else before.status.mirror)
+        if before is not None:
+            self._watch.forget(before)
+        document = self.archive.opened(hello.device_id)
+        document.announce(hello.model_digest, _announced(hello))
+        self._memory.plan_id_seen(hello.last_plan_id)
+        self._streams += 1
+        device = DeviceTwin(document, status, stream=self._streams, last_sent_s=now_s)
+        self.devices[hello.device_id] = device
+        self._schedule.put(hello.device_id, Appointment.LEASE, now_s + self._renewal_s)
+        if manifest is not None:
+            self._to_weigh[hello.device_id] = Cause.ATTACHED
+        self._changed(hello.device_id)
+        return device.stream, [Send(hello.device_id, messages.Welcome(needs_manifest=manifest is None))]
+
+    def detach_device(self, device_id: str, stream: int) -> None:
+        """A device's stream has ended. What is known of it stays."""
+        device = self.devices.get(device_id)
+        if device is None or device.stream != stream:
+            return
+        self._watch.forget(device)
+        self._schedule.discard(device_id)
+        self._to_weigh.pop(device_id, None)
+        self._to_look.pop(device_id, None)
+        device.is_attached = False
+        device.standing = None
+        self._changed(device_id)
+
+    def device_said(self, device_id: str, stream: int, event: messages.DeviceEvent, now_s: float) -> list[Send]:
+        """An attached device says something. A message that is refused leaves no trace.
+
+        Raises:
+            StaleWriteError: another stream speaks for that device by now.
+            BadMessageError: something in it does not fit.
+            WrongDigestError: a manifest that is not the announced one.
+        """
+        device = self.devices.get(device_id)
+        if device is None or device.stream != stream:
+            raise StaleWriteError(f"{device_id} has attached again on another stream, which speaks for it now")
+        if isinstance(event, messages.TaskReport):
+            self._take_tasks(device, event, now_s)
+        elif isinstance(event, messages.StartReport):
+            device.status.check_epoch(event.first_epoch)
+            device.status.queue(event.queue_length, now_s)
+            device.status.started(event, now_s)
+        elif isinstance(event, messages.ProgressReport):
+            device.status.check_epoch(event.epoch)
+            device.status.queue(event.queue_length, now_s)
+            device.status.progressed(event, now_s)
+        elif isinstance(event, messages.DeviceHeartbeat):
+            self._take_state(device, event.state, event.started, event.queue_length, now_s)
+        elif isinstance(event, messages.LiveReport):
+            self._take_live(device, event, now_s)
+        elif isinstance(event, messages.PollRequest):
+            return [Send(device_id, polled_decision(device, self._plan_edge(device), event, now_s))]
+        elif isinstance(event, messages.ManifestUpload):
+            self._take_manifest(device, event.manifest_json)
+        self._changed(device_id)
+        if device.is_plannable and (cause := self.planner.cause(device, self.edges.values(), now_s)) is not None:
+            self._to_weigh.setdefault(device_id, cause)
+        return self._look(device, now_s)
+
+    # Edges.
+
+    def attach_edge(self, hello: messages.EdgeHello, now_s: float) -> int:
+        """An edge says hello: the number of its stream. Devices that gain by it get new plans."""
+        self._streams += 1
+        edge = EdgeTwin(hello, now_s, self._streams)
+        self.edges[hello.edge_id] = edge
+        for device in self.devices.values():
+            is_meant = device.is_plannable and device.status.hello.model_digest in edge.models
+            if is_meant and self.planner.edge_of(device, self.edges.values()) is edge:
+                self._to_weigh.setdefault(device.device_id, Cause.EDGE_FOUND)
+        self.changes += 1
+        return edge.stream
+
+    def detach_edge(self, edge_id: str, stream: int) -> None:
+        """An edge's stream has ended: devices get plans without it."""
+        edge = self.edges.get(edge_id)
+        if edge is None or edge.stream != stream:
+            return
+        edge.is_attached = False
+        for device in self.devices.values():
+            if device.standing is not None and device.standing.plan.edge_id == edge_id:
+                self._to_weigh[device.device_id] = Cause.EDGE_LOST
+        self.changes += 1
+
+    def edge_said(self, edge_id: str, stream: int, report: messages.BacklogReport, now_s: float) -> None:
+        """An edge reports its backlog. Devices that this may concern are looked at in the next ticks.
+
+        Raises:
+            StaleWriteError: another stream speaks for that edge by now.
+        """
+        edge = self.edges.get(edge_id)
+        if edge is None or edge.stream != stream:
+            raise StaleWriteError(f"{edge_id} has attached again on another stream, which speaks for it now")
+        edge.report(report, now_s)
+        self._to_look.update(dict.fromkeys(self._watch.touched_by(edge)))
+        self.changes += 1
+
+    # Time.
+
+    def next_due_s(self) -> float:
+        """Instant at which :meth:`tick` has something to do; ``-inf``: now; ``inf``: nothing is due."""
+        return -math.inf if self._to_weigh or self._to_look else self._schedule.next_s()
+
+    def tick(self, now_s: float) -> list[Send]:
+        """Do what is due: a batch of plans, a batch of looks, leases."""
+        sends: list[Send] = []
+        chosen = _taken(self._to_weigh, self.settings.plan_batch)
+        weighed = [(self.devices[device_id], cause) for device_id, cause in chosen]
+        weighed = [(device, cause) for device, cause in weighed if device.is_plannable]
+        if weighed:
+            for send in self.planner.weigh(weighed, list(self.edges.values()), now_s):
+                self._note_sent(send, now_s, sends)
+            for device, _ in weighed:
+                self._watch_again(device, now_s)
+        for device_id, _ in _taken(self._to_look, self.settings.look_batch):
+            sends.extend(self._look(self.devices[device_id], now_s))
+        for device_id, appointment in self._schedule.take_due(now_s):
+            device = self.devices[device_id]
+            if appointment is Appointment.LOOK:
+                sends.extend(self._look(device, now_s))
+            elif now_s >= device.last_sent_s + self._renewal_s:
+                self._note_sent(Send(device_id, messages.LeaseRenewal()), now_s, sends)
+            if appointment is Appointment.LEASE:
+                self._schedule.put(device_id, Appointment.LEASE, device.last_sent_s + self._renewal_s)
+        return sends
+
+    # Readers and writers of twins.
+
+    def device_view(self, device_id: str, now_s: float) -> DeviceView:
+        """The twin of one device.
+
+        Raises:
+            UnknownTwinError: there is none of that name.
+        """
+        return device_view(self.archive.document(device_id), self.devices.get(device_id), now_s)
+
+    def device_views(self, now_s: float) -> list[DeviceView]:
+        """All devices, by name."""
+        return [device_view(document, self.devices.get(document.device_id), now_s) for document in self.archive]
+
+    def edge_views(self, now_s: float) -> list[EdgeView]:
+        """All edges, by name."""
+        return [edge_view(self.edges[edge_id], now_s) for edge_id in sorted(self.edges)]
+
+    def is_worth_asking(self, device_id: str, older_than_s: float, now_s: float) -> bool:
+        """Whether a device is attached and its newest report is older than ``older_than_s``."""
+        device = self.devices.get(device_id)
+        return device is not None and device.is_attached and now_s - device.status.reported_at_s > older_than_s
+
+    def desire(self, device_id: str, desired: Desired, version: int) -> int:
+        """Write what is desired of a device: the new version.
+
+        Raises:
+            UnknownTwinError: there is none of that name.
+            StaleWriteError: the document has moved on.
+            BadMessageError: an impossible weight.
+        """
+        document = self.archive.document(device_id)
+        document.desire(desired, version)
+        self._changed(device_id)
+        if device_id in self.devices:
+            self._to_weigh.setdefault(device_id, Cause.WEIGHTS)
+        return document.version
+
+    # How it is done.
+
+    @property
+    def _renewal_s(self) -> float:
+        return _RENEW_AT_SHARE * self.settings.planner.lease_s
+
+    def _take_tasks(self, device: DeviceTwin, report: messages.TaskReport, now_s: float) -> None:
+        status = device.status
+        for task in report.ended:
+            status.check_task(task)
+        if report.started is not None:
+            status.check_epoch(report.started.first_epoch)
+        status.check_state(report.state)
+        status.ended(report.ended, now_s)
+        self._take_state(device, report.state, report.started, report.queue_length, now_s)
+        edge = self._plan_edge(device)
+        for task in report.ended:
+            device.document.outcomes[task.outcome.value] += 1
+            device.document.reasons[task.reason.value] += 1
+            is_edge_heard = task.outcome is Outcome.EDGE or task.reason in _EDGE_SPOKE
+            if is_edge_heard and edge is not None and device.standing is not None:
+                device.standing.hears(edge.reading_at(min(task.ended_at_s, now_s)))
+            self._task_ended(device.device_id, task)
+
+    def _take_state(
+        self,
+        device: DeviceTwin,
+        state: messages.DeviceState,
+        started: StartReport | None,
+        queue_length: int,
+        now_s: float,
+        *,
+        is_live: bool = False,
+    ) -> None:
+        status = device.status
+        status.check_state(state)
+        if started is not None:
+            status.check_epoch(started.first_epoch)
+        status.queue(queue_length, now_s, is_live=is_live)
+        status.state(state, now_s, is_live=is_live)
+        if started is None:
+            status.idle(now_s)
+        else:
+            status.started(started, now_s)
+
+    def _take_live(self, device: DeviceTwin, report: messages.LiveReport, now_s: float) -> None:
+        device.status.check_epoch(report.epoch)
+        self._take_state(device, report.state, report.started, report.queue_length, now_s, is_live=True)
+        if report.started is not None:
+            progress = messages.ProgressReport(report.started.task_id, report.epoch, report.reached_at_s)
+            device.status.progressed(progress, now_s, is_live=True)
+
+    def _take_manifest(self, device: DeviceTwin, data: bytes) -> None:
+        digest = device.status.hello.model_digest
+        if manifest_digest(data) != digest:
+            raise WrongDigestError(
+                f"manifest: its digest is {manifest_digest(data)[:12]}..., the hello announced {digest[:12]}...; "
+                "attach again with the manifest in use"
+            )
+        try:
+            manifest = parse_manifest(data)
+        except ManifestError as error:
+            raise BadMessageError(str(error)) from None
+        device.status.manifest_known(manifest)
+        self._keep_manifest(digest, manifest)
+        self.archive.note_manifest(digest, data)
+
+    def _look(self, device: DeviceTwin, now_s: float) -> list[Send]:
+        sends: list[Send] = []
+        edge = self._plan_edge(device)
+        if edge is not None and (update := self._watch.look(device, edge, now_s)) is not None:
+            self._note_sent(Send(device.device_id, update), now_s, sends)
+        self._watch_again(device, now_s)
+        return sends
+
+    def _watch_again(self, device: DeviceTwin, now_s: float) -> None:
+        edge = self._plan_edge(device)
+        look_at_s = math.inf if edge is None else self._watch.watch(device, edge, now_s)
+        self._schedule.put(device.device_id, Appointment.LOOK, max(look_at_s, now_s + _SHORTEST_LOOK_S))
+
+    def _plan_edge(self, device: DeviceTwin) -> EdgeTwin | None:
+        """The edge that the standing plan names, while it is attached."""
+        edge_id = None if device.standing is None else device.standing.plan.edge_id
+        edge = None if edge_id is None else self.edges.get(edge_id)
+        return edge if edge is not None and edge.is_attached else None
+
+    def _note_sent(self, send: Send, now_s: float, sends: list[Send]) -> None:
+        self.devices[send.device_id].last_sent_s = now_s
+        sends.append(send)
+
+    def _manifest(self, digest: str) -> Manifest | None:
+        manifest = self._manifests.get(digest)
+        if manifest is None and (data := self._memory.manifest(digest)) is not None:
+            manifest = parse_manifest(data)
+            self._keep_manifest(digest, manifest)
+        return manifest
+
+    def _keep_manifest(self, digest: str, manifest: Manifest) -> None:
+        self._manifests[digest] = manifest
+        if len(self._manifests) > _MAX_MANIFESTS:
+            del self._manifests[next(iter(self._manifests))]
+
+    def _is_attached(self, device_id: str) -> bool:
+        device = self.devices.get(device_id)
+        return device is not None and device.is_attached
+
+    def _changed(self, device_id: str) -> None:
+        self.archive.note_change(device_id)
+        self.changes += 1
+
+
+def _announced(hello: messages.DeviceHello) -> str:
+    """What a hello says that somebody decided, as text."""
+    return json.dumps([hello.is_tensors_only, hello.fixed_edge_address, hello.is_polled, hello.version])
+
+
+def _taken(pending: dict[str, T], limit: int) -> list[tuple[str, T]]:
+    """The first ``limit`` entries of ``pending``, removed from it."""
+    chosen = list(islice(pending.items(), limit))
+    for key, _ in chosen:
+        del pending[key]
+    return chosen

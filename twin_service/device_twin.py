@@ -1,0 +1,73 @@
+"""One device as the twin service holds it: its status twin, its document, and what it was sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from twin_service.break_points import PlanBreakPoints
+from twin_service.decision.situation import Situation, Weights
+from twin_service.decision.tables import PlanTable
+from twin_service.documents import Document
+from twin_service.status_twin import StatusTwin
+from twinsplit.plan import Plan
+from twinsplit.reckoning import BacklogState
+
+
+@dataclass(slots=True)
+class StandingPlan:
+    """The plan that a device holds, as far as the twin knows."""
+
+    plan: Plan
+    table: PlanTable
+    points: PlanBreakPoints
+    sent_at_s: float
+    weighed: Situation
+    """The situation for which keeping it was last found right."""
+    held: BacklogState | None
+    """The newest backlog reading that the device has: sent by the twin, or told by the edge in an answer."""
+
+    def hears(self, reading: BacklogState) -> None:
+        """The device gets a reading; the newest one counts, as on the device itself."""
+        if self.held is None or reading.at_s >= self.held.at_s:
+            self.held = reading
+
+
+@dataclass(slots=True)
+class DeviceTwin:
+    """A device that is or was attached."""
+
+    document: Document
+    status: StatusTwin
+    is_attached: bool = True
+    stream: int = 0
+    """Number of the stream that speaks for the device; what an older one still says is stale."""
+    standing: StandingPlan | None = None
+    seen_at_start: tuple[int, int, float] | None = None
+    """Polled mode: (task, queue length, backlog) at its service start, for rules that decide there."""
+    last_sent_s: float = 0.0
+    """Instant of the newest message to it: every message renews the lease."""
+
+    @property
+    def device_id(self) -> str:
+        """Its name."""
+        return self.document.device_id
+
+    @property
+    def is_plannable(self) -> bool:
+        """Whether a plan can be made and sent."""
+        return self.is_attached and self.status.manifest is not None
+
+    def weights(self, default: Weights) -> Weights:
+        """The weights of this device: desired ones and measured powers before ``default``."""
+        desired, hello = self.document.desired, self.status.hello
+        return replace(
+            default,
+            alpha_s=_known(desired.alpha_s, default.alpha_s),
+            beta_s_per_joule=_known(desired.beta_s_per_joule, default.beta_s_per_joule),
+            compute_watts=_known(hello.compute_watts, default.compute_watts),
+            transmit_watts=_known(hello.transmit_watts, default.transmit_watts),
+        )
+
+
+def _known(value: float | None, default: float) -> float:
+    return default if value is None else value

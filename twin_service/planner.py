@@ -1,0 +1,216 @@
+"""When a device gets a new plan, and which (design section 7). Sans-IO.
+
+Communication is bought by its value: a new plan is sent only when keeping the old one would cost more than
+``plan_threshold_s`` of expected utility per task. Weighing that takes an evaluation of the rule, so a device is weighed
+only when something it is planned by has moved noticeably since the last time, and many devices of one model are weighed
+in one batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from twin_service.break_points import PlanBreakPoints
+from twin_service.contingency import contingency_of
+from twin_service.decision.regret import regret_s
+from twin_service.decision.rules import Evaluation, Rule
+from twin_service.decision.situation import Situation, Weights
+from twin_service.device_twin import DeviceTwin, StandingPlan
+from twin_service.edge_choice import chosen_edge
+from twin_service.edge_twin import EdgeTwin
+from twin_service.messages import PlanMessage, Send
+from twinsplit.plan import Plan
+
+
+class Cause(str, Enum):
+    """What makes a plan necessary: the reason label of plan revisions."""
+
+    ATTACHED = "attached"
+    EDGE_FOUND = "edge-found"
+    EDGE_LOST = "edge-lost"
+    WEIGHTS = "weights"
+    TASK_RATE = "task-rate"
+    BUSY_SHARE = "busy-share"
+    GOODPUT = "goodput"
+    UPLINK = "uplink"
+    DEVICE_PROFILE = "device-profile"
+    EDGE_PROFILE = "edge-profile"
+    BACKLOG_STATISTICS = "backlog-statistics"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    """When plans and updates are worth a message."""
+
+    plan_threshold_s: float = 0.005
+    """Expected utility per task, seconds, that keeping an old plan must cost before a new one is sent."""
+    noticeable_share: float = 0.1
+    """Relative move of a number since the last weighing from which a plan is weighed again."""
+    update_share: float = 0.05
+    """Share of samples whose decision must change at a break point for it to buy a backlog update."""
+    idle_update_chance: float = 0.25
+    """Chance that a task starts before the edge's next report, from which an idle device gets a backlog update."""
+    lease_s: float = 10.0
+    assumed_goodput_bytes_per_s: float = 1_250_000.0
+    """Used until the device has measured its uplink (10 Mbit/s)."""
+    assumed_round_trip_s: float = 0.005
+    """Likewise."""
+
+
+class Planner:
+    """Makes plans and says who gets a new one."""
+
+    def __init__(
+        self, rule: Rule, weights: Weights, settings: PlannerSettings, next_plan_id: Callable[[], int]
+    ) -> None:
+        self.rule = rule
+        self.weights = weights
+        self.settings = settings
+        self._next_plan_id = next_plan_id
+        self.considered_pairs = 0
+        self.pruned_pairs = 0
+
+    def cause(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> Cause | None:
+        """Why the plan of ``device`` should be weighed again; ``None``: nothing has moved noticeably."""
+        standing = device.standing
+        if standing is None:
+            return Cause.ATTACHED
+        edge = self.edge_of(device, edges)
+        plan = standing.plan
+        if (edge.edge_id if edge else None, edge.address if edge else None) != (plan.edge_id, plan.edge_address):
+            return Cause.EDGE_LOST if edge is None else Cause.EDGE_FOUND
+        share = self.settings.noticeable_share
+        return _largest_move(standing.weighed, self.situation(device, edge, now_s), share)
+
+    def edge_of(self, device: DeviceTwin, edges: Iterable[EdgeTwin]) -> EdgeTwin | None:
+        """The edge that a plan made now would name."""
+        standing = device.standing
+        return chosen_edge(
+            edges,
+            device.status.hello.model_digest,
+            fixed_address=device.status.hello.fixed_edge_address,
+            current_id=None if standing is None else standing.plan.edge_id,
+            margin_s=self.settings.plan_threshold_s,
+        )
+
+    def situation(self, device: DeviceTwin, edge: EdgeTwin | None, now_s: float) -> Situation:
+        """What the rule is told about ``device``."""
+        status, settings = device.status, self.settings
+        assert status.manifest is not None
+        reading = None if edge is None else edge.reading
+        return Situation(
+            manifest=status.manifest,
+            weights=device.weights(self.weights),
+            segment_s=status.segment_s,
+            exit_s=status.exit_s,
+            encode_s=status.hello.encode_s,
+            tail_s=None if edge is None else edge.tail_s(status.hello.model_digest),
+            goodput_bytes_per_s=status.goodput_bytes_per_s or settings.assumed_goodput_bytes_per_s,
+            overhead_s=settings.assumed_round_trip_s if status.round_trip_s is None else status.round_trip_s,
+            task_rate_per_s=status.task_rate_per_s(now_s),
+            busy_share=status.busy_share(now_s),
+            uplink_busy_s=status.uplink_busy_s(now_s),
+            is_tensors_only=status.hello.is_tensors_only,
+            backlog_mean_s=0.0 if reading is None else reading.mean_s,
+            backlog_time_constant_s=1.0 if reading is None else reading.time_constant_s,
+        )
+
+    def weigh(self, devices: Sequence[tuple[DeviceTwin, Cause]], edges: Sequence[EdgeTwin], now_s: float) -> list[Send]:
+        """Weigh all of ``devices`` in batches of one model; the plans to be sent."""
+        by_model: dict[str, list[tuple[DeviceTwin, Cause]]] = defaultdict(list)
+        for device, cause in devices:
+            by_model[device.status.hello.model_digest].append((device, cause))
+        sends: list[Send] = []
+        for group in by_model.values():
+            chosen = [self.edge_of(device, edges) for device, _ in group]
+            situations = [self.situation(d, edge, now_s) for (d, _), edge in zip(group, chosen, strict=True)]
+            evaluations = self.rule.evaluate(situations)
+            for pruning in {id(e.pruning): e.pruning for e in evaluations}.values():
+                self.considered_pairs += pruning.considered
+                self.pruned_pairs += pruning.pruned
+            for (device, cause), edge, situation, evaluation in zip(
+                group, chosen, situations, evaluations, strict=True
+            ):
+                if self._is_worth_sending(device, edge, situation, evaluation, now_s):
+                    sends.append(self._plan(device, cause, edge, situation, evaluation, now_s))
+                elif device.standing is not None:
+                    device.standing.weighed = situation
+        return sends
+
+    def _is_worth_sending(
+        self, device: DeviceTwin, edge: EdgeTwin | None, situation: Situation, evaluation: Evaluation, now_s: float
+    ) -> bool:
+        standing = device.standing
+        if standing is None:
+            return True
+        plan = standing.plan
+        if (edge.edge_id if edge else None, edge.address if edge else None) != (plan.edge_id, plan.edge_address):
+            return True
+        lost_s = regret_s(
+            standing.table,
+            evaluation,
+            situation,
+            backlog_s=0.0 if edge is None else edge.backlog_s(now_s),
+            queue_length=device.status.queue_length,
+        )
+        return lost_s > self.settings.plan_threshold_s
+
+    def _plan(
+        self,
+        device: DeviceTwin,
+        cause: Cause,
+        edge: EdgeTwin | None,
+        situation: Situation,
+        evaluation: Evaluation,
+        now_s: float,
+    ) -> Send:
+        table = evaluation.plan_table
+        plan = Plan(
+            plan_id=self._next_plan_id(),
+            model_digest=device.status.hello.model_digest,
+            rule=self.rule.name,
+            edge_id=None if edge is None else edge.edge_id,
+            edge_address=None if edge is None else edge.address,
+            exits_run=table.exits_run,
+            band_edges_s=table.band_edges_s,
+            table=table.table,
+            tensor_representations=table.tensor_representations,
+            input_representations=table.input_representations,
+            lease_s=self.settings.lease_s,
+            contingency=contingency_of(situation, table),
+            observation=table.observation,
+        )
+        points = PlanBreakPoints(plan, situation.manifest, least_share=self.settings.update_share)
+        reading = None if edge is None else edge.reading
+        held = device.standing.held if device.standing and device.standing.plan.edge_id == plan.edge_id else None
+        device.standing = StandingPlan(plan, table, points, now_s, situation, held)
+        if reading is not None:
+            device.standing.hears(reading)
+        device.status.plan_stands(plan.exits_run, now_s)
+        device.document.plan_revisions[cause.value] += 1
+        return Send(device.device_id, PlanMessage(plan, reading))
+
+
+def _largest_move(before: Situation, now: Situation, share: float) -> Cause | None:
+    """What has moved most in relation to what it must move by; ``None``: nothing moved so much."""
+    if before.weights != now.weights:
+        return Cause.WEIGHTS
+    # (cause, before, now, value below which moves are of no account)
+    moves = (
+        (Cause.TASK_RATE, before.task_rate_per_s, now.task_rate_per_s, 0.5),
+        (Cause.BUSY_SHARE, before.busy_share, now.busy_share, 0.2),
+        (Cause.GOODPUT, before.goodput_bytes_per_s, now.goodput_bytes_per_s, 1.0),
+        (Cause.UPLINK, before.overhead_s, now.overhead_s, 0.02),
+        (Cause.UPLINK, before.uplink_busy_s, now.uplink_busy_s, 0.05),
+        (Cause.DEVICE_PROFILE, sum(before.segment_s), sum(now.segment_s), 0.001),
+        (Cause.EDGE_PROFILE, sum(before.tail_s or ()), sum(now.tail_s or ()), 0.001),
+        (Cause.BACKLOG_STATISTICS, before.backlog_mean_s, now.backlog_mean_s, 0.05),
+        (Cause.BACKLOG_STATISTICS, before.backlog_time_constant_s, now.backlog_time_constant_s, 0.5),
+    )
+    moved, cause = max(
+        ((abs(new - old) / max(abs(old), floor), cause) for cause, old, new, floor in moves), key=lambda pair: pair[0]
+    )
+    return cause if moved > share else None

@@ -1,0 +1,68 @@
+"""What readers of twins get: plain snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twin_service.device_twin import DeviceTwin
+from twin_service.documents import Document
+from twin_service.edge_twin import EdgeTwin
+from twin_service.fields import FieldView
+from twinsplit.plan import Plan
+from twinsplit.reckoning import BacklogState
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """One device's twin at one instant."""
+
+    device_id: str
+    version: int
+    is_attached: bool
+    model_digest: str
+    fields: tuple[FieldView, ...]
+    plan: Plan | None
+    backlog: BacklogState | None
+    """The newest reading that the device holds."""
+    outcomes: Mapping[str, int]
+    reasons: Mapping[str, int]
+    plan_revisions: Mapping[str, int]
+    messages_per_task: Mapping[str, float]
+    mirror_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeView:
+    """One edge's twin at one instant."""
+
+    edge_id: str
+    address: str
+    is_attached: bool
+    model_digests: tuple[str, ...]
+    fields: tuple[FieldView, ...]
+
+
+def device_view(document: Document, device: DeviceTwin | None, now_s: float) -> DeviceView:
+    """The twin of ``document``; ``device`` is ``None`` where it has not attached since the service started."""
+    standing = None if device is None else device.standing
+    ended = max(document.ended, 1)
+    return DeviceView(
+        device_id=document.device_id,
+        version=document.version,
+        is_attached=device is not None and device.is_attached,
+        model_digest=document.model_digest,
+        fields=() if device is None else device.status.views(now_s, document.desired.by_field()),
+        plan=None if standing is None else standing.plan,
+        backlog=None if standing is None else standing.held,
+        outcomes=dict(document.outcomes),
+        reasons=dict(document.reasons),
+        plan_revisions=dict(document.plan_revisions),
+        messages_per_task={kind: count / ended for kind, count in sorted(document.messages.items())},
+        mirror_accuracy=None if device is None else device.status.mirror.accuracy,
+    )
+
+
+def edge_view(edge: EdgeTwin, now_s: float) -> EdgeView:
+    """The twin of an edge."""
+    return EdgeView(edge.edge_id, edge.address, edge.is_attached, tuple(edge.models), edge.views(now_s))
