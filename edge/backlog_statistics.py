@@ -15,9 +15,9 @@ HORIZONS_S = (0.25, 1.0, 4.0)
 BUSY_HORIZON_S = 4.0
 MEAN_HORIZON_S = 20.0
 LAG_S = 0.25
-_PRIOR_TIME_CONSTANT_S = 1.0
-_PRIOR_WEIGHT_SAMPLES = 8.0
-_TIME_CONSTANT_RANGE_S = (0.05, 30.0)
+_SHORTEST_TIME_CONSTANT_S = 0.05
+_LONGEST_TIME_CONSTANT_S = 30.0
+_PRIOR_WEIGHT_SAMPLES = 4.0
 _SHORTEST_MEMORY_S = 2.0
 _FORGOTTEN_AFTER_S = 5.0 * MEAN_HORIZON_S
 
@@ -68,6 +68,7 @@ class BacklogStatistics:
         self._next_sample_s = now_s + LAG_S
         self._last_sample_s = 0.0
         self._keep = math.exp(-LAG_S / MEAN_HORIZON_S)
+        self._seen = 0
         self._count = 0.0
         self._sum_first = 0.0
         self._sum_second = 0.0
@@ -108,19 +109,18 @@ class BacklogStatistics:
 
     @property
     def time_constant_s(self) -> float:
-        """Time constant of the reversion to the mean, seconds."""
-        prior_correlation = math.exp(-LAG_S / _PRIOR_TIME_CONSTANT_S)
+        """Time constant of the reversion to the mean, seconds. It starts at the shortest, which leaves drain only."""
         if self._count <= 0.0:
-            return _PRIOR_TIME_CONSTANT_S
+            return _SHORTEST_TIME_CONSTANT_S
         first_mean = self._sum_first / self._count
         variance = self._sum_squares / self._count - first_mean * first_mean
         covariance = self._sum_products / self._count - first_mean * self._sum_second / self._count
         if variance <= 1e-12:
-            return _PRIOR_TIME_CONSTANT_S
-        prior_share = _PRIOR_WEIGHT_SAMPLES / (_PRIOR_WEIGHT_SAMPLES + self._count)
-        correlation = prior_share * prior_correlation + (1.0 - prior_share) * covariance / variance
-        shortest_s, longest_s = _TIME_CONSTANT_RANGE_S
-        lowest, highest = math.exp(-LAG_S / shortest_s), math.exp(-LAG_S / longest_s)
+            return _SHORTEST_TIME_CONSTANT_S
+        lowest = math.exp(-LAG_S / _SHORTEST_TIME_CONSTANT_S)
+        highest = math.exp(-LAG_S / _LONGEST_TIME_CONSTANT_S)
+        prior_share = _PRIOR_WEIGHT_SAMPLES / (_PRIOR_WEIGHT_SAMPLES + self._seen)
+        correlation = prior_share * lowest + (1.0 - prior_share) * covariance / variance
         return -LAG_S / math.log(min(max(correlation, lowest), highest))
 
     def _fold_mean(self, value_s: float, duration_s: float) -> None:
@@ -130,12 +130,14 @@ class BacklogStatistics:
 
     def _sample(self, now_s: float, waiting_s: float, in_service_s: float) -> None:
         if now_s - self._next_sample_s > _FORGOTTEN_AFTER_S:
+            self._seen = 0
             self._count = self._sum_first = self._sum_second = self._sum_squares = self._sum_products = 0.0
             self._last_sample_s = waiting_s
             self._next_sample_s = now_s
         while self._next_sample_s <= now_s:
             value_s = waiting_s + max(in_service_s - (self._next_sample_s - self._at_s), 0.0)
             keep, last_s = self._keep, self._last_sample_s
+            self._seen += 1
             self._count = self._count * keep + 1.0
             self._sum_first = self._sum_first * keep + last_s
             self._sum_second = self._sum_second * keep + value_s

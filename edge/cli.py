@@ -58,6 +58,13 @@ def serve(loaded: Loaded[EdgeSettings]) -> None:
 )
 @click.option("--burst-s", type=float, default=1.0, show_default=True, help="Mean length of a burst, seconds.")
 @click.option(
+    "--burst-variation",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Spread of the lengths of bursts and pauses (onoff): 0 all alike, 1 exponential.",
+)
+@click.option(
     "--peak", type=float, default=1.8, show_default=True, help="Work offered within a burst, share of the capacity."
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="File with an offset in seconds on each line.")
@@ -68,9 +75,7 @@ def serve(loaded: Loaded[EdgeSettings]) -> None:
 @click.option("--cut", type=int, default=0, show_default=True, help="Cut whose tensor is sent; 0: the input.")
 @click.option("--representation", help="Such as uint8+zstd; not set: the one with the fewest bytes.")
 @click.option("--frames", type=click.Path(path_type=Path), help="Folder of pictures; not set: made-up frames.")
-@click.option(
-    "--budget-s", type=float, help="Time after which an answer is of no use, seconds; 0 or not set: no limit."
-)
+@click.option("--budget-s", type=float, help="Time until an answer is of no use, seconds; 0 or not set: no limit.")
 @click.option(
     "--service-s",
     type=click.FloatRange(min=0, min_open=True),
@@ -87,6 +92,7 @@ def load(
     pattern: str,
     offered: float,
     burst_s: float,
+    burst_variation: float,
     peak: float,
     trace: Path | None,
     seconds: float | None,
@@ -114,7 +120,8 @@ def load(
     keep_freed_memory()
     if (trace is None) != (pattern != "trace"):
         raise SettingsError("--trace FILE and --pattern trace go together; give both or neither")
-    shape = LoadShape(Pattern(pattern), offered, burst_s, peak, () if trace is None else read_trace(trace))
+    instants_s = () if trace is None else read_trace(trace)
+    shape = LoadShape(Pattern(pattern), offered, burst_s, peak, instants_s, burst_variation)
     tails = load_tails(
         model, cut=cut, representation=representation, frames=frames, seed=seed, budget_s=budget_s or None
     )

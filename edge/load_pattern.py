@@ -24,7 +24,7 @@ class Pattern(str, Enum):
     """Shape of the arrivals in time."""
 
     ONOFF = "onoff"
-    """Bursts: Poisson arrivals at the peak rate in exponential on-periods, nothing in exponential off-periods."""
+    """Bursts: Poisson arrivals at the peak rate in on-periods, nothing in off-periods; both of random length."""
     POISSON = "poisson"
     """Independent users."""
     HEAVY = "heavy"
@@ -50,6 +50,9 @@ class LoadShape:
     """Work offered within an on-period, share of the edge's capacity; above 1 the queue grows in a burst."""
     trace_s: tuple[float, ...] = ()
     """Arrival instants from the start (trace), ascending, seconds; repeated from the start when they are used up."""
+    burst_variation: float = 1.0
+    """Coefficient of variation of on- and off-periods (onoff): 1 exponential, 0 all alike. Short runs come nearer to
+    the mean load with a small one."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.offered_load) and self.offered_load > 0.0):
@@ -57,6 +60,8 @@ class LoadShape:
         if self.pattern in (Pattern.ONOFF, Pattern.HEAVY):
             if not (math.isfinite(self.burst_s) and self.burst_s > 0.0):
                 raise SettingsError(f"burst length: {self.burst_s} s is impossible; give seconds above 0")
+            if not (math.isfinite(self.burst_variation) and self.burst_variation >= 0.0):
+                raise SettingsError(f"burst variation: {self.burst_variation} is impossible; give 0 or more")
             if not (math.isfinite(self.peak_load) and self.peak_load >= self.offered_load):
                 raise SettingsError(
                     f"peak load: {self.peak_load} is below the mean offered load {self.offered_load}; bursts offer at "
@@ -127,12 +132,17 @@ def _poisson(rate: float, rng: random.Random) -> Iterator[float]:
 
 def _bursts(shape: LoadShape, service_s: float, rng: random.Random) -> Iterator[float]:
     peak_rate = shape.peak_load / service_s
-    period_s = _pareto_s if shape.pattern is Pattern.HEAVY else _exponential_s
-    # Starting within the stationary process: a run must not always begin with a quiet period.
+
+    def period_s(mean_s: float) -> float:
+        if shape.pattern is Pattern.HEAVY:
+            return _pareto_s(mean_s, rng)
+        return _gamma_s(mean_s, shape.burst_variation, rng)
+
+    # A run must not always begin with a quiet period.
     is_on = rng.random() < shape.on_share
     begin_s = 0.0
     while True:
-        end_s = begin_s + period_s(shape.burst_s if is_on else shape.off_s, rng)
+        end_s = begin_s + period_s(shape.burst_s if is_on else shape.off_s)
         if is_on:
             now_s = begin_s + rng.expovariate(peak_rate)
             while now_s < end_s:
@@ -142,8 +152,11 @@ def _bursts(shape: LoadShape, service_s: float, rng: random.Random) -> Iterator[
         is_on = not is_on
 
 
-def _exponential_s(mean_s: float, rng: random.Random) -> float:
-    return rng.expovariate(1.0 / mean_s) if mean_s > 0.0 else 0.0
+def _gamma_s(mean_s: float, variation: float, rng: random.Random) -> float:
+    if mean_s <= 0.0 or variation < 1e-3:
+        return mean_s
+    shape = 1.0 / (variation * variation)
+    return rng.gammavariate(shape, mean_s / shape)
 
 
 def _pareto_s(mean_s: float, rng: random.Random) -> float:
