@@ -468,7 +468,7 @@ class TwinField(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reported: _Optional[float] = ..., predicted: _Optional[float] = ..., desired: _Optional[float] = ..., age_s: _Optional[float] = ..., error: _Optional[float] = ..., source: _Optional[_Union[Source, str]] = ...) -> None: ...
 
 class TwinDocument(_message.Message):
-    __slots__ = ("device_id", "version", "is_attached", "model_digest", "fields", "plan", "outcomes", "reasons", "mirror_accuracy", "plan_revisions", "messages_per_task")
+    __slots__ = ("device_id", "version", "is_attached", "model_digest", "fields", "plan", "outcomes", "reasons", "mirror_accuracy", "plan_revisions", "messages_per_task", "plan_id")
     class OutcomesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -508,6 +508,7 @@ class TwinDocument(_message.Message):
     MIRROR_ACCURACY_FIELD_NUMBER: _ClassVar[int]
     PLAN_REVISIONS_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_PER_TASK_FIELD_NUMBER: _ClassVar[int]
+    PLAN_ID_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     version: int
     is_attached: bool
@@ -519,7 +520,8 @@ class TwinDocument(_message.Message):
     mirror_accuracy: float
     plan_revisions: _containers.ScalarMap[str, int]
     messages_per_task: _containers.ScalarMap[str, float]
-    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., is_attached: _Optional[bool] = ..., model_digest: _Optional[bytes] = ..., fields: _Optional[_Iterable[_Union[TwinField, _Mapping]]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., outcomes: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., mirror_accuracy: _Optional[float] = ..., plan_revisions: _Optional[_Mapping[str, int]] = ..., messages_per_task: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    plan_id: int
+    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., is_attached: _Optional[bool] = ..., model_digest: _Optional[bytes] = ..., fields: _Optional[_Iterable[_Union[TwinField, _Mapping]]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., outcomes: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., mirror_accuracy: _Optional[float] = ..., plan_revisions: _Optional[_Mapping[str, int]] = ..., messages_per_task: _Optional[_Mapping[str, float]] = ..., plan_id: _Optional[int] = ...) -> None: ...
 
 class EdgeDocument(_message.Message):
     __slots__ = ("edge_id", "advertise_address", "is_attached", "model_digests", "fields")
