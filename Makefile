@@ -68,7 +68,7 @@ $(VENV)/.created:
 	  || { echo '$(PYTHON) is missing. Install it, then run make again:' >&2; echo '    sudo apt install python3 python3-venv' >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo '$(PYTHON) is older than 3.10. Name a newer one: make PYTHON=python3.11 ...' >&2; exit 2; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	@$(PYTHON) -c 'import venv; from ensurepip import version' 2>/dev/null \
 	  || { echo 'python3-venv is missing. Install it, then run make again:' >&2; echo '    sudo apt install python3-venv' >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
