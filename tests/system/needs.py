@@ -31,7 +31,9 @@ def _runs(*command: str) -> bool:
 
 NEEDS: dict[str, Need] = {
     "root": Need(lambda: os.geteuid() == 0, cure="run as root"),
-    "debian-python": Need(lambda: _runs(DEBIAN_PYTHON, "-c", "import venv; from ensurepip import version"), ("python3", "python3-venv")),
+    "debian-python": Need(
+        lambda: _runs(DEBIAN_PYTHON, "-c", "import venv; from ensurepip import version"), ("python3", "python3-venv")
+    ),
     "git": Need(lambda: _runs("git", "--version"), ("git",)),
 }
 
