@@ -1,0 +1,73 @@
+"""Other users of the edge as a process of their own: ``python -m benchmarks.testbed.load`` (started by the testbed).
+
+The product's load generator (``twinsplit edge load``) with a start at a given instant, so that every rule meets the
+same load at the same time. Prints ``ready`` when it can start, then waits on standard input for the instant on the
+monotonic clock; ends at SIGTERM or when its input closes, and prints its summary as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from edge.load import LoadGenerator, LoadSummary
+from edge.load_pattern import LoadShape, Pattern
+from edge.load_payloads import load_tails
+from twinsplit.telemetry.logs import configure_logging
+from twinsplit.transport.channel import await_reachable, open_channel
+from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, ENVELOPE_BYTES
+
+READY = "ready"
+REACH_TIMEOUT_S = 60.0
+
+
+def arguments(address: str, model: Path, shape: LoadShape, seed: int, service_s: float, seconds: float) -> list[str]:
+    """Command line of this module."""
+    order = {
+        "address": address,
+        "model": str(model),
+        "pattern": shape.pattern.value,
+        "offered_load": shape.offered_load,
+        "burst_s": shape.burst_s,
+        "peak_load": shape.peak_load,
+        "seed": seed,
+        "service_s": service_s,
+        "seconds": seconds,
+    }
+    return ["-m", "benchmarks.testbed.load", json.dumps(order)]
+
+
+async def _main(order: dict[str, object]) -> LoadSummary:
+    address, seed = str(order["address"]), int(str(order["seed"]))
+    shape = LoadShape(
+        Pattern(str(order["pattern"])),
+        float(str(order["offered_load"])),
+        float(str(order["burst_s"])),
+        float(str(order["peak_load"])),
+    )
+    tails = load_tails(Path(str(order["model"])), seed=seed)
+    largest = max(payload.wire_bytes for payload in tails.payloads)
+    limit = max(largest + ENVELOPE_BYTES, CONTROL_MESSAGE_BYTES)
+    async with open_channel(address, max_message_bytes=limit) as channel:
+        await await_reachable(channel, address, timeout_s=REACH_TIMEOUT_S)
+        generator = LoadGenerator(channel, address, tails, shape, seed, service_s=float(str(order["service_s"])))
+        print(READY, flush=True)
+        line = await asyncio.to_thread(sys.stdin.readline)
+        if line.strip():
+            await asyncio.sleep(max(0.0, float(line) - time.monotonic()))
+            run = asyncio.ensure_future(generator.run(float(str(order["seconds"]))))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, run.cancel)
+            with contextlib.suppress(asyncio.CancelledError):
+                await run
+        return generator.summary
+
+
+if __name__ == "__main__":
+    configure_logging("warning")
+    print(json.dumps(asyncio.run(_main(json.loads(sys.argv[1]))).as_dict()), flush=True)

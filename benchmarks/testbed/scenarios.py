@@ -1,0 +1,27 @@
+"""The scenarios that have a name, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.testbed.scenario import Scenario
+
+SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "models" / "alexnet-fashion" / "1"
+
+DEMO = Scenario(
+    model=SHIPPED_MODEL,
+    seconds=15.0,
+    task_rate_per_s=5.0,
+    device_whole_s=0.17,
+    edge_whole_s=0.015,
+    uplink_bytes_per_s=80_000.0,
+    uplink_delay_s=0.010,
+    uplink_jitter_s=0.002,
+    load_share=0.6,
+    load_burst_s=0.6,
+    load_peak=1.8,
+)
+"""A slow device on a thin uplink beside an edge that others load in bursts; 15 s per rule."""
+
+DEMO_RULES = ("device-only", "edge-only", "one-time", "multi-step")
+"""In the order in which they run; the last is the product's default."""
