@@ -18,7 +18,6 @@ from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.status import abort_with, code_of, status_of
 
 _log = EventLog("transport")
-_STATUS_BY_NUMBER = {status.value[0]: status.name for status in grpc.StatusCode}
 
 
 class CallCount:
@@ -149,6 +148,6 @@ class CallWatch(_Interceptor):
 
 
 def _status_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    # The stubs promise a StatusCode; what comes is its number.
+    # Before anyone sets a status, gRPC gives the number 0 instead.
     code: Any = context.code()
-    return _STATUS_BY_NUMBER.get(code, "UNKNOWN")
+    return code.name if isinstance(code, grpc.StatusCode) else "UNKNOWN"

@@ -1,0 +1,41 @@
+"""Both ends are set from the same constants."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from twinsplit.transport.limits import (
+    ENVELOPE_BYTES,
+    KEEPALIVE_TIME_S,
+    channel_options,
+    server_options,
+    tensor_message_bytes,
+)
+
+
+def _manifest(*tensors: tuple[tuple[int, ...], str]) -> SimpleNamespace:
+    cuts = [SimpleNamespace(tensor=SimpleNamespace(shape=shape, dtype=dtype)) for shape, dtype in tensors]
+    return SimpleNamespace(cuts=cuts)
+
+
+@pytest.mark.parametrize("options", [channel_options, server_options])
+def test_messages_are_limited_in_both_directions(options: object) -> None:
+    found = dict(options(12345))  # type: ignore[operator]
+    assert found["grpc.max_send_message_length"] == found["grpc.max_receive_message_length"] == 12345
+
+
+def test_a_server_allows_pings_more_often_than_channels_send_them() -> None:
+    channel, server = dict(channel_options(1)), dict(server_options(1))
+    assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] < channel["grpc.keepalive_time_ms"]
+    assert channel["grpc.keepalive_time_ms"] == KEEPALIVE_TIME_S * 1000
+    assert server["grpc.keepalive_permit_without_calls"] == channel["grpc.keepalive_permit_without_calls"] == 1
+
+
+def test_two_servers_never_share_a_port() -> None:
+    assert dict(server_options(1))["grpc.so_reuseport"] == 0
+
+
+def test_the_largest_tensor_fits_even_if_its_codec_makes_it_longer() -> None:
+    small, large = _manifest(((1, 10), "float32")), _manifest(((1, 8), "uint8"), ((1, 100, 100), "float64"))
+    assert tensor_message_bytes([small, large]) == 80_000 + 10_000 + ENVELOPE_BYTES  # type: ignore[list-item]
+    assert tensor_message_bytes([]) == ENVELOPE_BYTES
