@@ -124,7 +124,7 @@ _SPECS = (
     _counter("plan_revisions", "Plans sent, by what made them necessary.", TWIN, "reason"),
     _histogram("planning_seconds", "Time to plan one device.", TWIN, buckets=FINE_BUCKETS_S),
     _counter("candidate_pairs", "Pairs of epoch and payload looked at while planning.", TWIN),
-    _counter("pruned_pairs", "Of these, removed by the necessary conditions.", TWIN, "condition"),
+    _counter("pruned_pairs", "Of these, removed by the necessary conditions.", TWIN),
     _gauge("report_age_seconds", "Age of the oldest report among attached devices.", TWIN),
     _gauge("prediction_error", "Running mean absolute error per mirrored field, in its unit.", TWIN, "field"),
     _gauge("mirror_accuracy", "Share of instants in service at which the predicted epoch was right.", TWIN),
