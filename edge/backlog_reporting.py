@@ -4,8 +4,9 @@ Sans-IO. The edge runs the twin's own predictor (:func:`twinsplit.reckoning.pred
 it sent, so it knows what the twin believes. A report is due when truth and belief differ by more than the report
 threshold *and* have been apart long enough to matter: the area between them, seconds of backlog times seconds of time,
 reaches threshold times patience. A large jump is told at once, a deviation just above the threshold after the patience.
-In a burst, where the bare threshold would be crossed tens of times a second, that costs a fifth of the messages at the
-same mean error.
+Under bursts a bare threshold is crossed many times a second; with a patience of 1 s the same threshold took a fifth of
+the messages, and against a larger bare threshold with as many messages the mean error was a fifth smaller (on/off load
+0.5 in bursts of 1 s, tails of 20 ms).
 """
 
 from __future__ import annotations

@@ -71,8 +71,7 @@ class EdgeService:
         await asyncio.to_thread(self.executor.close, self._settings.drain_s)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.servicer.wait_for_answers(), LAST_ANSWERS_S)
-        await self._server.stop(_STREAM_END_S)
-        await asyncio.to_thread(self._exposition.stop)
+        await asyncio.gather(self._server.stop(_STREAM_END_S), asyncio.to_thread(self._exposition.stop))
 
 
 async def start_edge(

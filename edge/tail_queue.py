@@ -161,7 +161,8 @@ class TailQueue(Generic[WorkT]):
         profiled_s = self._tail_s[tail.model][tail.cut]
         if self._is_stopping:
             raise StoppingError("this edge is stopping; finish the task on the device or at another edge")
-        if len(self._waiting) >= self._capacity:
+        # One more than may wait is on its way into service where nothing is in service yet.
+        if self.queue_length > self._capacity:
             raise EdgeFullError(
                 f"{self._capacity} tails wait here already; finish the task on the device, or start the edge with a "
                 "larger --queue-capacity"

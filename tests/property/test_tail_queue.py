@@ -82,7 +82,7 @@ def test_every_tail_has_one_end_in_order_and_the_backlog_is_the_work_that_is_lef
             left_s = max((running.started_at_s or 0.0) + TAIL_S[running.cut] - now_s, 0.0)
         assert queue.backlog_s(now_s) == pytest.approx(sum(TAIL_S[tail.cut] for tail in waiting) + left_s)
         assert queue.queue_length == len(waiting) + (running is not None)
-        assert len(waiting) <= CAPACITY
+        assert queue.queue_length <= CAPACITY + 1
     assert started == sorted(started)
     assert len({id(tail) for tail in ended}) == len(ended)
     assert len(ended) + queue.queue_length + refused == number

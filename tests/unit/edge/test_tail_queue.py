@@ -76,8 +76,9 @@ def test_a_model_that_was_never_profiled_is_a_programming_error() -> None:
 
 
 def test_a_full_queue_refuses_by_name_and_keeps_what_it_has() -> None:
-    queue = make_queue(capacity=2)
+    queue = make_queue(capacity=1)
     queue.admit(make_tail("a"), 0.0)
+    queue.start_next(0.0)
     queue.admit(make_tail("b"), 0.0)
     with pytest.raises(EdgeFullError, match="--queue-capacity"):
         queue.admit(make_tail("c"), 0.0)
@@ -85,12 +86,16 @@ def test_a_full_queue_refuses_by_name_and_keeps_what_it_has() -> None:
     assert queue.backlog_s(0.0) == pytest.approx(0.8)
 
 
-def test_the_tail_in_service_does_not_take_a_waiting_place() -> None:
-    queue = make_queue(capacity=1)
-    queue.admit(make_tail("a"), 0.0)
-    queue.start_next(0.0)
-    queue.admit(make_tail("b"), 0.0)
-    assert queue.queue_length == 2
+def test_how_much_is_taken_does_not_depend_on_how_soon_the_first_one_starts() -> None:
+    at_once, later = make_queue(capacity=2), make_queue(capacity=2)
+    at_once.admit(make_tail("a"), 0.0)
+    later.admit(make_tail("a"), 0.0)
+    at_once.start_next(0.0)
+    for queue in (at_once, later):
+        queue.admit(make_tail("b"), 0.0)
+        queue.admit(make_tail("c"), 0.0)
+        with pytest.raises(EdgeFullError):
+            queue.admit(make_tail("d"), 0.0)
 
 
 def test_a_deadline_that_the_backlog_makes_impossible_is_refused_at_once() -> None:
@@ -245,10 +250,10 @@ def test_a_reading_holds_backlog_arrivals_speed_length_and_busy_share() -> None:
 
 
 def test_refused_work_does_not_count_as_arrived() -> None:
-    queue = make_queue(capacity=1)
+    queue = make_queue()
     queue.admit(make_tail(cut=1), 0.0)
-    with pytest.raises(EdgeFullError):
-        queue.admit(make_tail(cut=1), 0.0)
+    with pytest.raises(DeadlineError):
+        queue.admit(make_tail(cut=1, deadline_s=0.1), 0.0)
     assert queue.reading(0.1).arrived_work_s == pytest.approx((0.2, 0.2, 0.2))
 
 
