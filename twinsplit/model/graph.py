@@ -82,15 +82,14 @@ def load_network(
     spec = fixed_input(entry, dict(shapes or {}), notes)
     parts = _Parts(model, spec, wanted_output, nodes, initializers, path)
     specs = infer_specs(parts.model_without_weights(), path.name)
-    if any(name and name not in specs for node in nodes for name in node.output):
+    if _read_names(nodes, wanted_output) - specs.keys():
         # Following the values of constants as well takes seconds where weights are computed.
         specs = infer_specs(parts.model_without_weights(), path.name, is_following_values=True)
     parts = replace(parts, nodes=_needed_nodes(_fold_shapes(nodes, specs, initializers), {wanted_output}))
     constant_nodes, nodes = _split_constants(parts.nodes, initializers)
     if wanted_output in constant_nodes or not nodes:
         raise UnsupportedModelError(f"{path.name}: output '{wanted_output}' does not depend on any input")
-    used = {name for node in nodes for name in (*node.output, *node.input) if name}
-    unknown = sorted(used - specs.keys() - initializers.keys() - {spec.name})
+    unknown = sorted(_read_names(nodes, wanted_output) - specs.keys() - initializers.keys() - {spec.name})
     if unknown:
         specs |= measured_specs(parts.model_with_outputs(unknown), path.parent, spec, unknown)
     if wanted_output not in specs:
@@ -308,6 +307,10 @@ def _needed_nodes(nodes: list[Node], outputs: set[str]) -> list[Node]:
             kept.append(node)
             needed.update(node_inputs(node))
     return kept[::-1]
+
+
+def _read_names(nodes: Iterable[Node], output: str) -> set[str]:
+    return {name for node in nodes for name in node.input if name} | {output}
 
 
 def _fold_shapes(nodes: list[Node], specs: dict[str, TensorSpec], initializers: dict[str, Tensor]) -> list[Node]:

@@ -109,7 +109,7 @@ def _fitted(image: Image.Image, height: int, width: int, preprocessing: Preproce
         scale = max(preprocessing.resize_to / min(image.size), width / image.width, height / image.height)
     box_width, box_height = width / scale, height / scale
     left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-    # The crop is taken inside the resize: pixels outside of it are never resampled.
+    # Cropping inside of the resize spares resampling what would be cut off.
     box = (max(left, 0.0), max(top, 0.0), min(left + box_width, image.width), min(top + box_height, image.height))
     return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
 

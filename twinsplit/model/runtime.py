@@ -254,10 +254,10 @@ def open_session(
     return Session(session, file.name, entry, output)
 
 
-def run_once(
-    data: bytes, feeds: dict[str, NDArray[Any]], outputs: Sequence[str], *, external_folder: Path
-) -> list[Any]:
-    """Named outputs of an ONNX model in memory, whose external data lies in ``external_folder``, run once on the CPU.
+def run_in_memory(
+    data: bytes, feeds: Sequence[dict[str, NDArray[Any]]], outputs: Sequence[str], *, external_folder: Path
+) -> list[list[Any]]:
+    """Named outputs of an ONNX model in memory, whose external data lies in ``external_folder``, for each of ``feeds``.
 
     Raises:
         ComputeError: ONNX Runtime cannot load or run it.
@@ -266,10 +266,9 @@ def run_once(
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(external_folder))
     try:
         session = onnxruntime.InferenceSession(data, sess_options=options, providers=[_CPU])
-        results: list[Any] = session.run(list(outputs), feeds)
+        return [session.run(list(outputs), feed) for feed in feeds]
     except Exception as error:
         raise ComputeError(f"ONNX Runtime cannot run the network: {_first_line(error)}") from error
-    return results
 
 
 _CURE = (
