@@ -7,10 +7,12 @@ locks, and a loop that hangs shows as an unhealthy service.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,14 +93,22 @@ class Exposition:
         self.address = address
         """HOST:PORT with the port in use, never 0."""
         self._server = server
-        self._thread = threading.Thread(target=server.serve_forever, name="exposition", daemon=True)
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._serve, name="exposition", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop listening and wait for the thread."""
-        self._server.shutdown()
+        self._is_stopping = True
+        # The thread sleeps until someone connects; serve_forever would wake it twice a second for a flag instead.
+        with contextlib.suppress(OSError):
+            socket.create_connection((str(self._server.server_address[0]), self._server.server_port), 1.0).close()
         self._thread.join()
         self._server.server_close()
+
+    def _serve(self) -> None:
+        while not self._is_stopping:
+            self._server.handle_request()
 
 
 def start_exposition(
@@ -145,12 +155,21 @@ def _on(loop: asyncio.AbstractEventLoop | None, function: Callable[[], T]) -> T:
     if loop is None:
         return function()
     if not loop.is_running():
-        raise RuntimeError("the event loop has ended")
+        raise FutureTimeoutError
+    answer: Future[T] = Future()
 
-    async def call() -> T:
-        return function()
+    def call() -> None:
+        if answer.set_running_or_notify_cancel():
+            try:
+                answer.set_result(function())
+            except Exception as error:  # noqa: BLE001 - it belongs to the thread that asked
+                answer.set_exception(error)
 
-    return asyncio.run_coroutine_threadsafe(call(), loop).result(LOOP_PATIENCE_S)
+    loop.call_soon_threadsafe(call)
+    try:
+        return answer.result(LOOP_PATIENCE_S)
+    finally:
+        answer.cancel()
 
 
 def _family(spec: MetricSpec) -> _Family:
@@ -176,7 +195,7 @@ class _Application:
             if path == "/metrics":
                 return self._metrics(environ, start_response)
             reason = self._unready_reason()
-        except (FutureTimeoutError, RuntimeError):
+        except FutureTimeoutError:
             return _text(start_response, "503 Service Unavailable", "the service's event loop does not answer")
         except Exception as error:  # noqa: BLE001 - a defect of one reading must be logged, not end the thread
             _log.error("state-unreadable", exc_info=error)

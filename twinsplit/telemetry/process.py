@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import psutil
 
@@ -22,17 +23,13 @@ class ProcessReading:
         info = {"service": self._service, "version": __version__, "python": platform.python_version()}
         yield "twinsplit_build_info", info, 1.0
         process = self._process
-        try:
-            with process.oneshot():
-                times = process.cpu_times()
-                found = {
-                    "twinsplit_process_cpu_seconds_total": times.user + times.system,
-                    "twinsplit_process_resident_memory_bytes": float(process.memory_info().rss),
-                    "twinsplit_process_threads": float(process.num_threads()),
-                    "twinsplit_process_start_time_seconds": process.create_time(),
-                    "twinsplit_process_open_files": float(process.num_fds()),
-                }
-        except psutil.Error:
-            return
-        for name, value in found.items():
-            yield name, {}, value
+        readings: dict[str, Callable[[], float]] = {
+            "cpu_seconds_total": lambda: sum(process.cpu_times()[:2]),
+            "resident_memory_bytes": lambda: process.memory_info().rss,
+            "threads": process.num_threads,
+            "start_time_seconds": process.create_time,
+            "open_files": process.num_fds,
+        }
+        for name, reading in readings.items():
+            with contextlib.suppress(psutil.Error):
+                yield f"twinsplit_process_{name}", {}, float(reading())

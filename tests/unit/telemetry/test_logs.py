@@ -1,0 +1,139 @@
+"""One event per line: text for people, JSON for machines, repeats held back and counted."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from twinsplit.clock import ManualClock
+from twinsplit.telemetry.logs import EventLog, configure_logging
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+    root, ours = logging.getLogger(), logging.getLogger("twinsplit")
+    handlers, levels = root.handlers, (root.level, ours.level)
+    yield
+    root.handlers = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+def _lines(stream: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_elsewhere_than_on_a_terminal_each_line_is_json() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "auto", stream)
+    EventLog("device").warning("edge-lost", edge="10.0.0.2:7000", after_s=0.25, path=Path("x"))
+    (line,) = _lines(stream)
+    assert str(line.pop("time")).endswith("Z")
+    assert line == {
+        "level": "warning",
+        "part": "device",
+        "event": "edge-lost",
+        "edge": "10.0.0.2:7000",
+        "after_s": 0.25,
+        "path": "x",
+    }
+
+
+def test_on_a_terminal_each_line_is_text() -> None:
+    stream = _Terminal()
+    configure_logging("info", "auto", stream)
+    EventLog("device").info("plan-obeyed", rule="multi-step", lease_s=1 / 3, note='said "no"', nothing="")
+    line = stream.getvalue()
+    assert "INFO" in line
+    assert line.endswith('device: plan-obeyed rule=multi-step lease_s=0.333333 note="said \\"no\\"" nothing=""\n')
+
+
+@pytest.mark.parametrize(("form", "begins"), [("text", ""), ("json", "{")])
+def test_the_form_can_be_chosen(form: str, begins: str) -> None:
+    stream = _Terminal() if form == "json" else io.StringIO()
+    configure_logging("info", form, stream)
+    EventLog("edge").info("started")
+    assert stream.getvalue().startswith(begins)
+    assert ("{" in stream.getvalue()) == (form == "json")
+
+
+@pytest.mark.parametrize(("level", "expected"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_the_level_is_the_least_severe_that_is_written(level: str, expected: int) -> None:
+    stream = io.StringIO()
+    configure_logging(level, "json", stream)
+    log = EventLog("device")
+    log.debug("a")
+    log.info("b")
+    log.warning("c")
+    log.error("d")
+    assert len(_lines(stream)) == expected
+
+
+def test_other_libraries_are_heard_from_warnings_on() -> None:
+    stream = io.StringIO()
+    configure_logging("debug", "json", stream)
+    logging.getLogger("some.library").info("chatter")
+    logging.getLogger("some.library").warning("trouble")
+    assert [line["event"] for line in _lines(stream)] == ["trouble"]
+
+
+def test_a_field_never_replaces_what_every_line_has() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    EventLog("device").info("odd", level="mine", time=0)
+    assert (_lines(stream)[0]["level"], _lines(stream)[0]["event"]) == ("info", "odd")
+
+
+def test_repeats_are_held_back_and_counted() -> None:
+    stream, clock = io.StringIO(), ManualClock()
+    configure_logging("info", "json", stream)
+    log = EventLog("device", clock)
+    for _ in range(5):
+        log.warning("edge-lost", limit_s=10.0)
+        clock.advance(1.0)
+    clock.advance(5.0)
+    log.warning("edge-lost", limit_s=10.0)
+    assert [line.get("left_out") for line in _lines(stream)] == [None, 4]
+
+
+def test_repeats_are_held_back_apart_by_event_and_key() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    log = EventLog("device", ManualClock())
+    for edge in ("a", "b", "a"):
+        log.warning("edge-lost", limit_s=10.0, limit_key=edge, edge=edge)
+    log.warning("twin-lost", limit_s=10.0)
+    assert [(line["event"], line.get("edge")) for line in _lines(stream)] == [
+        ("edge-lost", "a"),
+        ("edge-lost", "b"),
+        ("twin-lost", None),
+    ]
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_defect_is_written_with_its_traceback(form: str) -> None:
+    stream = io.StringIO()
+    configure_logging("info", form, stream)
+    try:
+        raise ZeroDivisionError("why")
+    except ZeroDivisionError as error:
+        EventLog("edge").exception("tail-failed", error, cut=3)
+    assert "ZeroDivisionError: why" in stream.getvalue()
+    assert "tail-failed" in stream.getvalue()
+
+
+def test_configuring_twice_writes_once() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    configure_logging("info", "json", first)
+    configure_logging("info", "json", second)
+    EventLog("edge").info("started")
+    assert (len(_lines(first)), len(_lines(second))) == (0, 1)
