@@ -31,6 +31,9 @@ class Archive:
         """All documents by name of the device."""
         return iter([self._documents[device_id] for device_id in sorted(self._documents)])
 
+    def __len__(self) -> int:
+        return len(self._documents)
+
     def document(self, device_id: str) -> Document:
         """The document of a device.
 

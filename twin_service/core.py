@@ -28,7 +28,7 @@ from twin_service.planner import Cause, Planner, PlannerSettings
 from twin_service.polling import polled_decision
 from twin_service.schedule import Appointment, Schedule
 from twin_service.status_twin import StatusTwin
-from twin_service.views import DeviceView, EdgeView, device_view, edge_view
+from twin_service.views import DeviceView, Listing, device_view, edge_view
 from twinsplit.errors import (
     BadMessageError,
     ManifestError,
@@ -247,13 +247,13 @@ class TwinCore:
         """
         return device_view(self.archive.document(device_id), self.devices.get(device_id), now_s)
 
-    def device_views(self, now_s: float) -> list[DeviceView]:
-        """All devices, by name."""
-        return [device_view(document, self.devices.get(document.device_id), now_s) for document in self.archive]
-
-    def edge_views(self, now_s: float) -> list[EdgeView]:
-        """All edges, by name."""
-        return [edge_view(self.edges[edge_id], now_s) for edge_id in sorted(self.edges)]
+    def listing(self, now_s: float) -> Listing:
+        """All twins, by name."""
+        return Listing(
+            self.planner.rule.name,
+            [device_view(document, self.devices.get(document.device_id), now_s) for document in self.archive],
+            [edge_view(self.edges[edge_id], now_s) for edge_id in sorted(self.edges)],
+        )
 
     def is_worth_asking(self, device_id: str, older_than_s: float, now_s: float) -> bool:
         """Whether a device is attached and its newest report is older than ``older_than_s``."""

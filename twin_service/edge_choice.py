@@ -11,6 +11,7 @@ def chosen_edge(
     edges: Iterable[EdgeTwin],
     model_digest: str,
     *,
+    tail_count: int,
     fixed_address: str | None,
     current_id: str | None,
     margin_s: float,
@@ -24,7 +25,9 @@ def chosen_edge(
     best_s = float("inf")
     for edge in edges:
         tails_s = edge.tail_s(model_digest)
-        if tails_s is None or not edge.is_attached or (fixed_address is not None and edge.address != fixed_address):
+        if tails_s is None or len(tails_s) != tail_count or not edge.is_attached:
+            continue
+        if fixed_address is not None and edge.address != fixed_address:
             continue
         expected_s = edge.reading.mean_s + tails_s[0] - (margin_s if edge.edge_id == current_id else 0.0)
         if expected_s < best_s:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from twinsplit.errors import ErrorCode
+from twinsplit.errors import TwinsplitError
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
 from twinsplit.types import Decision, TaskRecord
@@ -129,8 +129,7 @@ class LiveReport:
 class PeerRefusal:
     """A message of ours was refused by the peer."""
 
-    code: ErrorCode
-    text: str
+    error: TwinsplitError
 
 
 DeviceEvent = (
@@ -219,8 +218,7 @@ class LiveRequest:
 class Refusal:
     """A message of the peer is refused; everything else goes on."""
 
-    code: ErrorCode
-    text: str
+    error: Exception
 
 
 DeviceMessage = Welcome | PlanMessage | BacklogUpdate | LeaseRenewal | PollResponse | LiveRequest | Refusal

@@ -70,8 +70,12 @@ class Planner:
         self.weights = weights
         self.settings = settings
         self._next_plan_id = next_plan_id
+        self.weighed = 0
+        """Devices weighed so far."""
         self.considered_pairs = 0
+        """(Epoch, payload) choices looked at so far."""
         self.pruned_pairs = 0
+        """Of these, removed by the necessary conditions."""
 
     def cause(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> Cause | None:
         """Why the plan of ``device`` should be weighed again; ``None``: nothing has moved noticeably."""
@@ -87,10 +91,11 @@ class Planner:
 
     def edge_of(self, device: DeviceTwin, edges: Iterable[EdgeTwin]) -> EdgeTwin | None:
         """The edge that a plan made now would name."""
-        standing = device.standing
+        standing, manifest = device.standing, device.status.manifest
         return chosen_edge(
             edges,
             device.status.hello.model_digest,
+            tail_count=0 if manifest is None else manifest.segment_count,
             fixed_address=device.status.hello.fixed_edge_address,
             current_id=None if standing is None else standing.plan.edge_id,
             margin_s=self.settings.plan_threshold_s,
@@ -128,6 +133,7 @@ class Planner:
             chosen = [self.edge_of(device, edges) for device, _ in group]
             situations = [self.situation(d, edge, now_s) for (d, _), edge in zip(group, chosen, strict=True)]
             evaluations = self.rule.evaluate(situations)
+            self.weighed += len(group)
             for pruning in {id(e.pruning): e.pruning for e in evaluations}.values():
                 self.considered_pairs += pruning.considered
                 self.pruned_pairs += pruning.pruned

@@ -217,6 +217,10 @@ class StatusTwin:
         share = min(self._uploads.per_second(now_s), _MAX_UPLINK_SHARE)
         return 0.5 * self._uploads_squared.per_second(now_s) / (1.0 - share)
 
+    def field(self, name: str) -> MirroredField:
+        """One mirrored number with its running error."""
+        return self._fields[name]
+
     def views(self, now_s: float, desired: dict[str, float]) -> tuple[FieldView, ...]:
         """All fields as a reader sees them at ``now_s``; ``desired`` by name of the field."""
         epoch = self.epoch(now_s)

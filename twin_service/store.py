@@ -25,6 +25,7 @@ CREATE TABLE plan_ids (only INTEGER PRIMARY KEY CHECK (only = 1), next_id INTEGE
 INSERT INTO plan_ids VALUES (1, 1);
 CREATE TABLE manifests (digest TEXT PRIMARY KEY, bytes BLOB NOT NULL, kept INTEGER NOT NULL);
 CREATE TABLE documents (device_id TEXT PRIMARY KEY, json TEXT NOT NULL, kept INTEGER NOT NULL);
+CREATE INDEX documents_kept ON documents (kept);
 """
 
 
@@ -45,8 +46,8 @@ class Store:
         self._next_id = self._reserved_up_to = 0
         with self._named("opened"):
             folder.mkdir(parents=True, exist_ok=True)
-            # One thread at a time uses it; the service writes from a worker thread.
-            self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
+            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
@@ -136,7 +137,8 @@ class Store:
             try:
                 yield self._write
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # a full disk ends it by itself
+                    self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
 
@@ -149,6 +151,6 @@ class Store:
             yield
         except (sqlite3.Error, OSError) as error:
             raise StorageError(
-                f"{self.path}: the state cannot be {what} ({error}); free some space, make the folder writable, or name "
-                "another --state folder"
+                f"{self.path}: the state cannot be {what} ({error}); see that the disk has room, that the folder "
+                "can be written and that no other twin service uses it, or name another --state folder"
             ) from None

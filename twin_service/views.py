@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from twin_service.device_twin import DeviceTwin
@@ -22,7 +22,10 @@ class DeviceView:
     is_attached: bool
     model_digest: str
     fields: tuple[FieldView, ...]
+    plan_id: int | None
+    """Id of the plan that stands."""
     plan: Plan | None
+    """The plan itself; ``None`` also where only its id was asked for."""
     backlog: BacklogState | None
     """The newest reading that the device holds."""
     outcomes: Mapping[str, int]
@@ -43,6 +46,15 @@ class EdgeView:
     fields: tuple[FieldView, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All twins at one instant."""
+
+    rule: str
+    devices: Sequence[DeviceView]
+    edges: Sequence[EdgeView]
+
+
 def device_view(document: Document, device: DeviceTwin | None, now_s: float) -> DeviceView:
     """The twin of ``document``; ``device`` is ``None`` where it has not attached since the service started."""
     standing = None if device is None else device.standing
@@ -53,6 +65,7 @@ def device_view(document: Document, device: DeviceTwin | None, now_s: float) -> 
         is_attached=device is not None and device.is_attached,
         model_digest=document.model_digest,
         fields=() if device is None else device.status.views(now_s, document.desired.by_field()),
+        plan_id=None if standing is None else standing.plan.plan_id,
         plan=None if standing is None else standing.plan,
         backlog=None if standing is None else standing.held,
         outcomes=dict(document.outcomes),

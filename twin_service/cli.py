@@ -1,0 +1,126 @@
+"""``twinsplit twin serve``, and ``show``, ``list`` and ``watch`` for whoever wants to look into it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from twin_service.settings import TwinSettings
+from twinsplit.settings import Loaded
+from twinsplit.settings_options import settings_options
+
+if TYPE_CHECKING:
+    from twinsplit.transport.tls import TlsFiles
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_ADDRESS = "127.0.0.1:7000"
+
+
+@click.group()
+def twin() -> None:
+    """Serve the twin service, or look into its twins."""
+
+
+@twin.command()
+@settings_options(TwinSettings)
+def serve(loaded: Loaded[TwinSettings]) -> None:
+    """Mirror devices and edges and keep plans standing until SIGTERM or Ctrl-C."""
+    from twin_service.service import serve as serve_twin
+    from twinsplit.telemetry.logs import configure_logging
+
+    configure_logging(loaded.values.log_level, loaded.values.log_format)
+    asyncio.run(serve_twin(loaded.values))
+
+
+def _reading_options(function: F) -> F:
+    """How a command reaches the twin service."""
+    for option in (
+        click.option("--tls-key", type=click.Path(path_type=Path), help="Private key of the own certificate (PEM)."),
+        click.option("--tls-cert", type=click.Path(path_type=Path), help="Own certificate chain (PEM)."),
+        click.option("--tls-ca", type=click.Path(path_type=Path), help="Authority of the twin's certificate (PEM)."),
+        click.option(
+            "--twin", "address", default=DEFAULT_ADDRESS, show_default=True, metavar="HOST:PORT", help="Twin service."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@twin.command()
+@click.argument("name")
+@click.option(
+    "--live",
+    "older_than_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Ask the device if its report is older.",
+)
+@_reading_options
+def show(name: str, older_than_s: float | None, **reach: Any) -> None:
+    """Which plan stands at device NAME, what is mirrored of it, and why its tasks end where they do."""
+    from twin_service.reader import reading
+    from twin_service.tables import device_text
+
+    async def read() -> str:
+        address, tls = _reach(**reach)
+        async with reading(address, tls) as reader:
+            view, is_live = await reader.device(name, live_if_older_than_s=older_than_s)
+        return device_text(view, is_live=is_live)
+
+    click.echo(asyncio.run(read()))
+
+
+@twin.command("list")
+@_reading_options
+def list_twins(**reach: Any) -> None:
+    """All devices and edges, a line each."""
+    from twin_service.reader import reading
+    from twin_service.tables import listing_table
+
+    async def read() -> str:
+        address, tls = _reach(**reach)
+        async with reading(address, tls) as reader:
+            return listing_table(await reader.listing())
+
+    click.echo(asyncio.run(read()))
+
+
+@twin.command()
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.05),
+    default=0.5,
+    show_default=True,
+    help="Shortest time between two looks, s.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many looks; not set: until Ctrl-C.")
+@_reading_options
+def watch(interval: float, count: int | None, **reach: Any) -> None:
+    """All devices and edges, again whenever something changes."""
+    from twin_service.reader import reading
+    from twin_service.tables import listing_table
+
+    async def follow() -> None:
+        address, tls = _reach(**reach)
+        seen = 0
+        async with reading(address, tls) as reader:
+            async for listing in reader.watch(interval):
+                if sys.stdout.isatty():
+                    click.clear()
+                click.echo(listing_table(listing) + "\n")
+                seen += 1
+                if seen == count:
+                    return
+
+    asyncio.run(follow())
+
+
+def _reach(address: str, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None) -> tuple[str, TlsFiles]:
+    from twinsplit.transport.tls import TlsFiles
+
+    return address, TlsFiles(tls_ca, tls_cert, tls_key)

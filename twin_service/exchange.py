@@ -1,0 +1,210 @@
+"""The thin shell around :class:`twin_service.core.TwinCore`: streams on one side, the core on the other, time between.
+
+It holds what needs the event loop: a bounded queue of messages for every device, the one timer for whatever the core
+has due next, and the futures of live reads. It decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from twin_service import messages
+from twin_service.clock_offset import ClockOffset
+from twin_service.core import TwinCore
+from twin_service.messages import Send
+from twinsplit.clock import Clock
+from twinsplit.errors import BadMessageError, ErrorCode, RefusedError, StoppingError
+from twinsplit.telemetry.histogram import Histogram
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.transport.status import code_of
+
+MAX_UNSENT = 64
+"""Messages that may wait for a device that does not read; then its stream is ended, and it attaches again."""
+_REPEATED_LINE_S = 10.0
+
+_log = EventLog("twin.exchange")
+
+
+class DeviceSession:
+    """One open stream of a device."""
+
+    def __init__(self, end: Callable[[], object]) -> None:
+        self.offset = ClockOffset()
+        self.device_id = ""
+        """Empty before its hello."""
+        self.stream = 0
+        self.unsent: asyncio.Queue[messages.DeviceMessage] = asyncio.Queue(MAX_UNSENT)
+        self._end = end
+
+    def put(self, message: messages.DeviceMessage) -> None:
+        """Queue a message; a device that reads none of them loses its stream."""
+        try:
+            self.unsent.put_nowait(message)
+        except asyncio.QueueFull:
+            _log.warning("device-does-not-read", device=self.device_id, unsent=MAX_UNSENT, limit_s=_REPEATED_LINE_S)
+            self._end()
+
+
+class Exchange:
+    """Takes what peers say to the core, and what the core says to peers."""
+
+    def __init__(self, core: TwinCore, clock: Clock) -> None:
+        self.core = core
+        self.now_s = clock.monotonic_s
+        self.refusals: Counter[ErrorCode] = Counter()
+        """Messages refused, by name."""
+        self.planning_s = Histogram.of("twinsplit_planning_seconds")
+        self.is_stopping = False
+        self._sessions: dict[str, DeviceSession] = {}
+        self._reads: dict[int, asyncio.Future[None]] = {}
+        self._read_ids = itertools.count(1)
+        self._timer: asyncio.Handle | None = None
+        self._timer_due_s = math.inf
+
+    # Devices and edges.
+
+    def device_attached(self, session: DeviceSession, hello: messages.DeviceHello) -> None:
+        """A device says hello on ``session``.
+
+        Raises:
+            RefusedError: it cannot attach so.
+        """
+        if self.is_stopping:
+            raise StoppingError("this twin service is stopping; attach again in a moment")
+        if session.device_id:
+            raise BadMessageError("hello: this stream has said hello already; open another one to attach again")
+        session.stream, sends = self.core.attach_device(hello, self.now_s())
+        session.device_id = hello.device_id
+        self._sessions[hello.device_id] = session
+        _log.info("device-attached", device=hello.device_id, model=hello.model_digest[:12], version=hello.version)
+        self._dispatch(sends)
+
+    def device_said(self, session: DeviceSession, event: messages.DeviceEvent) -> None:
+        """An attached device says something.
+
+        Raises:
+            RefusedError: it cannot be taken.
+        """
+        if not session.device_id:
+            raise BadMessageError("hello: is missing; it is the first message of a stream")
+        if isinstance(event, messages.PeerRefusal):
+            _log.warning(
+                "device-refused-message", device=session.device_id, cause=str(event.error), limit_s=_REPEATED_LINE_S
+            )
+        self._dispatch(self.core.device_said(session.device_id, session.stream, event, self.now_s()))
+        read = self._reads.pop(event.read_id, None) if isinstance(event, messages.LiveReport) else None
+        if read is not None and not read.done():
+            read.set_result(None)
+
+    def device_gone(self, session: DeviceSession) -> None:
+        """The stream of ``session`` has ended."""
+        if self._sessions.get(session.device_id) is session:
+            del self._sessions[session.device_id]
+            _log.info("device-detached", device=session.device_id)
+        self.core.detach_device(session.device_id, session.stream)
+
+    def edge_attached(self, hello: messages.EdgeHello) -> int:
+        """An edge says hello: the number of its stream.
+
+        Raises:
+            RefusedError: it cannot attach now.
+        """
+        if self.is_stopping:
+            raise StoppingError("this twin service is stopping; attach again in a moment")
+        stream = self.core.attach_edge(hello, self.now_s())
+        _log.info("edge-attached", edge=hello.edge_id, address=hello.advertise_address, models=len(hello.models))
+        self._arm()
+        return stream
+
+    def edge_said(self, edge_id: str, stream: int, report: messages.BacklogReport) -> None:
+        """An attached edge reports.
+
+        Raises:
+            RefusedError: it cannot be taken.
+        """
+        self.core.edge_said(edge_id, stream, report, self.now_s())
+        self._arm()
+
+    def edge_gone(self, edge_id: str, stream: int) -> None:
+        """An edge's stream has ended."""
+        _log.info("edge-detached", edge=edge_id)
+        self.core.detach_edge(edge_id, stream)
+        self._arm()
+
+    def refused(self, error: Exception, who: str) -> messages.Refusal:
+        """Note that a message is refused, and make the answer."""
+        code = code_of(error)
+        self.refusals[code] += 1
+        if isinstance(error, RefusedError):
+            _log.warning(
+                "message-refused", peer=who, code=code.value, cause=str(error), limit_s=_REPEATED_LINE_S, limit_key=who
+            )
+        else:
+            _log.exception("message-failed", error, peer=who)
+        return messages.Refusal(error)
+
+    # Readers.
+
+    async def refresh(self, device_id: str, *, older_than_s: float, timeout_s: float) -> bool:
+        """Ask a device how it stands, if its report is older than ``older_than_s``; whether it answered in time."""
+        session = self._sessions.get(device_id)
+        if session is None or not self.core.is_worth_asking(device_id, older_than_s, self.now_s()):
+            return False
+        read_id = next(self._read_ids)
+        read = self._reads[read_id] = asyncio.get_running_loop().create_future()
+        session.put(messages.LiveRequest(read_id))
+        try:
+            await asyncio.wait_for(read, timeout_s)
+        except asyncio.TimeoutError:
+            return False
+        finally:
+            self._reads.pop(read_id, None)
+        return True
+
+    def desired(self) -> None:
+        """Something was written that the core may act upon."""
+        self._arm()
+
+    # Time.
+
+    def close(self) -> None:
+        """Nothing is due any more."""
+        self.is_stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        due_s = self.core.next_due_s()
+        if due_s >= self._timer_due_s or self.is_stopping:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        wait_s = due_s - self.now_s()
+        self._timer = loop.call_later(wait_s, self._tick) if wait_s > 0.0 else loop.call_soon(self._tick)
+        self._timer_due_s = due_s
+
+    def _tick(self) -> None:
+        self._timer, self._timer_due_s = None, math.inf
+        began_s, weighed = self.now_s(), self.core.planner.weighed
+        try:
+            sends = self.core.tick(began_s)
+        except Exception as error:  # noqa: BLE001 - a defect in one batch must not end all planning
+            _log.exception("tick-failed", error)
+            sends = []
+        if (count := self.core.planner.weighed - weighed) > 0:
+            each_s = (self.now_s() - began_s) / count
+            for _ in range(count):
+                self.planning_s.observe(each_s)
+        self._dispatch(sends)
+
+    def _dispatch(self, sends: Iterable[Send]) -> None:
+        for send in sends:
+            session = self._sessions.get(send.device_id)
+            if session is not None:
+                session.put(send.message)
+        self._arm()

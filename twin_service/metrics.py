@@ -1,0 +1,76 @@
+"""The twin service's metrics, read from its state at scrape (design section 9)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from twin_service.exchange import Exchange
+from twin_service.fields import MirroredField
+from twinsplit.telemetry.exposition import Sample
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.calls import CallCount
+from twinsplit.types import Outcome
+
+JUDGED_FIELDS = ("epoch", "queue_length", "goodput_bytes_per_s", "round_trip_s")
+"""Fields of devices whose prediction error is shown; an edge adds its backlog."""
+
+
+class TwinMetrics:
+    """Everything that ``/metrics`` shows of the twin service apart from its process."""
+
+    def __init__(
+        self, exchange: Exchange, signalling: SignallingCount, calls: CallCount, state_bytes: Callable[[], int]
+    ) -> None:
+        self._exchange = exchange
+        self._core = exchange.core
+        self._signalling = signalling
+        self._calls = calls
+        self._state_bytes = state_bytes
+
+    def samples(self) -> Iterator[Sample]:
+        """Read now."""
+        yield from self._twin_samples()
+        outcomes: Counter[str] = Counter()
+        revisions: Counter[str] = Counter()
+        for document in self._core.archive:
+            outcomes.update(document.outcomes)
+            revisions.update(document.plan_revisions)
+        for outcome in Outcome:
+            yield "twinsplit_tasks_reported_total", {"outcome": outcome.value}, outcomes[outcome.value]
+        for reason, count in revisions.items():
+            yield "twinsplit_plan_revisions_total", {"reason": reason}, count
+        yield "twinsplit_planning_seconds", {}, self._exchange.planning_s
+        yield "twinsplit_candidate_pairs_total", {}, self._core.planner.considered_pairs
+        yield "twinsplit_pruned_pairs_total", {}, self._core.planner.pruned_pairs
+        yield "twinsplit_state_bytes", {}, self._state_bytes()
+        for code, refused in self._exchange.refusals.items():
+            yield "twinsplit_refused_messages_total", {"code": code.value}, refused
+        yield from self._signalling.samples()
+        yield from self._calls.samples()
+
+    def _twin_samples(self) -> Iterator[Sample]:
+        devices, edges = self._core.devices.values(), self._core.edges.values()
+        attached = [device.status for device in devices if device.is_attached]
+        edges_attached = [edge for edge in edges if edge.is_attached]
+        for kind, known, open_streams in (
+            ("device", len(self._core.archive), len(attached)),
+            ("edge", len(edges), len(edges_attached)),
+        ):
+            yield "twinsplit_twins", {"kind": kind, "state": "attached"}, open_streams
+            yield "twinsplit_twins", {"kind": kind, "state": "detached"}, known - open_streams
+        now_s = self._exchange.now_s()
+        ages_s = (now_s - status.reported_at_s for status in attached)
+        yield "twinsplit_report_age_seconds", {}, max(ages_s, default=None)
+        for name in JUDGED_FIELDS:
+            yield "twinsplit_prediction_error", {"field": name}, _mean_error(status.field(name) for status in attached)
+        backlogs = (edge.backlog_field() for edge in edges_attached)
+        yield "twinsplit_prediction_error", {"field": "backlog_s"}, _mean_error(backlogs)
+        judged_s = sum(device.status.mirror.judged_s for device in devices)
+        right_s = sum(device.status.mirror.right_s for device in devices)
+        yield "twinsplit_mirror_accuracy", {}, right_s / judged_s if judged_s > 0.0 else None
+
+
+def _mean_error(fields: Iterator[MirroredField]) -> float | None:
+    errors = [field.error for field in fields if field.error is not None]
+    return sum(errors) / len(errors) if errors else None

@@ -1,0 +1,77 @@
+"""Reading twins from a running twin service, for commands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+
+from twin_service.views import DeviceView, Listing
+from twin_service.wire_views import device_from_wire, listing_from_wire
+from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
+from twinsplit.transport.channel import open_channel
+from twinsplit.transport.status import error_from_rpc
+from twinsplit.transport.tls import TlsFiles
+
+_TIMEOUT_S = 10.0
+
+
+class TwinReader:
+    """The reading calls of one twin service; failures become the errors of :mod:`twinsplit.errors`."""
+
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        self._stub = twin_pb2_grpc.TwinServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._address = address
+
+    async def device(self, device_id: str, *, live_if_older_than_s: float | None = None) -> tuple[DeviceView, bool]:
+        """The twin of a device, and whether the device itself was asked for it.
+
+        Raises:
+            UnknownTwinError: there is none of that name.
+            PeerError: the twin service does not answer.
+        """
+        request = twin_pb2.GetTwinRequest(device_id=device_id, live_if_older_than_s=live_if_older_than_s)
+        try:
+            response = await self._stub.GetTwin(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, self._address) from None
+        return device_from_wire(response.twin, time.monotonic()), response.is_live
+
+    async def listing(self) -> Listing:
+        """All twins.
+
+        Raises:
+            PeerError: the twin service does not answer.
+        """
+        try:
+            response = await self._stub.ListTwins(twin_pb2.ListTwinsRequest(), timeout=_TIMEOUT_S)
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, self._address) from None
+        return listing_from_wire(response.twins, response.edges, response.rule, time.monotonic())
+
+    async def watch(self, interval_s: float) -> AsyncIterator[Listing]:
+        """All twins, again and again as they change.
+
+        Raises:
+            PeerError: the twin service does not answer (any more).
+        """
+        try:
+            async for response in self._stub.WatchTwins(twin_pb2.WatchTwinsRequest(interval_s=interval_s)):
+                yield listing_from_wire(response.twins, response.edges, response.rule, time.monotonic())
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, self._address) from None
+
+
+@asynccontextmanager
+async def reading(address: str, tls: TlsFiles) -> AsyncIterator[TwinReader]:
+    """A reader of the twin service at ``address``.
+
+    Raises:
+        SettingsError: the address is not HOST:PORT.
+        TlsError: the TLS files cannot be used.
+    """
+    async with open_channel(address, tls) as channel:
+        yield TwinReader(channel, address)

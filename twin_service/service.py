@@ -1,0 +1,163 @@
+"""The twin service put together: store, rule, core, gRPC, HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from twin_service.core import CoreSettings, TwinCore
+from twin_service.decision.rules import rule_named
+from twin_service.decision.situation import Weights
+from twin_service.exchange import Exchange
+from twin_service.metrics import TwinMetrics
+from twin_service.planner import PlannerSettings
+from twin_service.servicer import TwinServicer, register_twin_service
+from twin_service.settings import TwinSettings
+from twin_service.store import Store
+from twinsplit.clock import Clock, SystemClock
+from twinsplit.errors import StorageError
+from twinsplit.telemetry.exposition import Exposition, start_exposition
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.server import RunningServer, start_server
+
+_SAVED_AT_ONCE = 200
+"""Documents written in one go; more would keep the event loop."""
+_STREAM_END_S = 0.2
+_REPEATED_LINE_S = 60.0
+
+_log = EventLog("twin.service")
+
+
+class TwinService:
+    """A running twin service; made by :func:`start_twin`, ended by :meth:`stop`."""
+
+    def __init__(
+        self,
+        settings: TwinSettings,
+        exchange: Exchange,
+        store: Store,
+        server: RunningServer,
+        exposition: Exposition,
+        signalling: SignallingCount,
+    ) -> None:
+        self.exchange = exchange
+        self.signalling = signalling
+        self.address = server.address
+        """HOST:PORT of gRPC with the port in use."""
+        self.http_address = exposition.address
+        self._settings = settings
+        self._store = store
+        self._server = server
+        self._exposition = exposition
+        self._saving = asyncio.ensure_future(self._save_regularly())
+
+    async def stop(self) -> None:
+        """Say so, end the streams, save everything."""
+        await self._server.set_serving(False)
+        self.exchange.close()
+        self._saving.cancel()
+        await self._server.stop(_STREAM_END_S)
+        self._save(None)
+        self._store.close()
+        await asyncio.to_thread(self._exposition.stop)
+
+    async def _save_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.save_s)
+            self._save(_SAVED_AT_ONCE)
+
+    def _save(self, limit: int | None) -> None:
+        try:
+            self.exchange.core.archive.save(limit)
+        except StorageError as error:
+            # Twins live in memory; what cannot be written now stays due.
+            _log.error("state-not-saved", cause=str(error), limit_s=_REPEATED_LINE_S)
+
+
+async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> TwinService:
+    """Open the state, listen.
+
+    Raises:
+        SettingsError: the rule or an address is none.
+        StorageError: the state cannot be used.
+        InsecureBindError, TlsError, ListenError: see :func:`twinsplit.transport.server.start_server`.
+    """
+    core_settings = _core_settings(settings)
+    rule, weights = rule_named(settings.rule), _weights(settings)
+    store = Store(settings.state, max_documents=settings.max_devices)
+    server: RunningServer | None = None
+    try:
+        core = TwinCore(rule, weights, store, core_settings)
+        exchange = Exchange(core, clock or SystemClock())
+        signalling = SignallingCount()
+        servicer = TwinServicer(exchange, signalling, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
+        server = await start_server(
+            lambda grpc_server: register_twin_service(servicer, grpc_server),
+            settings.listen,
+            settings.tls,
+            is_insecure=settings.insecure,
+        )
+        metrics = TwinMetrics(exchange, signalling, server.calls, lambda: store.size_bytes)
+        exposition = start_exposition(
+            "twin",
+            settings.http_listen,
+            metrics.samples,
+            unready_reason=lambda: "stopping" if exchange.is_stopping else None,
+            loop=asyncio.get_running_loop(),
+        )
+    except BaseException:
+        if server is not None:
+            await server.stop()
+        store.close()
+        raise
+    return TwinService(settings, exchange, store, server, exposition, signalling)
+
+
+async def serve(settings: TwinSettings) -> None:
+    """Run the twin service until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Raises:
+        TwinsplitError: see :func:`start_twin`.
+    """
+    twin = await start_twin(settings)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    _log.info(
+        "twin-serving",
+        address=twin.address,
+        http_address=twin.http_address,
+        rule=settings.rule,
+        state=str(settings.state),
+        known_devices=len(twin.exchange.core.archive),
+    )
+    await stopping.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    _log.info("twin-stopping", attached=sum(device.is_attached for device in twin.exchange.core.devices.values()))
+    await twin.stop()
+    _log.info("twin-stopped")
+
+
+def _weights(settings: TwinSettings) -> Weights:
+    return Weights(
+        alpha_s=settings.alpha_s,
+        beta_s_per_joule=settings.beta_s_per_joule,
+        compute_watts=settings.compute_watts,
+        transmit_watts=settings.transmit_watts,
+        penalty_s=settings.penalty_s,
+        is_waiting_priced_up=settings.price_waiting_up,
+    )
+
+
+def _core_settings(settings: TwinSettings) -> CoreSettings:
+    planner = PlannerSettings(
+        plan_threshold_s=settings.plan_threshold_s,
+        noticeable_share=settings.noticeable_share,
+        update_share=settings.update_share,
+        idle_update_chance=settings.idle_update_chance,
+        lease_s=settings.lease_s,
+    )
+    return CoreSettings(planner, max_devices=settings.max_devices)

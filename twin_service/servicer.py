@@ -1,0 +1,172 @@
+"""``TwinService``: convert, call, convert. A bad message is refused by name on its stream, and the stream goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+
+from twin_service import messages, wire, wire_views
+from twin_service.clock_offset import ClockOffset
+from twin_service.documents import Desired
+from twin_service.exchange import DeviceSession, Exchange
+from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
+from twinsplit.telemetry.signalling import SignallingCount
+
+DEFAULT_LIVE_TIMEOUT_S = 1.0
+DEFAULT_WATCH_INTERVAL_S = 0.5
+_SHORTEST_WATCH_INTERVAL_S = 0.05
+
+DeviceContext = grpc.aio.ServicerContext[twin_pb2.AttachDeviceRequest, twin_pb2.AttachDeviceResponse]
+EdgeContext = grpc.aio.ServicerContext[twin_pb2.AttachEdgeRequest, twin_pb2.AttachEdgeResponse]
+
+
+class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
+    """The calls of the twin service."""
+
+    def __init__(self, exchange: Exchange, signalling: SignallingCount, *, lease_s: float, heartbeat_s: float) -> None:
+        self._exchange = exchange
+        self._core = exchange.core
+        self._signalling = signalling
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+
+    async def AttachDevice(  # noqa: N802 - gRPC's name
+        self, requests: AsyncIterator[twin_pb2.AttachDeviceRequest], context: DeviceContext
+    ) -> None:
+        """One device, for as long as its stream lives."""
+        reader = asyncio.current_task()
+        assert reader is not None
+        session = DeviceSession(end=reader.cancel)
+        writer = asyncio.ensure_future(self._write(session, context))
+        # A device that nothing can be written to need not be read from.
+        writer.add_done_callback(lambda ended: ended.cancelled() or reader.cancel())
+        try:
+            async for request in requests:
+                self._take(session, request)
+        finally:
+            self._exchange.device_gone(session)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def AttachEdge(  # noqa: N802 - gRPC's name
+        self, requests: AsyncIterator[twin_pb2.AttachEdgeRequest], context: EdgeContext
+    ) -> None:
+        """One edge, for as long as its stream lives. It is answered only when it says hello or is refused."""
+        offset = ClockOffset()
+        edge_id, stream = "", 0
+        try:
+            async for request in requests:
+                sent_at_s = offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())
+                answer: messages.EdgeMessage | None = None
+                try:
+                    if edge_id:
+                        report = wire.edge_report_from_wire(request, sent_at_s)
+                        self._exchange.edge_said(edge_id, stream, report)
+                    else:
+                        hello = wire.edge_hello_from_wire(request.hello, sent_at_s)
+                        edge_id, stream = hello.edge_id, self._exchange.edge_attached(hello)
+                        answer = messages.Welcome()
+                except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this message only
+                    answer = self._exchange.refused(error, edge_id or "edge")
+                if answer is not None:
+                    readings = offset.readings(self._exchange.now_s())
+                    response = wire.edge_response(answer, readings, heartbeat_s=self._heartbeat_s)
+                    self._note_sent(response)
+                    await context.write(response)
+        finally:
+            if edge_id:
+                self._exchange.edge_gone(edge_id, stream)
+
+    async def GetTwin(  # noqa: N802 - gRPC's name
+        self, request: twin_pb2.GetTwinRequest, _context: Any
+    ) -> twin_pb2.GetTwinResponse:
+        """One twin, live if it was asked for and the device answers in time."""
+        is_live = False
+        if request.HasField("live_if_older_than_s"):
+            timeout_s = request.timeout_s if request.timeout_s > 0.0 else DEFAULT_LIVE_TIMEOUT_S
+            is_live = await self._exchange.refresh(
+                request.device_id, older_than_s=request.live_if_older_than_s, timeout_s=timeout_s
+            )
+        now_s = self._exchange.now_s()
+        view = self._core.device_view(request.device_id, now_s)
+        return twin_pb2.GetTwinResponse(twin=wire_views.device_to_wire(view, now_s), is_live=is_live)
+
+    async def ListTwins(  # noqa: N802 - gRPC's name
+        self, _request: twin_pb2.ListTwinsRequest, _context: Any
+    ) -> twin_pb2.ListTwinsResponse:
+        """All twins."""
+        twins, edges, rule = self._listing()
+        return twin_pb2.ListTwinsResponse(twins=twins, edges=edges, rule=rule)
+
+    async def WatchTwins(  # noqa: N802 - gRPC's name
+        self, request: twin_pb2.WatchTwinsRequest, _context: Any
+    ) -> AsyncIterator[twin_pb2.WatchTwinsResponse]:
+        """All twins, again whenever something was said since."""
+        interval_s = request.interval_s if request.interval_s > 0.0 else DEFAULT_WATCH_INTERVAL_S
+        seen = -1
+        while True:
+            if self._core.changes != seen:
+                seen = self._core.changes
+                twins, edges, rule = self._listing()
+                yield twin_pb2.WatchTwinsResponse(twins=twins, edges=edges, rule=rule)
+            await asyncio.sleep(max(interval_s, _SHORTEST_WATCH_INTERVAL_S))
+
+    async def SetDesired(  # noqa: N802 - gRPC's name
+        self, request: twin_pb2.SetDesiredRequest, _context: Any
+    ) -> twin_pb2.SetDesiredResponse:
+        """Write what is desired of a device."""
+        desired = Desired(
+            request.alpha_s if request.HasField("alpha_s") else None,
+            request.beta_s_per_joule if request.HasField("beta_s_per_joule") else None,
+        )
+        version = self._core.desire(request.device_id, desired, request.version)
+        self._exchange.desired()
+        return twin_pb2.SetDesiredResponse(version=version)
+
+    def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest) -> None:
+        """What a device says; it never raises for that."""
+        sent_at_s = session.offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())
+        kind = request.WhichOneof("kind")
+        try:
+            if kind == "hello":
+                self._exchange.device_attached(session, wire.device_hello_from_wire(request.hello))
+            else:
+                self._exchange.device_said(session, wire.device_event_from_wire(request, sent_at_s))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this message only
+            session.put(self._exchange.refused(error, session.device_id or "device"))
+        if session.device_id and kind:
+            self._core.archive.note_message(session.device_id, kind)
+
+    async def _write(self, session: DeviceSession, context: DeviceContext) -> None:
+        """Write what there is for a device, until cancelled or the stream breaks."""
+        while True:
+            message = await session.unsent.get()
+            response = wire.device_response(
+                message,
+                session.offset.readings(self._exchange.now_s()),
+                lease_s=self._lease_s,
+                heartbeat_s=self._heartbeat_s,
+            )
+            kind = self._note_sent(response)
+            if session.device_id:
+                self._core.archive.note_message(session.device_id, kind)
+            await context.write(response)
+
+    def _note_sent(self, response: twin_pb2.AttachDeviceResponse | twin_pb2.AttachEdgeResponse) -> str:
+        kind = response.WhichOneof("kind") or "nothing"
+        self._signalling.note_sent(kind, response.ByteSize())
+        return kind
+
+    def _listing(self) -> tuple[list[twin_pb2.TwinDocument], list[twin_pb2.EdgeDocument], str]:
+        now_s = self._exchange.now_s()
+        listing = self._core.listing(now_s)
+        twins = [wire_views.device_to_wire(view, now_s, is_listed=True) for view in listing.devices]
+        return twins, [wire_views.edge_to_wire(view) for view in listing.edges], listing.rule
+
+
+def register_twin_service(servicer: TwinServicer, server: grpc.aio.Server) -> None:
+    """Serve ``servicer`` at ``server``."""
+    twin_pb2_grpc.add_TwinServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]

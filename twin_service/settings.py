@@ -1,0 +1,80 @@
+"""What the twin service can be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from twinsplit.settings import BaseServiceSettings
+
+
+class TwinSettings(BaseServiceSettings):
+    """Settings of ``twinsplit twin serve``."""
+
+    service: ClassVar[str] = "twin"
+
+    listen: str = Field(
+        "127.0.0.1:7000", description="HOST:PORT of gRPC for devices, edges and readers; port 0: any free one."
+    )
+    http_listen: str = Field(
+        "127.0.0.1:7001", description="HOST:PORT of /metrics, /healthz and /readyz; port 0: any free one."
+    )
+    state: Path = Field(Path("twin-state"), description="Folder of the embedded database; it is made if it is missing.")
+    rule: str = Field(
+        "multi-step",
+        description="Rule that decides: multi-step, open-loop, one-time, load-only, device-only, edge-only, static:K, "
+        "one-time-threshold:T, ...",
+    )
+    alpha_s: float = Field(2.5, ge=0, allow_inf_nan=False, description="What a right answer is worth, seconds.")
+    beta_s_per_joule: float = Field(
+        0.05, ge=0, allow_inf_nan=False, description="What a joule of a device costs, seconds."
+    )
+    compute_watts: float = Field(
+        3.0, ge=0, allow_inf_nan=False, description="Power of a computing device that does not say its own."
+    )
+    transmit_watts: float = Field(
+        1.2, ge=0, allow_inf_nan=False, description="Power that sending adds on a device that does not say its own."
+    )
+    penalty_s: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Added cost of a task dropped or failed, seconds; not set: alpha-s.",
+    )
+    price_waiting_up: bool = Field(
+        True, description="Count the waiting a task causes also for those who come later in the same busy period."
+    )
+    plan_threshold_s: float = Field(
+        0.005,
+        ge=0,
+        allow_inf_nan=False,
+        description="Expected utility per task that keeping an old plan must cost before a new one is sent, seconds.",
+    )
+    noticeable_share: float = Field(
+        0.1,
+        gt=0,
+        allow_inf_nan=False,
+        description="Relative move of a measured number from which a plan is weighed again.",
+    )
+    update_share: float = Field(
+        0.05, gt=0, le=1, description="Share of samples whose decision a backlog update must change to be sent."
+    )
+    idle_update_chance: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Chance that a task starts before the edge's next report, from which an idle device is updated.",
+    )
+    lease_s: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="How long a plan holds after the newest message to its device."
+    )
+    heartbeat_s: float = Field(
+        5.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Silence after which devices and edges give a sign of life, seconds.",
+    )
+    save_s: float = Field(5.0, gt=0, allow_inf_nan=False, description="Time between two savings of changed documents.")
+    max_devices: int = Field(20_000, ge=1, description="Twins kept; beyond it the first detached one is forgotten.")

@@ -1,0 +1,199 @@
+"""Twins as text for people: which plan stands, what is mirrored, why tasks end where they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from twin_service.fields import FieldView
+from twin_service.views import DeviceView, Listing
+from twinsplit.plan import QUEUE_LEVELS, Plan
+from twinsplit.types import Decision
+
+_REASONS = {
+    "offload-pays": "the plan found the edge worth it",
+    "exit-confident": "an early exit was sure enough",
+    "not-worth-it": "the edge was not worth it",
+    "no-plan": "no plan had arrived",
+    "lease-ended": "the twin was silent for a lease",
+    "no-edge-holds-model": "no edge holds this model",
+    "edge-refused": "the edge refused the tail",
+    "edge-lost": "the edge was lost",
+    "edge-too-late": "the edge was too late",
+    "breaker-open": "the edge had failed just before",
+    "uplink-full": "too many offloads were under way",
+    "head-only": "the device holds only the head",
+    "queue-full": "the device's queue was full",
+    "newer-frame": "a newer frame took its place",
+    "shutdown": "the device stopped",
+    "bad-frame": "the frame could not be used",
+    "compute-error": "a computation failed",
+}
+_SIGNS = {
+    Decision.CONTINUE: "go on",
+    Decision.EXIT: "exit",
+    Decision.OFFLOAD_TENSOR: "tensor",
+    Decision.OFFLOAD_INPUT: "input",
+}
+
+
+def listing_table(listing: Listing) -> str:
+    """All twins, a line each."""
+    devices = [
+        (
+            view.device_id,
+            "attached" if view.is_attached else "detached",
+            _number(_predicted(view.fields, "epoch"), ""),
+            _number(_predicted(view.fields, "queue_length"), ""),
+            _number(_predicted(view.fields, "task_rate_per_s"), "/s"),
+            str(view.plan_id or "-"),
+            str(sum(view.outcomes.values())),
+            _shares(view.outcomes),
+            _share(view.mirror_accuracy),
+        )
+        for view in listing.devices
+    ]
+    head = ("device", "stream", "epoch", "queue", "rate", "plan", "tasks", "ended at", "mirror")
+    parts = [f"rule {listing.rule}", table(head, devices) if devices else "no devices"]
+    edges = [
+        (
+            view.edge_id,
+            "attached" if view.is_attached else "detached",
+            view.address,
+            str(len(view.model_digests)),
+            _number(_predicted(view.fields, "backlog_s"), " s"),
+            _number(_predicted(view.fields, "busy_share"), ""),
+            _number(_predicted(view.fields, "speed_factor"), ""),
+        )
+        for view in listing.edges
+    ]
+    head_of_edges = ("edge", "stream", "address", "models", "backlog", "busy", "speed")
+    parts.append(table(head_of_edges, edges) if edges else "no edges")
+    return "\n\n".join(parts)
+
+
+def device_text(view: DeviceView, *, is_live: bool) -> str:
+    """One twin in full."""
+    state = "attached" if view.is_attached else "detached"
+    how = "just asked" if is_live else "from the twin"
+    parts = [f"device {view.device_id}: {state}, document version {view.version}, {how}"]
+    parts.append(_fields_table(view.fields) if view.fields else "nothing reported since the twin service started")
+    parts.append(plan_text(view.plan) if view.plan is not None else "no plan stands")
+    parts.append(_reasons_table(view))
+    parts.append(_signalling_table(view))
+    return "\n\n".join(parts)
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan: what it decides at every epoch for an empty queue, by evidence and backlog."""
+    edge = "no edge holds the model" if plan.edge_id is None else f"edge {plan.edge_id} at {plan.edge_address}"
+    exits = ", ".join(str(index) for index, is_run in enumerate(plan.exits_run) if is_run) or "none"
+    lines = [f"plan {plan.plan_id} by {plan.rule}: {edge}; exits run: {exits}; lease {plan.lease_s:g} s"]
+    rows = [
+        (str(epoch), _evidence_name(states, plan), *(_decided(plan, epoch, states[0], q) for q in range(QUEUE_LEVELS)))
+        for epoch in range(len(plan.table))
+        for states in _alike(plan, epoch)
+    ]
+    head = ("epoch", "evidence", *(f"queue {q}" for q in range(QUEUE_LEVELS - 1)), f"queue {QUEUE_LEVELS - 1}+")
+    return "\n".join([*lines, table(head, rows), "W: backlog of the edge in milliseconds at which a decision changes"])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns aligned with two spaces between."""
+    grid = [head, *rows]
+    widths = [max(len(row[column]) for row in grid) for column in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in grid]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _decided(plan: Plan, epoch: int, evidence: int, queue: int) -> str:
+    """Such as ``tensor W<40 go on``."""
+    cells = plan.table[epoch, evidence, queue].tolist()
+    parts = [_SIGNS[Decision(cells[0])]]
+    for edge_s, before, after in zip(plan.band_edges_s, cells, cells[1:], strict=False):
+        if after != before:
+            parts += [f"W<{edge_s * 1000:.0f}", _SIGNS[Decision(after)]]
+    return " ".join(parts)
+
+
+def _alike(plan: Plan, epoch: int) -> list[list[int]]:
+    """Runs of evidence states that can exist and are decided alike at ``epoch``."""
+    exits = max(len(plan.exits_run), 1)
+    bins = (plan.table.shape[1] - 1) // exits
+    runs: list[list[int]] = [[0]]
+    for state in range(1, plan.table.shape[1]):
+        if not plan.exits_run[(state - 1) // bins]:
+            continue
+        last = runs[-1][-1]
+        is_same_exit = last > 0 and (last - 1) // bins == (state - 1) // bins
+        if is_same_exit and (plan.table[epoch, state] == plan.table[epoch, last]).all():
+            runs[-1].append(state)
+        else:
+            runs.append([state])
+    return runs
+
+
+def _evidence_name(states: Sequence[int], plan: Plan) -> str:
+    if states[0] == 0:
+        return "none"
+    bins = (plan.table.shape[1] - 1) // len(plan.exits_run)
+    exit_index, first = divmod(states[0] - 1, bins)
+    last = (states[-1] - 1) % bins
+    return f"exit {exit_index} bin {first}" + (f"-{last}" if last > first else "")
+
+
+def _fields_table(fields: Iterable[FieldView]) -> str:
+    head = ("field", "reported", "predicted", "desired", "age", "error", "source")
+    rows = [
+        (
+            field.name,
+            _number(field.reported, ""),
+            _number(field.predicted, ""),
+            _number(field.desired, ""),
+            f"{field.age_s:.2f} s" if field.reported is not None else "-",
+            _number(field.error, ""),
+            field.source.value if field.predicted is not None else "-",
+        )
+        for field in fields
+    ]
+    return table(head, rows)
+
+
+def _reasons_table(view: DeviceView) -> str:
+    ended = sum(view.outcomes.values())
+    if not ended:
+        return "no task has ended yet"
+    rows = [
+        (reason, str(count), f"{count / ended:.1%}", _REASONS.get(reason, ""))
+        for reason, count in sorted(view.reasons.items(), key=lambda item: -item[1])
+    ]
+    where = f"{ended} tasks ended: {_shares(view.outcomes)}"
+    mirror = f"the epoch was mirrored right at {_share(view.mirror_accuracy)} of the time in service"
+    return "\n".join([where, mirror, table(("reason", "tasks", "share", "meaning"), rows)])
+
+
+def _signalling_table(view: DeviceView) -> str:
+    rows = [(kind, f"{rate:.2f}") for kind, rate in view.messages_per_task.items()]
+    if not rows:
+        return "no messages yet"
+    total = sum(view.messages_per_task.values())
+    revisions = ", ".join(f"{count} for {reason}" for reason, count in sorted(view.plan_revisions.items())) or "none"
+    head = f"{total:.2f} messages per task with this device; plans sent: {revisions}"
+    return "\n".join([head, table(("message", "per task"), rows)])
+
+
+def _predicted(fields: Iterable[FieldView], name: str) -> float | None:
+    return next((field.predicted for field in fields if field.name == name), None)
+
+
+def _shares(outcomes: Mapping[str, int]) -> str:
+    ended = sum(outcomes.values())
+    return ", ".join(f"{name} {count / ended:.0%}" for name, count in sorted(outcomes.items()) if count) or "-"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.4g}{unit}"
