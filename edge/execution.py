@@ -27,6 +27,8 @@ _log = EventLog("edge.execution")
 
 INLINE_S = 0.0003
 """A tail predicted to take at most this long runs where it arrives: two changes of thread would cost a third of it."""
+LAST_SEGMENT_S = 2.0
+"""A stopping edge waits this long for the segment that runs."""
 INLINE_BUSY_SHARE = 0.25
 """Above this busy share nothing runs inline: work that waits for the event loop would be missing in the backlog."""
 
@@ -173,7 +175,7 @@ class TailExecutor:
                 abandoned = self._queue.drain(self._now_s())
             for tail in abandoned:
                 self._refuse(tail, TailEnd.FAILED, _stopped())
-            self._thread.join(grace_s)
+            self._thread.join(LAST_SEGMENT_S)
 
     def _run(self) -> None:
         while True:

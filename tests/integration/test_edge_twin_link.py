@@ -1,0 +1,211 @@
+"""The edge's stream to the twin over real gRPC: hello, reports, heartbeats, refusals, reconnection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from edge.models import HeldModel, load_models
+from edge.service import EdgeService, start_edge
+from edge.settings import EdgeSettings
+from tests.unit.edge.tiny_model import write_tiny_model
+from twinsplit.clock import SystemClock
+from twinsplit.errors import BadMessageError
+from twinsplit.model.payload import encode_payload
+from twinsplit.model.profile import made_up_input
+from twinsplit.reckoning import predicted_backlog_s
+from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
+from twinsplit.transport.channel import open_channel
+from twinsplit.transport.convert import backlog_from_wire
+from twinsplit.transport.server import RunningServer, start_server
+from twinsplit.transport.status import error_to_wire
+from twinsplit.transport.tail_stream import InferRequest, infer_call
+
+SEGMENT_S = 0.04
+
+
+class FakeTwin(twin_pb2_grpc.TwinServiceServicer):
+    """Welcomes edges and keeps what they say."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[float, twin_pb2.AttachEdgeRequest]] = []
+        self.streams = 0
+        self.heartbeat_s = 60.0
+        self.refusal: BadMessageError | None = None
+
+    async def AttachEdge(self, _requests: Any, context: Any) -> None:  # noqa: N802 - named by the protocol
+        self.streams += 1
+        while isinstance(message := await context.read(), twin_pb2.AttachEdgeRequest):
+            self.messages.append((SystemClock().monotonic_s(), message))
+            if message.HasField("hello"):
+                await context.write(self._answer())
+
+    def _answer(self) -> twin_pb2.AttachEdgeResponse:
+        clock = twin_pb2.ClockEcho(sent_s=123.0)
+        if self.refusal is not None:
+            return twin_pb2.AttachEdgeResponse(clock=clock, error=error_to_wire(self.refusal))
+        return twin_pb2.AttachEdgeResponse(clock=clock, welcome=twin_pb2.Welcome(heartbeat_s=self.heartbeat_s))
+
+    def of_kind(self, kind: str) -> list[twin_pb2.AttachEdgeRequest]:
+        return [message for _, message in self.messages if message.WhichOneof("kind") == kind]
+
+
+async def start_twin(twin: FakeTwin, listen: str = "127.0.0.1:0") -> RunningServer:
+    def register(server: grpc.aio.Server) -> None:
+        twin_pb2_grpc.add_TwinServiceServicer_to_server(twin, server)
+
+    return await start_server(register, listen)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(10_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("waited in vain")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, HeldModel]:
+    loaded = load_models(write_tiny_model(tmp_path_factory.mktemp("tiny")), clock=SystemClock())
+    return {
+        digest: HeldModel(m.manifest, digest, m.runtime, (SEGMENT_S / 2,) * 3, m.decode_s, 2.0)
+        for digest, m in loaded.items()
+    }
+
+
+@asynccontextmanager
+async def attached_edge(
+    twin: FakeTwin, models: dict[str, HeldModel], **changed: object
+) -> AsyncIterator[tuple[EdgeService, RunningServer]]:
+    server = await start_twin(twin)
+    given: dict[str, Any] = {
+        "id": "edge-1",
+        "listen": "127.0.0.1:0",
+        "http_listen": "127.0.0.1:0",
+        "models": Path("unused"),
+        "twin": server.address,
+        "drain_s": 0.0,
+    }
+    edge = await start_edge(EdgeSettings(**given | changed), models=models)
+    try:
+        yield edge, server
+    finally:
+        await edge.stop()
+        await server.stop()
+
+
+async def send_tails(edge: EdgeService, models: dict[str, HeldModel], count: int) -> None:
+    (model,) = models.values()
+    payload = encode_payload(model.manifest, 0, 0, made_up_input(model.manifest).tensor)
+    async with open_channel(edge.address) as channel:
+        call = infer_call(channel)
+        for request_id in range(1, count + 1):
+            await call.write(InferRequest(request_id, model.digest, 0, None, False, payload))
+        for _ in range(count):
+            await asyncio.wait_for(call.read(), 10.0)
+
+
+async def test_the_first_message_is_a_hello_with_models_address_and_backlog(models: dict[str, HeldModel]) -> None:
+    twin = FakeTwin()
+    async with attached_edge(twin, models, advertise="edge.example:7100") as (edge, _):
+        await until(lambda: edge.link is not None and edge.link.is_attached)
+        first = twin.messages[0][1]
+    (model,) = models.values()
+    assert first.hello.edge_id == "edge-1"
+    assert first.hello.advertise_address == "edge.example:7100"
+    assert first.hello.models[0].model_digest.hex() == model.digest
+    assert list(first.hello.models[0].tail_s) == pytest.approx(model.tail_s)
+    assert first.hello.report_threshold_s == pytest.approx(0.05)
+    assert first.hello.backlog.backlog.backlog_s == 0.0
+    assert first.clock.sent_s > 0.0
+
+
+async def test_the_address_it_listens_on_is_advertised_with_its_real_port(models: dict[str, HeldModel]) -> None:
+    twin = FakeTwin()
+    async with attached_edge(twin, models) as (edge, _):
+        await until(lambda: bool(twin.messages))
+        assert twin.messages[0][1].hello.advertise_address == edge.address
+
+
+async def test_an_idle_edge_sends_nothing_between_heartbeats(models: dict[str, HeldModel]) -> None:
+    twin = FakeTwin()
+    twin.heartbeat_s = 0.1
+    async with attached_edge(twin, models) as (edge, _):
+        await until(lambda: len(twin.of_kind("heartbeat")) >= 3)
+        assert edge.link is not None
+        sent = edge.signalling.by_kind()
+    assert twin.of_kind("backlog") == []
+    assert set(sent) == {"hello", "heartbeat"}
+    assert sent["hello"].messages == 1
+    assert sent["hello"].bytes == len(twin.messages[0][1].SerializeToString())
+    heartbeat = twin.of_kind("heartbeat")[1]
+    assert heartbeat.clock.echo_sent_s == 123.0
+    assert heartbeat.clock.echo_received_s > 0.0
+
+
+@pytest.mark.slow
+async def test_a_burst_is_reported_with_few_messages_and_the_mirror_stays_near(models: dict[str, HeldModel]) -> None:
+    twin = FakeTwin()
+    count = 8
+    async with attached_edge(twin, models, report_threshold_s=0.05, report_patience_s=0.2) as (edge, _):
+        await until(lambda: edge.link is not None and edge.link.is_attached)
+        sending = asyncio.ensure_future(send_tails(edge, models, count))
+        errors_s = []
+        while not sending.done():
+            await asyncio.sleep(0.01)
+            now_s = SystemClock().monotonic_s()
+            received_s, message = twin.messages[-1]
+            report = message.hello.backlog if message.HasField("hello") else message.backlog
+            believed_s = predicted_backlog_s(backlog_from_wire(report.backlog, received_s), now_s)
+            errors_s.append(abs(edge.executor.backlog_s() - believed_s))
+        await sending
+        reports = twin.of_kind("backlog")
+    assert 1 <= len(reports) <= count
+    assert max(report.backlog.backlog.backlog_s for report in reports) > 0.5 * count * 3 * SEGMENT_S
+    assert max(report.backlog.queue_length for report in reports) >= count - 1
+    assert reports[0].backlog.arrived_work_s[2] > 0.0
+    errors_s.sort()
+    assert errors_s[len(errors_s) // 2] < 0.1
+
+
+async def test_a_twin_that_comes_back_is_attached_to_again(models: dict[str, HeldModel]) -> None:
+    twin = FakeTwin()
+    async with attached_edge(twin, models) as (edge, server):
+        link = edge.link
+        assert link is not None
+        await until(lambda: link.is_attached)
+        await server.stop()
+        await until(lambda: not link.is_attached)
+        again = await start_twin(twin, server.address)
+        await until(lambda: link.is_attached)
+        await again.stop()
+    assert link.attached_times == 2
+    assert len(twin.of_kind("hello")) == 2
+
+
+async def test_tails_are_served_without_a_twin(models: dict[str, HeldModel]) -> None:
+    given: dict[str, Any] = {"listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0", "models": "unused", "drain_s": 0.0}
+    edge = await start_edge(EdgeSettings(**given, twin="127.0.0.1:1"), models=models)
+    await send_tails(edge, models, 1)
+    assert edge.link is not None
+    assert not edge.link.is_attached
+    await edge.stop()
+
+
+async def test_an_edge_that_the_twin_refuses_tries_again(models: dict[str, HeldModel]) -> None:
+    twin = FakeTwin()
+    twin.refusal = BadMessageError("edge_id: is taken; choose another --id")
+    async with attached_edge(twin, models) as (edge, _):
+        await until(lambda: twin.streams >= 1 and bool(twin.messages))
+        assert edge.link is not None
+        assert not edge.link.is_attached
+        twin.refusal = None
+        await until(lambda: edge.link is not None and edge.link.is_attached)
+    assert twin.streams >= 2
