@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError
 
@@ -73,7 +73,8 @@ class Document:
 
     def to_json(self) -> str:
         """The document as the store keeps it."""
-        return json.dumps(asdict(self))
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return json.dumps({**values, "desired": asdict(self.desired)})
 
     @classmethod
     def from_json(cls, text: str) -> Document:
@@ -84,9 +85,12 @@ class Document:
         """
         try:
             values = json.loads(text)
-            counts = {name: Counter(values.pop(name)) for name in ("outcomes", "reasons", "plan_revisions", "messages")}
+            counts = {name: Counter(values.pop(name)) for name in _COUNTS}
             return cls(**{**values, **counts, "desired": Desired(**values["desired"])})
         except (ValueError, TypeError, KeyError):
             raise StorageError(
                 "a document in the state database cannot be read; move the --state folder away"
             ) from None
+
+
+_COUNTS = ("outcomes", "reasons", "plan_revisions", "messages")
