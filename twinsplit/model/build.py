@@ -29,7 +29,6 @@ from twinsplit.model.measurement import (
     DEFAULT_TOLERANCE,
     Measurement,
     Progress,
-    candidate_representations,
     measure,
     unmeasured,
 )
@@ -155,8 +154,7 @@ def build_model(
         )
         if manifest.preprocessing.kind == "image":
             picture_shape(manifest.preprocessing, network.input)
-        # Only what the manifest lists can be decoded, so the draft lists all that is going to be measured.
-        draft.write_manifest(_with_candidates(manifest))
+        draft.write_manifest(manifest)
         runtime = SegmentRuntime.load(draft.folder, threads=threads)
         _compare_with_whole(whole, runtime, threads)
         if test is None:
@@ -227,14 +225,6 @@ def _activation(network: Network) -> Literal["logits", "probabilities"]:
                 return "probabilities" if node.op_type in ("Softmax", "Sigmoid") else "logits"
             name = node.input[0]
     return "logits"
-
-
-def _with_candidates(manifest: Manifest) -> Manifest:
-    cuts = [
-        cut.model_copy(update={"representations": candidate_representations(manifest, cut.index)})
-        for cut in manifest.cuts[:-1]
-    ]
-    return manifest.model_copy(update={"cuts": (*cuts, manifest.cuts[-1])})
 
 
 def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int) -> None:

@@ -81,7 +81,8 @@ def measure(
         FrameError: not one of the frames can be read.
         ComputeError: ONNX Runtime fails.
     """
-    manifest = runtime.manifest
+    # Only what a manifest lists can be decoded.
+    manifest = _with_candidates(runtime.manifest)
     now_s = (clock or SystemClock()).monotonic_s
     is_labelled = frames.labels is not None and manifest.task == "classification"
     tallies = [[_Tally(group) for group in _groups(manifest, cut)] for cut in range(manifest.segment_count)]
@@ -165,9 +166,13 @@ def score(manifest: Manifest, output: NDArray[Any], exact: NDArray[Any], label: 
     return max(0.0, 1.0 - difference / norm) if norm > 0.0 else 0.0
 
 
-def candidate_representations(manifest: Manifest, cut: int) -> tuple[RepresentationEntry, ...]:
-    """Every representation that cut ``cut`` could have, with nothing measured yet."""
-    return tuple(entry for group in _groups(manifest, cut) for entry in group)
+def _with_candidates(manifest: Manifest) -> Manifest:
+    """``manifest`` with every representation that a cut could have, nothing measured yet."""
+    cuts = [
+        cut.model_copy(update={"representations": tuple(e for group in _groups(manifest, cut.index) for e in group)})
+        for cut in manifest.cuts[:-1]
+    ]
+    return manifest.model_copy(update={"cuts": (*cuts, manifest.cuts[-1])})
 
 
 def _groups(manifest: Manifest, cut: int) -> list[list[RepresentationEntry]]:

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from twinsplit.errors import ModelFileError, StorageError
+from twinsplit.model.manifest import Manifest
+from twinsplit.model.profile import load_profile, machine_name, made_up_input, measure_profile, save_profile
+from twinsplit.model.runtime import SegmentRuntime
+
+
+class TickingClock:
+    """Every reading is a millisecond after the one before."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic_s(self) -> float:
+        self.now_s += 0.001
+        return self.now_s
+
+    def unix_ns(self) -> int:
+        return 0
+
+
+def test_every_segment_exit_and_offered_representation_is_measured(folder: Path) -> None:
+    runtime = SegmentRuntime.load(folder)
+    profile = measure_profile(runtime, 3, clock=TickingClock())
+    assert profile.segment_s == pytest.approx((0.001,) * 4)
+    assert profile.exit_s == pytest.approx((0.001,) * 2)
+    offered = {
+        (cut.index, position)
+        for cut in runtime.manifest.cuts
+        for position, entry in enumerate(cut.representations)
+        if entry.is_offered
+    }
+    assert set(profile.encode_s) == offered
+    assert all(s == pytest.approx(0.001) for s in profile.encode_s.values())
+    assert profile.tail_s(1) == pytest.approx(0.003)
+    assert profile.repeats == 3
+    assert (profile.provider, profile.threads) == ("CPUExecutionProvider", 1)
+    assert profile.fits(runtime)
+    assert not profile.fits(SegmentRuntime.load(folder, threads=2))
+
+
+def test_a_head_alone_is_measured_alone(folder: Path) -> None:
+    profile = measure_profile(SegmentRuntime.load(folder, segments=range(1)), 3, clock=TickingClock())
+    assert len(profile.segment_s) == 1
+    assert len(profile.exit_s) == 1
+    assert {cut for cut, _ in profile.encode_s} == {0, 1}
+
+
+def test_a_slow_machine_runs_fewer_times(folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    profile = measure_profile(
+        SegmentRuntime.load(folder), 50, lambda *step: told.append(step), clock=TickingClock(), budget_s=0.1
+    )
+    assert profile.repeats == 3
+    assert told[-1] == (5, 52)
+
+
+def test_a_profile_is_kept_and_read_again(folder: Path, tmp_path: Path) -> None:
+    profile = measure_profile(SegmentRuntime.load(folder), 3, clock=TickingClock())
+    save_profile(profile, tmp_path / "profile.json")
+    assert load_profile(tmp_path / "profile.json") == profile
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "segment_s": ["x"]}'])
+def test_a_file_that_is_no_profile_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "p.json").write_text(content)
+    with pytest.raises(ModelFileError, match="measure again"):
+        load_profile(tmp_path / "p.json")
+
+
+def test_a_profile_with_an_unknown_field_is_refused(folder: Path, tmp_path: Path) -> None:
+    save_profile(measure_profile(SegmentRuntime.load(folder), 1, clock=TickingClock()), tmp_path / "p.json")
+    document = json.loads((tmp_path / "p.json").read_text())
+    (tmp_path / "p.json").write_text(json.dumps(document | {"colour": "blue"}))
+    with pytest.raises(ModelFileError, match="not a profile"):
+        load_profile(tmp_path / "p.json")
+
+
+def test_files_that_cannot_be_reached_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="No such file"):
+        load_profile(tmp_path / "nowhere.json")
+    profile = measure_profile(SegmentRuntime.load(folder), 1, clock=TickingClock())
+    with pytest.raises(StorageError, match="No such file"):
+        save_profile(profile, tmp_path / "nowhere" / "p.json")
+
+
+def test_the_machine_has_a_name() -> None:
+    assert len(machine_name()) > 5
+
+
+def test_a_made_up_picture_is_neither_flat_nor_noise(folder: Path) -> None:
+    manifest: Manifest = SegmentRuntime.load(folder, segments=range(0), with_exits=False).manifest
+    picture = made_up_input(manifest).picture
+    assert picture is not None
+    assert picture.std() > 20
