@@ -23,7 +23,7 @@ from twinsplit.model.runtime import provider_named
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
-from twinsplit.transport.address import Address
+from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
 from twinsplit.transport.server import RunningServer, start_server
 from twinsplit.transport.tail_stream import register_edge_service
@@ -95,7 +95,7 @@ async def start_edge(
     """
     clock = clock or SystemClock()
     identity = EdgeIdentity(settings.id, provider_named(settings.provider))
-    _check_addresses(settings)
+    _check_endpoints(settings)
     if models is None:
         models = load_models(
             settings.models,
@@ -169,20 +169,24 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
     _log.info("edge-stopped")
 
 
-def _check_addresses(settings: EdgeSettings) -> None:
-    """A wrong address is said before models are loaded for many seconds.
+def _check_endpoints(settings: EdgeSettings) -> None:
+    """What cannot work is said before models are loaded for many seconds.
 
     Raises:
-        SettingsError: one is not HOST:PORT, or devices cannot reach what would be advertised.
+        SettingsError: an address is not HOST:PORT, or devices cannot reach what would be advertised.
+        TlsError: half a TLS configuration.
+        ListenError: an address that cannot be listened on.
     """
     listen = Address.parse(settings.listen)
-    Address.parse(settings.http_listen)
-    if settings.twin is not None:
-        Address.parse(settings.twin)
-    if settings.advertise is not None:
-        Address.parse(settings.advertise)
-    elif settings.twin is not None and listen.host in ("0.0.0.0", "::"):
+    check_listen(listen, "--listen")
+    check_listen(Address.parse(settings.http_listen), "--http-listen")
+    for address in (settings.twin, settings.advertise):
+        if address is not None:
+            Address.parse(address)
+    if settings.twin is not None and settings.advertise is None and listen.host in ("0.0.0.0", "::"):
         raise SettingsError(
             f"--listen {settings.listen} is every address of this machine, which no device can dial; name the one that "
             "devices reach it by in --advertise HOST:PORT"
         )
+    if settings.tls.is_set:
+        settings.tls.server_credentials()

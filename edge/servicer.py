@@ -145,9 +145,9 @@ class TailStream:
             else:
                 self._admit(request)
         except RefusedError as error:
-            self._answer(
-                InferResponse(request.request_id, error=error, backlog=self._servicer.executor.backlog_state())
-            )
+            self._servicer.refused_tails += 1
+            backlog = self._servicer.executor.backlog_state()
+            self._answer(InferResponse(request.request_id, error=error, backlog=backlog))
         self._servicer.note_event()
 
     async def write_answers(self, context: ServicerContext[Any, InferResponse]) -> None:
