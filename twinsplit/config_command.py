@@ -36,28 +36,30 @@ def config() -> None:
 @click.option("--json", "is_json", is_flag=True, help="One JSON object per service instead of TOML.")
 def show(service: str | None, config_path: Path | None, is_json: bool) -> None:
     """Print every setting of SERVICE (device, edge or twin; all without one) as TOML that can be used as a file."""
-    classes = settings_classes()
-    if service is not None and service not in classes:
-        raise SettingsError(f"{service!r} is not a service; name one of {', '.join(sorted(classes))}")
+    services = registered_services()
+    if service is not None and service not in services:
+        raise SettingsError(f"{service!r} is not a service; name one of {', '.join(services)}")
     if service is None and config_path is not None:
         raise SettingsError(
             "--config is one service's file; name the service too: twinsplit config show device --config FILE"
         )
-    for name in [service] if service is not None else sorted(classes):
-        rows = list(settings_rows(classes[name], config_path))
+    for name in [service] if service is not None else services:
+        rows = list(settings_rows(settings_class(name), config_path))
         click.echo(_as_json(name, rows) if is_json else _as_toml(name, rows))
 
 
-def settings_classes() -> dict[str, type[BaseServiceSettings]]:
-    """Settings classes by service, as registered by entry points.
+def registered_services() -> list[str]:
+    """Names of the services that registered a settings class."""
+    return sorted(_registrations())
+
+
+def settings_class(service: str) -> type[BaseServiceSettings]:
+    """The settings class that ``service`` registered.
 
     Raises:
-        ConfigurationError: a registered class cannot be imported.
+        ConfigurationError: it cannot be imported.
     """
-    return {point.name: _loaded(point) for point in entry_points(group=ENTRY_POINT_GROUP)}
-
-
-def _loaded(point: EntryPoint) -> type[BaseServiceSettings]:
+    point = _registrations()[service]
     try:
         loaded = point.load()
     except (ImportError, AttributeError) as error:
@@ -65,6 +67,10 @@ def _loaded(point: EntryPoint) -> type[BaseServiceSettings]:
     if not (isinstance(loaded, type) and issubclass(loaded, BaseServiceSettings)):
         raise ConfigurationError(f"{point.value} is not a settings class; reinstall twinsplit")
     return loaded
+
+
+def _registrations() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def settings_rows(cls: type[BaseServiceSettings], config_path: Path | None) -> Iterator[tuple[str, Any, str]]:

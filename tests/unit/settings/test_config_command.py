@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from twinsplit import cli, config_command
+from twinsplit.errors import ConfigurationError
 from twinsplit.settings import BaseServiceSettings, load_settings
 
 if sys.version_info >= (3, 11):
@@ -21,7 +22,11 @@ Sample = type[BaseServiceSettings]
 
 @pytest.fixture(autouse=True)
 def _only_the_sample(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_command, "settings_classes", lambda: {"device": sample})
+    class Registered:
+        def load(self) -> Sample:
+            return sample
+
+    monkeypatch.setattr(config_command, "_registrations", lambda: {"device": Registered()})
 
 
 def _shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -101,7 +106,8 @@ def test_an_impossible_value_is_refused(capsys: pytest.CaptureFixture[str], monk
 
 
 @pytest.mark.parametrize("value", ["no_such_module:Settings", "twinsplit.settings:NoSuchClass", "twinsplit.cli:main"])
-def test_a_registration_that_cannot_be_loaded_is_named(value: str) -> None:
+def test_a_registration_that_cannot_be_loaded_is_named(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint(name="device", value=value, group="twinsplit.settings")
-    with pytest.raises(config_command.ConfigurationError, match="reinstall twinsplit"):
-        config_command._loaded(point)
+    monkeypatch.setattr(config_command, "_registrations", lambda: {"device": point})
+    with pytest.raises(ConfigurationError, match="reinstall twinsplit"):
+        config_command.settings_class("device")

@@ -1,0 +1,127 @@
+"""Writes the generated tables of metrics.md, errors.md and settings.md into their places.
+
+    python docs/tables.py            write them
+    python docs/tables.py --check    say which are out of date, exit code 1
+
+A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is around it is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from twinsplit import errors
+from twinsplit.config_command import settings_class
+from twinsplit.errors import ErrorCode, RefusedError, TwinsplitError
+from twinsplit.settings import BaseServiceSettings, ordered_keys
+from twinsplit.settings_options import default_of, metavar_of
+from twinsplit.telemetry.catalogue import CATALOGUE
+from twinsplit.transport.status import TABLE
+
+FOLDER = Path(__file__).parent
+_TABLE = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def metrics() -> str:
+    """Every metric of the catalogue."""
+    return _table(
+        ("metric", "kind", "labels", "given by", "what it is"),
+        (
+            (
+                f"`{s.name}`",
+                s.kind.value,
+                ", ".join(f"`{each}`" for each in s.labels),
+                ", ".join(sorted(s.services)),
+                s.help,
+            )
+            for s in CATALOGUE.values()
+        ),
+    )
+
+
+def exit_codes() -> str:
+    """Every error that a command can end with."""
+    rows = [
+        (str(error.exit_code), f"`{error.__name__}`", _sentence(error.__doc__))
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, TwinsplitError) and not issubclass(error, RefusedError)
+    ]
+    return _table(("exit code", "error", "when"), sorted(rows, key=lambda row: int(row[0])))
+
+
+def wire_errors() -> str:
+    """Every name under which a message can be refused."""
+    rows = (
+        (f"`{code.value}`", f"`{TABLE[code].error.__name__}`", TABLE[code].status.name, _when(code))
+        for code in ErrorCode
+    )
+    return _table(("code", "error", "gRPC status", "when"), rows)
+
+
+def _when(code: ErrorCode) -> str:
+    return _sentence(TABLE[code].error.__doc__)
+
+
+def _settings(keys: Iterable[str], cls: type[BaseServiceSettings]) -> str:
+    rows = []
+    for key in keys:
+        field = cls.model_fields[key]
+        rows.append((f"`{key}`", metavar_of(field.annotation), f"`{default_of(field)}`", _sentence(field.description)))
+    return _table(("key", "value", "default", "what it does"), rows)
+
+
+def common_settings() -> str:
+    """Settings that every service has."""
+    return _settings(BaseServiceSettings.model_fields, BaseServiceSettings)
+
+
+def service_settings(service: str) -> str:
+    """A service's own settings."""
+    cls = settings_class(service)
+    return _settings((key for key in ordered_keys(cls) if key not in BaseServiceSettings.model_fields), cls)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "metrics": metrics,
+    "exit-codes": exit_codes,
+    "wire-errors": wire_errors,
+    "settings-common": common_settings,
+    "settings-device": lambda: service_settings("device"),
+    "settings-edge": lambda: service_settings("edge"),
+    "settings-twin": lambda: service_settings("twin"),
+}
+
+
+def written(text: str) -> str:
+    """``text`` with every table in it made anew."""
+    return _TABLE.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check all documents."""
+    stale = []
+    for path in sorted(FOLDER.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if (new := written(text)) != text:
+            stale.append(path.name)
+            if "--check" not in arguments:
+                path.write_text(new, encoding="utf-8")
+    sys.stdout.write("".join(f"{name}\n" for name in stale))
+    return int(bool(stale) and "--check" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
