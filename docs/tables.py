@@ -79,7 +79,9 @@ def _settings(keys: Iterable[str], cls: type[BaseServiceSettings]) -> str:
     rows = []
     for key in keys:
         field = cls.model_fields[key]
-        rows.append((f"`{key}`", metavar_of(field.annotation), f"`{default_of(field)}`", _sentence(field.description)))
+        default = default_of(field)
+        shown = default if default in ("required", "not set") else f"`{default}`"
+        rows.append((f"`{key}`", metavar_of(field.annotation), shown, _sentence(field.description)))
     return _table(("key", "value", "default", "what it does"), rows)
 
 
