@@ -165,7 +165,8 @@ def check(
     click.echo(f"manifest, {len(manifest.files())} files and their digests: right")
     inputs = checking.random_inputs(manifest, runs)
     if frames is not None:
-        inputs += [(n, prepare(f, manifest).tensor) for n, f, _ in read_frames(frames, limit=max_frames)]
+        given = read_frames(frames, classes=manifest.classes, limit=max_frames)
+        inputs += [(name, prepare(frame, manifest).tensor) for name, frame, _ in given]
     if whole is None:
         for _, tensor in inputs:
             runtime.run_tail(0, tensor)
