@@ -150,6 +150,13 @@ class TailExecutor:
             return dict(self._ends)
 
     @property
+    def unready_reason(self) -> str | None:
+        """Why no tail would be run now; ``None``: one would."""
+        if self._queue.is_stopping:
+            return "stopping"
+        return None if self._thread.is_alive() else "the compute thread has ended; the log says why"
+
+    @property
     def is_stopping(self) -> bool:
         """Whether new tails are refused."""
         return self._queue.is_stopping
@@ -178,15 +185,19 @@ class TailExecutor:
             self._thread.join(LAST_SEGMENT_S)
 
     def _run(self) -> None:
-        while True:
-            with self._work_arrives:
-                turn = self._next_turn()
-                while turn is None:
-                    if self._is_closing:
-                        return
-                    self._work_arrives.wait()
+        try:
+            while True:
+                with self._work_arrives:
                     turn = self._next_turn()
-            self._carry_out(turn)
+                    while turn is None:
+                        if self._is_closing:
+                            return
+                        self._work_arrives.wait()
+                        turn = self._next_turn()
+                self._carry_out(turn)
+        except Exception as failure:  # noqa: BLE001 - a dead thread must be seen in log and health, not guessed
+            _log.exception("compute-thread-ended", failure)
+            self.stop_admitting()
 
     def _next_turn(self) -> Turn[TailWork] | None:
         if self._queue.in_service is not None:  # the event loop is running a very short one

@@ -6,6 +6,7 @@ A refusal concerns one request: it is answered by its named error and the stream
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -199,7 +200,9 @@ class TailStream:
             if threading.get_ident() == self._thread_id:
                 self._finish(request_id, tail, result)
             else:
-                self._loop.call_soon_threadsafe(self._finish, request_id, tail, result)
+                # A loop that has closed takes nothing more, and nobody is left to answer.
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._finish, request_id, tail, result)
 
         tail: EdgeTail = Tail(
             model=request.model_digest,

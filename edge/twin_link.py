@@ -23,9 +23,9 @@ from twinsplit.clock import Clock
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.back_off import reconnect_delay_s
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
-from twinsplit.transport.limits import RECONNECT_FIRST_S, RECONNECT_LAST_S
 from twinsplit.transport.status import error_from_wire
 from twinsplit.transport.tls import TlsFiles
 
@@ -238,9 +238,3 @@ def report_to_wire(reading: EdgeReading, now_s: float) -> twin_pb2.BacklogReport
         queue_length=reading.queue_length,
         busy_share=reading.busy_share,
     )
-
-
-def reconnect_delay_s(failures: int, rng: random.Random) -> float:
-    """Pause before the next try after ``failures`` in a row: doubled each time, bounded, jittered by half."""
-    longest_s = min(RECONNECT_FIRST_S * 2.0 ** min(failures, 16), RECONNECT_LAST_S)
-    return longest_s * rng.uniform(0.5, 1.0)
