@@ -60,12 +60,15 @@ class Pipeline:
         self.offloads = Offloads(self.settings.offloads, plans, tracker)
         self.decisions: Counter[tuple[int, Decision, Reason]] = Counter()
         """Decisions taken, by (epoch, decision, reason)."""
+        self.best_exit = max(
+            (e for e in manifest.exits if e.after_segment <= manifest.held_segments),
+            key=lambda e: e.accuracy,
+            default=None,
+        )
+        """Most accurate exit that the device holds; ``None``: it holds none."""
         self._segment_count = manifest.segment_count
         self._held = manifest.held_segments
         self._exit_after = manifest.exit_after
-        self._best_exit = max(
-            (e for e in manifest.exits if e.after_segment <= self._held), key=lambda e: e.accuracy, default=None
-        )
         self._queue = TaskQueue(self.settings.queue_capacity, self.settings.drop_policy)
         self._in_service: Task | None = None
         self._is_closing = False
@@ -331,7 +334,7 @@ class Pipeline:
 
     def _answer_by_best_exit(self, now_s: float, task: Task, out: list[Instruction]) -> None:
         """Nothing is left to do on a device that holds only the head."""
-        best = self._best_exit
+        best = self.best_exit
         if best is None:
             self._lose(now_s, task, Outcome.FAILED, task.hindrance or Reason.HEAD_ONLY, out)
             self._start_next(now_s, out)

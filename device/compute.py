@@ -1,0 +1,208 @@
+"""The compute thread: carries out the pipeline's steps one after the other, and hands everything else to the shell.
+
+The only place that locks: events come from the compute thread, the source and the event loop, and each is taken under
+the lock. The thread goes from one step to the next without the event loop, so that an epoch costs a table look-up and
+no hop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from numpy.typing import NDArray
+
+from device.emulation import Slowdown
+from device.pipeline import Pipeline
+from device.task import STEPS, AskTwin, Encode, Instruction, RunExit, RunSegment, Step, Task
+from twinsplit.clock import Clock
+from twinsplit.errors import TwinsplitError
+from twinsplit.model.payload import encode_payload
+from twinsplit.model.preprocessing import PreparedInput
+from twinsplit.model.runtime import Answer, SegmentRuntime
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.tensor import EncodedTensor
+from twinsplit.types import Decision, Payload, TaskRecord
+
+_log = EventLog("device.compute")
+
+LAST_STEP_S = 5.0
+"""A stopping device waits this long for the step that runs."""
+
+Event = Callable[[Pipeline, float], list[Instruction]]
+"""One event of the pipeline, given the instant."""
+
+
+@dataclass(slots=True)
+class Cargo:
+    """What a task carries besides its state."""
+
+    prepared: PreparedInput | None
+    """Kept while the input may still be sent."""
+    tensor: NDArray[Any] | None = None
+    """Of the cut at which the task stands."""
+    exit_tensor: NDArray[Any] | None = None
+    """Of the cut of the best exit, where that exit may be the last resort."""
+    encoded: EncodedTensor | None = None
+    """The payload until it is handed to the uplink."""
+    answer: Answer | None = None
+    """The network's answer, whoever gave it."""
+    submitter: Callable[[TaskRecord, Answer | None], None] | None = None
+    """Called with the outcome; ``None``: nobody waits but the sink."""
+
+
+class Engine:
+    """A pipeline with its lock, its compute thread and a door for everything that is not compute."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        runtime: SegmentRuntime,
+        clock: Clock,
+        deliver: Callable[[list[Instruction]], None],
+        *,
+        slowdown: Slowdown | None = None,
+        ask_twin: Callable[[AskTwin], Decision | None] = lambda question: None,
+    ) -> None:
+        """
+        Args:
+            deliver: takes uploads, outcomes and reports in order; called under the lock, must not block.
+            slowdown: emulation; ``None``: none.
+            ask_twin: polled mode; blocks for a bounded time.
+        """
+        self._pipeline = pipeline
+        self._runtime = runtime
+        self._manifest = runtime.manifest
+        self._now_s = clock.monotonic_s
+        self._deliver = deliver
+        self._slowdown = slowdown
+        self._ask_twin = ask_twin
+        self._changed = threading.Condition(threading.Lock())
+        self._step: Step | None = None
+        self._is_closing = False
+        self._last_resort_cut = self._cut_of_last_resort()
+        self._thread = threading.Thread(target=self._run, name="device-compute", daemon=True)
+
+    def start(self) -> None:
+        """Start the compute thread."""
+        self._thread.start()
+
+    def event(self, event: Event) -> None:
+        """Something happened; from any thread."""
+        with self._changed:
+            instructions = event(self._pipeline, self._now_s())
+            if instructions:
+                self._hand_out(instructions)
+
+    def look(self, read: Callable[[Pipeline, float], Any]) -> Any:
+        """Read the pipeline's state under the lock; ``read`` must not change it."""
+        with self._changed:
+            return read(self._pipeline, self._now_s())
+
+    def close(self) -> None:
+        """End the compute thread after the step that runs."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(LAST_STEP_S)
+
+    def _hand_out(self, instructions: list[Instruction]) -> None:
+        others = instructions
+        for instruction in instructions:
+            if isinstance(instruction, STEPS):
+                others = [other for other in instructions if other is not instruction]
+                self._step = instruction
+                self._changed.notify()
+                break
+        if others:
+            self._deliver(others)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._step is None and not self._is_closing:
+                    self._changed.wait()
+                if self._is_closing:
+                    return
+                step, self._step = cast(Step, self._step), None
+            try:
+                event = self._done(step)
+            except Exception as error:  # noqa: BLE001 - one broken task must not end the thread that serves all others
+                self._log_failure(step, error)
+                event = _step_failed
+            self.event(event)
+
+    def _done(self, step: Step) -> Event:
+        """Carry out ``step``: the event that says so."""
+        cargo = cargo_of(step.task)
+        began_s = self._now_s()
+        if isinstance(step, RunSegment):
+            return self._segment_done(step.index, cargo, began_s)
+        if isinstance(step, RunExit):
+            index = step.index
+            tensor = cargo.exit_tensor if step.task.is_last_resort else cargo.tensor
+            answer = self._runtime.run_exit(index, _present(tensor))
+            self._stretch(("exit", index), began_s)
+            return lambda pipeline, now_s: pipeline.exit_done(now_s, index, answer)
+        if isinstance(step, Encode):
+            return self._encoded(step, cargo, began_s)
+        decision = self._ask_twin(step)
+        return lambda pipeline, now_s: pipeline.polled(now_s, decision)
+
+    def _segment_done(self, index: int, cargo: Cargo, began_s: float) -> Event:
+        cargo.tensor = tensor = self._runtime.run_segment(index, _present(cargo.tensor))
+        if index + 1 == self._last_resort_cut:
+            cargo.exit_tensor = tensor
+        answer = None
+        if index + 1 == self._manifest.segment_count:
+            cargo.answer = answer = self._runtime.answer(tensor)
+        self._stretch(("segment", index), began_s)
+        return lambda pipeline, now_s: pipeline.segment_done(now_s, answer)
+
+    def _encoded(self, step: Encode, cargo: Cargo, began_s: float) -> Event:
+        offload, prepared = step.offload, cargo.prepared
+        is_input = offload.payload is Payload.INPUT
+        cargo.encoded = encoded = encode_payload(
+            self._manifest,
+            offload.cut,
+            offload.representation_index,
+            _present(prepared.tensor if is_input and prepared is not None else cargo.tensor),
+            prepared.picture if prepared is not None else None,
+        )
+        # A task is sent once at most: from here on only its boundary tensor is kept.
+        cargo.prepared = None
+        self._stretch(("encode", offload.cut, offload.representation_index), began_s)
+        return lambda pipeline, now_s: pipeline.encoded(now_s, encoded.wire_bytes)
+
+    def _stretch(self, step: tuple[str, int] | tuple[str, int, int], began_s: float) -> None:
+        if self._slowdown is not None:
+            self._slowdown.stretch(step, began_s)
+
+    def _cut_of_last_resort(self) -> int | None:
+        exit_ = self._pipeline.best_exit
+        is_head_only = self._manifest.held_segments < self._manifest.segment_count
+        return exit_.after_segment if is_head_only and exit_ is not None else None
+
+    def _log_failure(self, step: Step, error: Exception) -> None:
+        name = type(step).__name__
+        if isinstance(error, TwinsplitError):
+            _log.error("step-failed", limit_s=10.0, step=name, task=step.task.task_id, error=str(error))
+        else:
+            _log.exception("step-failed", error, step=name, task=step.task.task_id)
+
+
+def cargo_of(task: Task) -> Cargo:
+    """What ``task`` carries."""
+    return cast(Cargo, task.cargo)
+
+
+def _present(tensor: NDArray[Any] | None) -> NDArray[Any]:
+    assert tensor is not None, "a step is only asked for where its tensor is"
+    return tensor
+
+
+def _step_failed(pipeline: Pipeline, now_s: float) -> list[Instruction]:
+    return pipeline.step_failed(now_s)

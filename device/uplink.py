@@ -1,0 +1,322 @@
+"""The way to the edges: one long-lived stream per edge, first in first out, reconnected by itself (design section 4).
+
+All of it lives in the event loop. What happens is told to the pipeline as events; when to give a task up is the
+pipeline's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from device.emulation import EmulatedUplink
+from device.task import Offload
+from twinsplit.clock import Clock
+from twinsplit.errors import TwinsplitError
+from twinsplit.reckoning import BacklogState
+from twinsplit.rpc.v1 import edge_pb2
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.tensor import EncodedTensor
+from twinsplit.transport.back_off import reconnect_delay_s
+from twinsplit.transport.channel import open_channel
+from twinsplit.transport.convert import digest_to_wire
+from twinsplit.transport.tail_stream import SERVICE, InferRequest, InferResponse, infer_call
+from twinsplit.transport.tls import TlsFiles
+
+_log = EventLog("device.uplink")
+
+DESCRIBE_TIMEOUT_S = 3.0
+PINGS = 3
+"""Round trips measured at every connection; the shortest counts."""
+REPEATED_LINE_S = 10.0
+
+TailCall = grpc.aio.StreamStreamCall[InferRequest, InferResponse]
+
+
+class UplinkEvents(Protocol):
+    """What the uplink tells."""
+
+    def answered(self, task_id: int, response: InferResponse) -> None:
+        """The edge has finished a tail."""
+
+    def refused(self, task_id: int, error: TwinsplitError) -> None:
+        """The edge will not finish a tail."""
+
+    def backlog_seen(self, address: str, backlog: BacklogState) -> None:
+        """The edge told its backlog with an answer or a refusal."""
+
+    def connected(self, address: str, round_trip_s: float) -> None:
+        """The edge answers."""
+
+    def disconnected(self, address: str) -> None:
+        """The connection is gone, and everything under way with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    task_id: int
+    offload: Offload
+    encoded: EncodedTensor
+
+
+class Uplink:
+    """Streams to all edges that offloads have gone to."""
+
+    def __init__(
+        self,
+        model_digest: str,
+        events: UplinkEvents,
+        clock: Clock,
+        *,
+        tls: TlsFiles | None = None,
+        max_message_bytes: int,
+        is_input_forbidden: bool = False,
+        emulation: EmulatedUplink | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        """
+        Args:
+            is_input_forbidden: refuse to send the input, whatever was decided: the last of three locks on it.
+            emulation: in the way of payloads and answers; ``None``: none.
+            rng: jitter of the back-off; ``None``: a random one.
+        """
+        self.model_digest = model_digest
+        self.events = events
+        self.now_s = clock.monotonic_s
+        self.clock = clock
+        self.tls = tls
+        self.max_message_bytes = max_message_bytes
+        self.emulation = emulation
+        self.rng = rng or random.Random()
+        self._is_input_forbidden = is_input_forbidden
+        self._edges: dict[str, EdgeStream] = {}
+
+    def prepare(self, address: str) -> None:
+        """Connect to the edge at ``address``, so that the first offload need not."""
+        self._edge(address)
+
+    def send(self, task_id: int, offload: Offload, encoded: EncodedTensor) -> None:
+        """Send a payload to the edge of ``offload``."""
+        if self._is_input_forbidden and offload.cut == 0:
+            raise AssertionError("the input was about to leave a device that sends tensors only")
+        self._edge(offload.edge_address).send(_Outgoing(task_id, offload, encoded))
+
+    def cancel(self, task_id: int, offload: Offload) -> None:
+        """Nobody waits for the answer any more."""
+        self._edge(offload.edge_address).cancel(task_id)
+
+    async def close(self) -> None:
+        """End all streams."""
+        await asyncio.gather(*(edge.close() for edge in self._edges.values()))
+
+    def _edge(self, address: str) -> EdgeStream:
+        edge = self._edges.get(address)
+        if edge is None:
+            edge = self._edges[address] = EdgeStream(address, self)
+        return edge
+
+
+class EdgeStream:
+    """The stream to one edge; connects when it is made, and again whenever it has lost the edge, until closed."""
+
+    def __init__(self, address: str, uplink: Uplink) -> None:
+        self._address = address
+        self._uplink = uplink
+        self._events = uplink.events
+        self._emulation = uplink.emulation
+        self._payloads: asyncio.Queue[_Outgoing] = asyncio.Queue()
+        self._requests: asyncio.Queue[InferRequest] = asyncio.Queue()
+        self._is_up = False
+        self._was_down = False
+        self._connections = 0
+        self._unpaced: set[int] = set()
+        self._task = asyncio.ensure_future(self._run())
+
+    def send(self, outgoing: _Outgoing) -> None:
+        """Queue a payload. While the edge is lost there is nothing to queue for: the pipeline has been told so."""
+        if not self._is_up and self._was_down:
+            return
+        if self._emulation is None:
+            self._requests.put_nowait(self._request(outgoing))
+        else:
+            self._unpaced.add(outgoing.task_id)
+            self._payloads.put_nowait(outgoing)
+
+    def cancel(self, task_id: int) -> None:
+        """Forget a payload that waits, or tell the edge to forget it."""
+        if task_id in self._unpaced:
+            self._unpaced.remove(task_id)
+        elif self._is_up:
+            self._requests.put_nowait(InferRequest(task_id, is_cancel=True))
+
+    async def close(self) -> None:
+        """End the stream."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            await self._await_outage_end()
+            was_up = await self._connection()
+            failures = 0 if was_up else failures + 1
+            self._lose()
+            delay_s = reconnect_delay_s(failures, self._uplink.rng)
+            if was_up or failures == 1:
+                event = "edge-lost" if was_up else "edge-unreachable"
+                _log.warning(event, edge=self._address, retry_s=round(delay_s, 3))
+            await asyncio.sleep(delay_s)
+
+    async def _connection(self) -> bool:
+        """One connection from its first ping to its end; whether the edge answered on it."""
+        uplink = self._uplink
+        # A channel of its own for every try: the channel's back-off and ours must not add up.
+        async with open_channel(self._address, uplink.tls, max_message_bytes=uplink.max_message_bytes) as channel:
+            try:
+                round_trip_s = await self._ping(channel)
+            except (grpc.aio.AioRpcError, asyncio.TimeoutError) as error:
+                _log.debug("edge-silent", edge=self._address, error=type(error).__name__)
+                return False
+            call = infer_call(channel, uplink.clock)
+            self._is_up = True
+            self._events.connected(self._address, round_trip_s)
+            _log.info("edge-connected", edge=self._address, round_trip_s=round(round_trip_s, 6))
+            await _first_end(self._pace(self._emulation), self._write(call), self._read(call), self._await_outage())
+            call.cancel()
+            return True
+
+    async def _ping(self, channel: grpc.aio.Channel) -> float:
+        describe: grpc.aio.UnaryUnaryMultiCallable[edge_pb2.DescribeRequest, edge_pb2.DescribeResponse] = (
+            channel.unary_unary(
+                f"/{SERVICE}/Describe",
+                request_serializer=edge_pb2.DescribeRequest.SerializeToString,
+                response_deserializer=edge_pb2.DescribeResponse.FromString,
+            )
+        )
+        described = await describe(edge_pb2.DescribeRequest(), timeout=DESCRIBE_TIMEOUT_S)
+        if digest_to_wire(self._uplink.model_digest) not in described.model_digests:
+            _log.warning(
+                "edge-lacks-model",
+                limit_s=REPEATED_LINE_S,
+                edge=self._address,
+                model=self._uplink.model_digest[:12],
+                cure="give the edge the same model folder",
+            )
+        shortest_s = float("inf")
+        for _ in range(PINGS):
+            began_s = self._uplink.now_s()
+            await describe(edge_pb2.DescribeRequest(), timeout=DESCRIBE_TIMEOUT_S)
+            shortest_s = min(shortest_s, self._uplink.now_s() - began_s)
+        ways_s = 0.0 if self._emulation is None else self._emulation.way_s() + self._emulation.way_s()
+        return shortest_s + ways_s
+
+    async def _pace(self, emulation: EmulatedUplink | None) -> None:
+        """Hold payloads back as the emulated uplink says."""
+        now_s, call_later = self._uplink.now_s, asyncio.get_running_loop().call_later
+        while True:
+            outgoing = await self._payloads.get()
+            if emulation is None or outgoing.task_id not in self._unpaced:
+                continue
+            departure_s = emulation.departure_s(outgoing.encoded.wire_bytes, now_s())
+            await _sleep_until(departure_s, now_s)
+            self._unpaced.discard(outgoing.task_id)
+            arrival_s = emulation.arrival_s(departure_s)
+            call_later(max(0.0, arrival_s - now_s()), self._arrive, self._connections, outgoing)
+
+    def _arrive(self, connection: int, outgoing: _Outgoing) -> None:
+        if connection == self._connections:
+            self._requests.put_nowait(self._request(outgoing))
+
+    def _request(self, outgoing: _Outgoing) -> InferRequest:
+        left_s = outgoing.offload.deadline_s - self._uplink.now_s()
+        return InferRequest(
+            outgoing.task_id,
+            self._uplink.model_digest,
+            outgoing.offload.cut,
+            # 0 would mean no limit.
+            max(left_s, 1e-6),
+            tensor=outgoing.encoded,
+        )
+
+    async def _write(self, call: TailCall) -> None:
+        while True:
+            await call.write(await self._requests.get())
+
+    async def _read(self, call: TailCall) -> None:
+        while True:
+            response = await call.read()
+            if not isinstance(response, InferResponse):
+                return
+            if self._emulation is None:
+                self._take(response)
+            else:
+                asyncio.get_running_loop().call_later(self._emulation.way_s(), self._take, response)
+
+    def _take(self, response: InferResponse) -> None:
+        if not self._is_up:
+            return
+        if response.backlog is not None:
+            self._events.backlog_seen(self._address, response.backlog)
+        error = response.problem or response.error
+        if error is None:
+            self._events.answered(response.request_id, response)
+            return
+        _log.warning(
+            "edge-refused", limit_s=REPEATED_LINE_S, limit_key=type(error).__name__, edge=self._address, error=error
+        )
+        self._events.refused(response.request_id, error)
+
+    def _lose(self) -> None:
+        self._is_up = False
+        self._was_down = True
+        for queue in (self._payloads, self._requests):
+            while not queue.empty():
+                queue.get_nowait()
+        self._unpaced.clear()
+        self._connections += 1
+        if self._emulation is not None:
+            self._emulation.reset(self._uplink.now_s())
+        self._events.disconnected(self._address)
+
+    async def _await_outage(self) -> None:
+        """Return when an emulated outage begins."""
+        now_s = self._uplink.now_s()
+        start_s = None if self._emulation is None else self._emulation.next_outage_s(now_s)
+        if start_s is None:
+            await asyncio.Event().wait()
+            return
+        await asyncio.sleep(start_s - now_s)
+        _log.info("emulated-outage-begins", edge=self._address)
+
+    async def _await_outage_end(self) -> None:
+        now_s = self._uplink.now_s()
+        end_s = None if self._emulation is None else self._emulation.outage_end_s(now_s)
+        if end_s is not None:
+            await asyncio.sleep(end_s - now_s)
+            _log.info("emulated-outage-ends", edge=self._address)
+
+
+async def _first_end(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run ``parts`` until one of them ends or fails, then end the others."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            is_end_of_stream = isinstance(outcome, grpc.aio.AioRpcError | asyncio.InvalidStateError)
+            if isinstance(outcome, Exception) and not is_end_of_stream:
+                _log.exception("uplink-failed", outcome)
+
+
+async def _sleep_until(instant_s: float, now_s: Callable[[], float]) -> None:
+    left_s = instant_s - now_s()
+    if left_s > 0.0:
+        await asyncio.sleep(left_s)
