@@ -14,7 +14,7 @@ _HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$", re.MULTILINE)
 
 
 def _prose(document: Path) -> str:
-    return _FENCED.sub("", document.read_text())
+    return _FENCED.sub("", document.read_text(encoding="utf-8"))
 
 
 def _anchors(document: Path) -> set[str]:
