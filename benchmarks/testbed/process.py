@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ STOP_TIMEOUT_S = 15.0
 HTTP_TIMEOUT_S = 3.0
 _LOOK_EVERY_S = 0.05
 _LAST_LINES = 8
+_PORTS = (20_000, 32_000)
+_DRAW = random.SystemRandom()
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -33,12 +36,22 @@ class ServiceEndedError(TwinsplitError):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that were free a moment ago, all different."""
+    """Ports of the loopback interface that were free a moment ago, all different.
+
+    They lie below those that the system gives to outgoing connections, which could take one before its service does.
+    """
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
+        while len(found) < count:
+            candidate = socket.socket()
+            try:
+                candidate.bind((HOST, _DRAW.randrange(*_PORTS)))
+            except OSError:
+                candidate.close()
+                continue
+            stack.callback(candidate.close)
+            found.append(candidate.getsockname()[1])
+    return found
 
 
 class ServiceProcess:

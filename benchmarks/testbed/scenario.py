@@ -44,6 +44,8 @@ class Scenario(BaseModel):
     arrivals: Literal["poisson", "periodic"] = "poisson"
     task_rate_per_s: Positive = 5.0
 
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Of one inference, on the device and at the edge."""
     device_slowdown: Slowdown | None = None
     """Emulation: each segment takes this many times its measured time; ``None``: made from ``device_whole_s``."""
     device_whole_s: Positive | None = None
@@ -55,8 +57,8 @@ class Scenario(BaseModel):
     """Emulation of the uplink; ``None``: loopback as it is."""
     uplink_delay_s: NotNegative = 0.0
     uplink_jitter_s: NotNegative = 0.0
-    uplink_outages: str = ""
-    """Emulation: spells without connection, as the device's setting has them."""
+    uplink_outages: tuple[str, ...] = ()
+    """Emulation: losses of the connection as START+LENGTH, seconds after the start of the device."""
 
     load_pattern: Pattern = Pattern.ONOFF
     load_share: NotNegative = 0.6
@@ -142,7 +144,7 @@ def with_settings(scenario: Scenario, settings: Sequence[str]) -> Scenario:
             near = difflib.get_close_matches(key, Scenario.model_fields, n=1)
             cure = f"did you mean {near[0]}?" if near else f"there are {', '.join(Scenario.model_fields)}"
             raise SettingsError(f"--set {key}: a scenario has no such setting; {cure}")
-        if key.endswith("_settings"):
+        if key.endswith(("_settings", "_outages")):
             changed[key] = (*changed.get(key, ()), value)
         else:
             changed[key] = None if value.lower() == "none" else value

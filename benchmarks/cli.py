@@ -1,0 +1,197 @@
+"""``twinsplit demo`` and ``twinsplit bench``; what a benchmark needs is imported by its own command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.results import RESULTS_FOLDER, ResultFile
+
+_RULES = "device-only,edge-only,one-time,multi-step"
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_rules_option = click.option("--rules", default=_RULES, show_default=True, help="Rules, separated by commas.")
+_seed_option = click.option("--seed", type=int, default=1, show_default=True, help="Of everything that is drawn.")
+_json_option = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the figures there.  [bench: benchmarks/results/NAME.json]",
+)
+_threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one inference."
+)
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=15.0,
+    show_default=True,
+    help="Length of the arrivals per rule.",
+)
+@_rules_option
+@_seed_option
+@_json_option
+def demo(seconds: float, rules: str, seed: int, json_path: Path | None) -> None:
+    """Twin, edge and device on this machine under a bursty load: rules side by side on the same arrivals."""
+    from rich.console import Console
+
+    from benchmarks.demo import run_demo
+    from benchmarks.testbed.scenario import changed_scenario
+    from benchmarks.testbed.scenarios import DEMO
+
+    scenario = changed_scenario(DEMO, seconds=seconds, seed=seed)
+    run_demo(scenario, _names(rules), json_path, Console(highlight=False))
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def bench(context: click.Context) -> None:
+    """Benchmarks, into benchmarks/results/. Without a name: all that have a goal, one after the other."""
+    if context.invoked_subcommand is None:
+        for command in (segments, transport, overhead, planning):
+            context.invoke(command)
+
+
+@bench.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=200, show_default=True, help="Runs of each way.")
+@_threads_option
+@_seed_option
+@_json_option
+def segments(rounds: int, threads: int, seed: int, json_path: Path | None) -> None:
+    """Segments over the whole network: the shipped one, AlexNet, ResNet-50."""
+    from benchmarks.segments import lines, measure
+    from benchmarks.testbed.scenarios import SHIPPED_MODEL
+
+    _measured(
+        "segments",
+        json_path,
+        [seed],
+        lambda: measure(SHIPPED_MODEL, rounds=rounds, threads=threads, seed=seed, progress=_say),
+        lines,
+    )
+
+
+@bench.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=300, show_default=True, help="Echoes of each way.")
+@_seed_option
+@_json_option
+def transport(rounds: int, seed: int, json_path: Path | None) -> None:
+    """Device to edge and back beside raw TCP, a bare stream and a bytes field."""
+    from benchmarks.transport import METHODS, measure
+
+    def lines(found: dict[str, Any]) -> list[str]:
+        out = [f"{'bytes':>9}  " + "  ".join(f"{method + ' ms (p95)':>18}" for method in METHODS) + "  ours/bare (p95)"]
+        for row in found["rows"]:
+            cells = "  ".join(f"{row[m]['median_s'] * 1e3:8.3f} ({row[m]['p95_s'] * 1e3:7.3f})" for m in METHODS)
+            verdict = "met" if row["median_s_is_met"] and row["p95_s_is_met"] else "MISSED"
+            ratios = f"{row['median_s_ratio']:.2f} ({row['p95_s_ratio']:.2f})"
+            out.append(f"{row['bytes']:>9}  {cells}  {ratios} {verdict}")
+        return out
+
+    _measured("transport", json_path, [seed], lambda: measure(rounds, seed=seed), lines)
+
+
+@bench.command()
+@click.option("--tasks", type=click.IntRange(min=20), default=300, show_default=True, help="Tasks that are counted.")
+@_threads_option
+@_seed_option
+@_json_option
+def overhead(tasks: int, threads: int, seed: int, json_path: Path | None) -> None:
+    """Whole task, AlexNet cut in the middle: what is not computing."""
+    from benchmarks.overhead import lines, measure
+
+    _measured(
+        "overhead",
+        json_path,
+        [seed],
+        lambda: measure(tasks=tasks, threads=threads, seed=seed, progress=_say),
+        lines,
+    )
+
+
+@bench.command()
+@click.option("--repeats", type=click.IntRange(min=1), default=1000, show_default=True, help="Plans per process size.")
+@click.option("--rule", default="multi-step", show_default=True, help="Rule that plans.")
+@_seed_option
+@_json_option
+def planning(repeats: int, rule: str, seed: int, json_path: Path | None) -> None:
+    """Planning one device, with 1 to 10,000 devices in one process."""
+    from benchmarks.planning import lines, measure
+    from benchmarks.testbed.scenarios import SHIPPED_MODEL
+
+    _measured(
+        "planning",
+        json_path,
+        [seed],
+        lambda: measure(SHIPPED_MODEL, rule=rule, repeats=repeats, seed=seed, progress=_say),
+        lines,
+    )
+
+
+@bench.command()
+@_rules_option
+@click.option("--polled", "polled_rule", metavar="RULE", help="Run this rule once more, asking at every epoch.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the arrivals per rule.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(1,), show_default=True, help="May be repeated.")
+@click.option("--model", type=_FOLDER, help="Model folder in place of the shipped one.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the demo's scenario.")
+@click.option("--list", "is_list", is_flag=True, help="Only print the scenario's keys and values.")
+@_json_option
+def testbed(
+    rules: str,
+    polled_rule: str | None,
+    seconds: float | None,
+    seeds: Sequence[int],
+    model: Path | None,
+    settings: Sequence[str],
+    is_list: bool,
+    json_path: Path | None,
+) -> None:
+    """Rules on the demo's scenario, or on one changed with --set, with real processes."""
+    from rich.console import Console
+
+    from benchmarks.comparative import run_testbed
+    from benchmarks.testbed.scenario import changed_scenario, with_settings
+    from benchmarks.testbed.scenarios import DEMO
+
+    given = {"seconds": seconds, "model": model}
+    scenario = with_settings(changed_scenario(DEMO, **{k: v for k, v in given.items() if v is not None}), settings)
+    if is_list:
+        for key, value in scenario.described().items():
+            click.echo(f"{key}={value}")
+        return
+    run_testbed(scenario, _names(rules), polled_rule, list(seeds), json_path, Console(highlight=False))
+
+
+def _measured(
+    name: str,
+    json_path: Path | None,
+    seeds: Sequence[int],
+    measure: Callable[[], dict[str, Any]],
+    lines: Callable[[dict[str, Any]], list[str]],
+) -> None:
+    """Reserve the place of the result, measure, print, write."""
+    from benchmarks.provenance import provenance
+
+    with ResultFile(json_path or RESULTS_FOLDER / f"{name}.json") as result_file:
+        about = provenance(seeds=seeds)
+        _say(f"{name}:")
+        found = measure()
+        for line in lines(found):
+            click.echo(line)
+        result_file.write({"provenance": about, "results": found})
+        _say(f"written to {result_file.path.name}")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,87 @@
+"""The demo: three services on this machine under bursts of load, four rules on the same arrivals, a closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.comparison import compared, expected_s, planned_runs, rule_document
+from benchmarks.demo_view import view_for
+from benchmarks.provenance import provenance
+from benchmarks.results import ResultFile
+from benchmarks.testbed.scenario import Scenario
+from benchmarks.verdict import PRODUCT, sentence
+
+
+def run_demo(scenario: Scenario, rules: Sequence[str], json_path: Path | None, console: Console) -> None:
+    """Run the demo and print what it shows.
+
+    Raises:
+        SettingsError: a rule that does not exist.
+        StorageError: ``json_path`` cannot be written; found out before anything runs.
+        TwinsplitError: a service cannot start or ends by itself.
+    """
+    polled_rule = PRODUCT if PRODUCT in rules else None
+    runs = planned_runs(scenario, rules, polled_rule)
+    result_file = None if json_path is None else ResultFile(json_path)
+    view = view_for(console)
+    try:
+        view.says(announcement(runs, polled_rule))
+        view.says(emulation(scenario))
+        with view:
+            comparison = compared(runs, view)
+        view.closes(comparison.results)
+        if result_file is not None:
+            seeds, digests = [scenario.seed], {"model": comparison.results[0].model_digest}
+            result_file.write(
+                {
+                    "provenance": provenance(seeds=seeds, digests=digests, scenario=scenario.described()),
+                    "rules": {r.rule: rule_document(comparison, r) for r in comparison.results if not r.is_polled},
+                }
+            )
+        view.says(sentence(comparison.results))
+    finally:
+        if result_file is not None:
+            result_file.discard()
+
+
+def announcement(runs: Sequence[Scenario], polled_rule: str | None) -> str:
+    """How long it will take."""
+    rules = sum(not run.is_polled for run in runs)
+    polled = "" if polled_rule is None else f" and {polled_rule} once more, asking the twin at every epoch"
+    return (
+        f"{rules} rules for {runs[0].seconds:g} s each{polled}: about {_duration(expected_s(runs))} with starting and "
+        "stopping all services. Ctrl-C stops everything."
+    )
+
+
+def emulation(scenario: Scenario) -> str:
+    """What is emulated, said as such."""
+    parts = []
+    if scenario.device_slowdown or scenario.device_whole_s:
+        parts.append(f"a device that is slow ({_speed(scenario.device_slowdown, scenario.device_whole_s)})")
+    if scenario.uplink_bytes_per_s:
+        delay = f", {scenario.uplink_delay_s * 1e3:g} ms delay" if scenario.uplink_delay_s else ""
+        parts.append(f"an uplink of {scenario.uplink_bytes_per_s / 1e3:g} kB/s{delay}")
+    if scenario.edge_slowdown or scenario.edge_whole_s:
+        parts.append(f"an edge of its own ({_speed(scenario.edge_slowdown, scenario.edge_whole_s)})")
+    if scenario.load_shape is not None:
+        parts.append(
+            f"other users who load the edge to {scenario.load_share:g} of its capacity ({scenario.load_pattern.value})"
+        )
+    if not parts:
+        return "Nothing is emulated: with device and edge on one machine, not splitting is right."
+    return f"Emulated on this one machine: {'; '.join(parts)}. Services, gRPC, inferences and frames are real."
+
+
+def _speed(slowdown: float | None, whole_s: float | None) -> str:
+    if slowdown is not None:
+        return f"{slowdown:g} times this machine's time"
+    return f"{(whole_s or 0.0) * 1e3:g} ms for the whole network"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds / 5.0) * 5, 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

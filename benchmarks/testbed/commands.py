@@ -1,0 +1,115 @@
+"""From a scenario to the command lines of the three services. Everything but this module is free of their flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.testbed.frames import PreparedFrames
+from benchmarks.testbed.process import HOST, free_ports
+from benchmarks.testbed.scenario import Scenario
+from benchmarks.testbed.speeds import Speeds
+
+DEVICE_ID = "testbed-device"
+EDGE_ID = "testbed-edge"
+SINK_NAME = "tasks.jsonl"
+STATE_NAME = "twin-state"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the services listen on the loopback interface."""
+
+    twin: int
+    twin_http: int
+    edge: int
+    edge_http: int
+    device: int
+    device_http: int
+
+    @classmethod
+    def free(cls) -> Ports:
+        """Six free ones."""
+        return cls(*free_ports(6))
+
+
+def address(port: int) -> str:
+    """HOST:PORT on the loopback interface."""
+    return f"{HOST}:{port}"
+
+
+def twin_arguments(scenario: Scenario, ports: Ports, folder: Path) -> list[str]:
+    """``python -m twin_service ...``"""
+    weights = scenario.weights
+    return [
+        "-m",
+        "twin_service",
+        *_flag("listen", address(ports.twin)),
+        *_flag("http-listen", address(ports.twin_http)),
+        *_flag("state", folder / STATE_NAME),
+        *_flag("rule", scenario.rule),
+        *_flag("alpha-s", weights.alpha_s),
+        *_flag("beta-s-per-joule", weights.beta_s_per_joule),
+        *_flag("penalty-s", weights.loss_penalty_s),
+        *_flag("log-format", "json"),
+        *scenario.twin_settings,
+    ]
+
+
+def edge_arguments(scenario: Scenario, speeds: Speeds, ports: Ports) -> list[str]:
+    """``python -m edge ...``"""
+    return [
+        "-m",
+        "edge",
+        *_flag("id", EDGE_ID),
+        *_flag("listen", address(ports.edge)),
+        *_flag("http-listen", address(ports.edge_http)),
+        *_flag("models", scenario.model),
+        *_flag("twin", address(ports.twin)),
+        *_flag("threads", scenario.threads),
+        *_flag("emulate-slowdown", speeds.edge_slowdown),
+        *_flag("drain-s", 0.0),
+        *_flag("log-format", "json"),
+        *scenario.edge_settings,
+    ]
+
+
+def device_arguments(
+    scenario: Scenario, speeds: Speeds, ports: Ports, frames: PreparedFrames, profile: Path, folder: Path
+) -> list[str]:
+    """``python -m device ...``"""
+    uplink = [
+        *_flag("emulate-uplink-bytes-per-s", scenario.uplink_bytes_per_s),
+        *_flag("emulate-uplink-delay-s", scenario.uplink_delay_s),
+        *_flag("emulate-uplink-jitter-s", scenario.uplink_jitter_s),
+    ]
+    for outage in scenario.uplink_outages:
+        uplink += _flag("emulate-uplink-outages", outage)
+    return [
+        "-m",
+        "device",
+        *_flag("id", DEVICE_ID),
+        *_flag("model", scenario.model),
+        *_flag("twin", address(ports.twin)),
+        *_flag("edge", address(ports.edge)),
+        *_flag("listen", address(ports.device)),
+        *_flag("http-listen", address(ports.device_http)),
+        *_flag("source", f"frames:{frames.folder}"),
+        *_flag("arrivals", f"trace:{frames.trace}"),
+        *_flag("order", "sorted"),
+        *_flag("seed", scenario.seed),
+        *_flag("sink", folder / SINK_NAME),
+        *_flag("profile", profile),
+        *_flag("threads", scenario.threads),
+        *_flag("emulate-slowdown", speeds.device_slowdown),
+        *(["--polled"] if scenario.is_polled else []),
+        *_flag("drain-s", 0.0),
+        *_flag("log-format", "json"),
+        *uplink,
+        *scenario.device_settings,
+    ]
+
+
+def _flag(name: str, value: object) -> list[str]:
+    """Nothing where there is no value."""
+    return [] if value is None else [f"--{name}", str(value)]

@@ -1,0 +1,329 @@
+"""One run of a scenario with real processes: twin, edge, other users, device.
+
+    with LiveRun(scenario, speeds) as run:
+        for snapshot in run.snapshots():
+            ...                       # run.kill("edge") and run.restart("edge") at will
+        result = run.close()
+
+The device's JSON lines are followed while they are written and booked at once; signalling is read from every service's
+``/metrics``. Whatever happens, nothing is left running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from benchmarks.books import Books, BooksError, entry_of_line, whole_accuracy_of
+from benchmarks.testbed import load
+from benchmarks.testbed.commands import SINK_NAME, Ports, address, device_arguments, edge_arguments, twin_arguments
+from benchmarks.testbed.follow import LineFollower
+from benchmarks.testbed.frames import frame_names, prepare_frames
+from benchmarks.testbed.process import ServiceEndedError, ServiceProcess, sample, total
+from benchmarks.testbed.result import RunResult, Snapshot
+from benchmarks.testbed.scenario import Scenario
+from benchmarks.testbed.signalling import SignallingBooks
+from benchmarks.testbed.speeds import Speeds
+from benchmarks.testbed.stopping import Stopping
+from twinsplit.errors import TwinsplitError
+from twinsplit.model.profile import save_profile
+
+SETTLING_S = 3.0
+"""From the start of the device's source to the first instant at which load or tasks may come: for attaching and the
+first plan."""
+ATTACH_TIMEOUT_S = 30.0
+PATIENCE_S = 60.0
+"""Time after the last arrival in which the last tasks must get their outcome."""
+LAST_MESSAGES_S = 0.4
+"""Time for the messages about the last task to be sent before signalling is read for the last time."""
+_LOOK_EVERY_S = 0.1
+_SCRAPE_EVERY_S = 1.0
+_SOURCE_STARTED = "source-started"
+
+
+class RunStalledError(TwinsplitError):
+    """A run in which some task never got its outcome, or the services did not find one another."""
+
+
+class LiveRun:
+    """Processes, books and signalling of one run; a context manager.
+
+    Args:
+        scenario: what is run.
+        speeds: emulated speeds, the same for all runs that are compared.
+        folder: for files of the run, which are kept then; ``None``: a temporary one.
+
+    Raises (on entering):
+        ServiceEndedError: a service cannot start; the text has its last lines.
+        RunStalledError: the device gets no plan.
+        TwinsplitError: model or frames cannot be used.
+    """
+
+    def __init__(self, scenario: Scenario, speeds: Speeds, folder: Path | None = None) -> None:
+        self.scenario = scenario
+        self.speeds = speeds
+        self.ports = Ports.free()
+        self.folder = Path(tempfile.mkdtemp(prefix="twinsplit-testbed-")) if folder is None else folder
+        self._is_folder_ours = folder is None
+        self._services: dict[str, ServiceProcess] = {}
+        self._load: ServiceProcess | None = None
+        self._signalling = SignallingBooks()
+        self._books = Books(scenario.weights, whole_accuracy_of(speeds.manifest))
+        self._lines = LineFollower(self.folder / SINK_NAME)
+        self._labels: dict[str, str] | None = None
+        self._expected = 0
+        self._began_at_s = 0.0
+        self._scraped_at_s = 0.0
+        self._backlog_s: float | None = None
+        self._mirror_accuracy: float | None = None
+        self._stopping = Stopping()
+
+    # Life.
+
+    def __enter__(self) -> LiveRun:
+        self._stopping.install()
+        try:
+            self._start()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def service(self, name: str) -> ServiceProcess:
+        """``twin``, ``edge`` or ``device``."""
+        return self._services[name]
+
+    @property
+    def began_at_s(self) -> float:
+        """Instant on the monotonic clock from which on tasks may arrive."""
+        return self._began_at_s
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """What the device's sink has written so far."""
+        return self._lines.objects
+
+    def kill(self, name: str) -> None:
+        """SIGKILL ``twin`` or ``edge``; its messages so far are counted first."""
+        self._scrape()
+        self._services[name].kill()
+
+    def restart(self, name: str) -> None:
+        """Start it again with the same arguments; does not wait for it."""
+        self._signalling.restarted(name)
+        self._services[name].start()
+
+    def snapshots(self, until_s: float | None = None) -> Iterator[Snapshot]:
+        """Follow the run until every task has its outcome, or until ``until_s`` seconds after its beginning.
+
+        Raises:
+            ServiceEndedError: a service ended by itself.
+            RunStalledError: tasks are left without an outcome long after the last arrival.
+        """
+        while True:
+            snapshot = self.look()
+            yield snapshot
+            is_over = until_s is not None and snapshot.elapsed_s >= until_s
+            if is_over or len(self._books.entries) >= self._expected:
+                return
+            if snapshot.elapsed_s > self.scenario.seconds + PATIENCE_S:
+                raise RunStalledError(
+                    f"{len(self._books.entries)} of {self._expected} tasks have an outcome {PATIENCE_S:g} s after the "
+                    f"last arrival; the device's last lines: {self._services['device'].last_lines()}"
+                )
+            time.sleep(_LOOK_EVERY_S)
+
+    def look(self) -> Snapshot:
+        """Take what is new.
+
+        Raises:
+            ServiceEndedError: a service ended by itself.
+        """
+        self._check()
+        for line in self._lines.new_objects():
+            weights = self.scenario.weights
+            self._books.enter(entry_of_line(line, whole_accuracy_of(self.speeds.manifest), weights, self._labels))
+        now_s = time.monotonic()
+        if now_s >= self._scraped_at_s + _SCRAPE_EVERY_S:
+            self._scrape()
+            self._scraped_at_s = now_s
+        return Snapshot(
+            elapsed_s=now_s - self._began_at_s,
+            expected=self._expected,
+            summary=self._books.close() if self._books.entries else None,
+            messages=self._signalling.messages,
+            backlog_s=self._backlog_s,
+        )
+
+    def close(self) -> RunResult:
+        """Stop everything and sum up.
+
+        Raises:
+            BooksError: outcomes do not add up, or the device's own counters differ from its lines.
+        """
+        time.sleep(LAST_MESSAGES_S)
+        self.look()
+        self._scrape()
+        self._check_counters()
+        self._stop_services()
+        return RunResult(
+            rule=self.scenario.rule,
+            is_polled=self.scenario.is_polled,
+            summary=self._books.close(entered=self._expected),
+            messages=self._signalling.messages,
+            messages_by_kind=self._signalling.by_kind(),
+            mirror_accuracy=self._mirror_accuracy,
+            costs_s=self._books.costs_s(),
+            model_digest=self.speeds.profile.model_digest,
+            device_slowdown=self.speeds.device_slowdown,
+            edge_slowdown=self.speeds.edge_slowdown,
+            load=self._load_summary(),
+        )
+
+    # How it is done.
+
+    def _start(self) -> None:
+        scenario, speeds, ports, folder = self.scenario, self.speeds, self.ports, self.folder
+        arrivals_s = scenario.arrivals_s()
+        order = scenario.frame_order(frame_names(scenario.frames_folder, speeds.manifest), len(arrivals_s))
+        lead_s = SETTLING_S + scenario.warm_up_s
+        frames = prepare_frames(scenario.frames_folder, order, arrivals_s, lead_s, speeds.manifest, folder)
+        self._labels, self._expected = frames.labels, frames.count
+        profile = folder / "device-profile.json"
+        save_profile(speeds.profile, profile)
+        self._add("twin", twin_arguments(scenario, ports, folder), ports.twin_http)
+        self._add("edge", edge_arguments(scenario, speeds, ports), ports.edge_http)
+        for name in ("twin", "edge"):
+            self._services[name].wait_until_ready()
+        self._start_load()
+        self._add("device", device_arguments(scenario, speeds, ports, frames, profile, folder), ports.device_http)
+        self._services["device"].wait_until_ready()
+        source_started_at_s = self._source_started_at_s()
+        self._began_at_s = source_started_at_s + lead_s
+        if self._load is not None:
+            self._load.tell(f"{source_started_at_s + SETTLING_S:.6f}")
+        self._await_plan(source_started_at_s + SETTLING_S)
+
+    def _add(self, name: str, arguments: list[str], http_port: int | None) -> None:
+        service = self._services[name] = ServiceProcess(name, arguments, self.folder, http_port)
+        service.start()
+
+    def _start_load(self) -> None:
+        shape = self.scenario.load_shape
+        if shape is None:
+            return
+        arguments = load.arguments(
+            address(self.ports.edge),
+            self.scenario.model,
+            shape,
+            self.scenario.load_seed,
+            self.speeds.edge_whole_s,
+            self.scenario.warm_up_s + self.scenario.seconds + PATIENCE_S,
+        )
+        self._load = ServiceProcess("load", arguments, self.folder)
+        self._load.start()
+        deadline_s = time.monotonic() + ATTACH_TIMEOUT_S
+        while load.READY not in _text(self._load.output_path):
+            self._load.check()
+            if time.monotonic() > deadline_s:
+                raise RunStalledError(f"the load does not reach the edge; its last lines: {self._load.last_lines()}")
+            time.sleep(_LOOK_EVERY_S)
+
+    def _source_started_at_s(self) -> float:
+        """Instant at which the device's source began to count, on the monotonic clock, from the device's log."""
+        follower = LineFollower(self._services["device"].log_path)
+        deadline_s = time.monotonic() + ATTACH_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            for line in follower.new_objects():
+                if line.get("event") == _SOURCE_STARTED:
+                    wrote_at_s = datetime.fromisoformat(line["time"].replace("Z", "+00:00")).timestamp()
+                    return time.monotonic() - (time.time() - wrote_at_s)
+            self._check()
+            time.sleep(_LOOK_EVERY_S)
+        raise RunStalledError(f"the device's source does not start; its last lines: {follower.last_text}")
+
+    def _await_plan(self, deadline_s: float) -> None:
+        """The device must hold a plan that knows the edge before load and tasks come."""
+        reason = ""
+        while time.monotonic() < max(deadline_s, self._began_at_s - self.scenario.warm_up_s):
+            self._check()
+            device, edge = self._services["device"].metrics(), self._services["edge"].metrics()
+            is_planned = sample(device, "twinsplit_degraded") == 0.0
+            is_attached = sample(edge, "twinsplit_twin_attached") == 1.0
+            if is_planned and is_attached:
+                return
+            reason = "it has no plan" if is_attached else "the edge is not attached to the twin"
+            time.sleep(_LOOK_EVERY_S)
+        raise RunStalledError(
+            f"the device was not ready {SETTLING_S:g} s after its source started: {reason}; this machine may be too "
+            f"busy; the device's last lines: {self._services['device'].last_lines()}"
+        )
+
+    def _check(self) -> None:
+        for service in self._services.values():
+            service.check()
+        if self._load is not None and time.monotonic() < self._began_at_s + self.scenario.seconds:
+            self._load.check()
+
+    def _scrape(self) -> None:
+        for name, service in self._services.items():
+            samples = service.metrics()
+            self._signalling.read(name, samples)
+            if name == "edge":
+                self._backlog_s = sample(samples, "twinsplit_backlog_seconds")
+            if name == "twin" and (accuracy := sample(samples, "twinsplit_mirror_accuracy")) is not None:
+                self._mirror_accuracy = accuracy
+
+    def _check_counters(self) -> None:
+        samples = self._services["device"].metrics()
+        if samples is None:
+            raise ServiceEndedError("the device does not answer any more: its counters cannot be compared")
+        entered, ended = total(samples, "twinsplit_tasks_entered_total"), total(samples, "twinsplit_tasks_total")
+        if not entered == ended == len(self._books.entries):
+            raise BooksError(
+                f"the device counts {entered:g} tasks that entered and {ended:g} that ended, its sink has "
+                f"{len(self._books.entries)} lines"
+            )
+
+    def _load_summary(self) -> dict[str, Any]:
+        lines = [] if self._load is None else _text(self._load.output_path).splitlines()
+        for line in reversed(lines):
+            with contextlib.suppress(ValueError):
+                found: dict[str, Any] = json.loads(line)
+                return found
+        return {}
+
+    def _stop_services(self) -> None:
+        every = [*self._services.values(), *([self._load] if self._load else [])]
+        for service in every:
+            service.ask_to_stop()
+        for service in every:
+            service.stop()
+
+    def _end(self) -> None:
+        try:
+            self._stop_services()
+        finally:
+            self._stopping.remove()
+            if self._is_folder_ours:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
