@@ -16,7 +16,7 @@ from enum import Enum
 
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
 
-_SHORTEST_LOOK_S = 0.005
+_SHORTEST_LOOK_S = 0.02
 
 
 class Due(str, Enum):

@@ -179,7 +179,7 @@ def _check_endpoints(settings: EdgeSettings) -> None:
 
     Raises:
         SettingsError: an address is not HOST:PORT, or devices cannot reach what would be advertised.
-        TlsError: half a TLS configuration.
+        TlsError: half a TLS configuration, or one that does not do for the twin's channel.
         ListenError: an address that cannot be listened on.
     """
     listen = Address.parse(settings.listen)
@@ -195,3 +195,5 @@ def _check_endpoints(settings: EdgeSettings) -> None:
         )
     if settings.tls.is_set:
         settings.tls.server_credentials()
+        if settings.twin is not None:
+            settings.tls.channel_credentials()

@@ -301,10 +301,12 @@ class TailQueue(Generic[WorkT]):
             self._waiting_profiled_s = 0.0  # rounding errors must not add up over days
 
     def _advance(self, now_s: float) -> None:
+        if now_s <= self._statistics_at_s:
+            return
         self._statistics.advance(
             now_s,
             waiting_s=self._waiting_profiled_s * self.speed_factor,
             in_service_s=self._left_in_service_s(self._statistics_at_s),
             is_busy=self._in_service is not None,
         )
-        self._statistics_at_s = max(now_s, self._statistics_at_s)
+        self._statistics_at_s = now_s

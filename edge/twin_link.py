@@ -118,7 +118,11 @@ class TwinLink:
         """Attach, report, and attach again, until cancelled."""
         failures = 0
         while True:
-            was_welcome = await self._attach()
+            try:
+                was_welcome = await self._attach()
+            except Exception as failure:  # noqa: BLE001 - an edge whose link has died would look attached for ever
+                was_welcome = False
+                _log.exception("twin-link-failed", failure, address=self._address)
             failures = 0 if was_welcome else failures + 1
             delay_s = reconnect_delay_s(failures, self._rng)
             if was_welcome or failures == 1:

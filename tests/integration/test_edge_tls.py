@@ -102,3 +102,8 @@ async def test_the_twin_is_attached_to_with_tls(models: dict[str, HeldModel], fi
 async def test_half_a_tls_configuration_is_refused_before_models_are_loaded(files: TlsFiles, tmp_path: Path) -> None:
     with pytest.raises(TlsError, match="--tls-key"):
         await start_edge(settings(files, tls_key=None, models=tmp_path / "none"))
+
+
+async def test_a_certificate_without_an_authority_does_not_do_for_the_twin(files: TlsFiles, tmp_path: Path) -> None:
+    with pytest.raises(TlsError, match="--tls-ca"):
+        await start_edge(settings(files, tls_ca=None, twin="127.0.0.1:1", models=tmp_path / "none"))
