@@ -64,7 +64,12 @@ class Outcomes:
                 cut = manifest.cuts[task.offload.cut]
                 confidence = max(0.0, confidence - cut.representations[task.offload.representation_index].loss)
         label_index = answer.label_index if answer is not None else None
-        return self._end(now_s, task, outcome, reason, label_index=label_index, confidence=confidence)
+        exit_agrees = None
+        if task.last_exit is not None and label_index is not None:
+            exit_agrees = task.exit_answers[task.last_exit].label_index == label_index
+        return self._end(
+            now_s, task, outcome, reason, label_index=label_index, confidence=confidence, exit_agrees=exit_agrees
+        )
 
     def unanswered(self, now_s: float, task: Task, outcome: Outcome, reason: Reason) -> TaskRecord:
         """Dropped or failed."""
@@ -81,6 +86,7 @@ class Outcomes:
         exit_index: int | None = None,
         label_index: int | None = None,
         confidence: float | None = None,
+        exit_agrees: bool | None = None,
     ) -> TaskRecord:
         self.ended[outcome, reason] += 1
         offload, choice = task.offload, task.choice
@@ -101,6 +107,7 @@ class Outcomes:
             representation=self._representation(task),
             representation_index=offload.representation_index if offload is not None else None,
             exit_confidences=self._exit_confidences(task),
+            exit_agrees=exit_agrees,
             wire_bytes=offload.wire_bytes if offload is not None else 0,
             label=self._label(label_index),
             label_index=label_index,

@@ -21,6 +21,8 @@ from device.task import AskTwin, CancelUpload, Encode, Finish, Instruction, RunE
 from device.task_queue import TaskQueue
 from device.tracking import Tracker
 from twinsplit.model.manifest import Manifest
+from twinsplit.plan import Plan
+from twinsplit.reckoning import BacklogState
 from twinsplit.types import Decision, DropPolicy, Outcome, Reason, TaskRecord
 
 if TYPE_CHECKING:
@@ -229,6 +231,24 @@ class Pipeline:
             self._resume(now_s, task.task_id, Reason.EDGE_LOST, out)
         return self._reported(now_s, out)
 
+    # The twin.
+
+    def twin_attached(self, now_s: float, heartbeat_s: float) -> list[Instruction]:
+        """The twin has welcomed the device and knows nothing of its task yet."""
+        self.reporter.heartbeat_s = heartbeat_s
+        self.reporter.forgotten()
+        return self._reported(now_s, [])
+
+    def plan_received(self, now_s: float, plan: Plan, backlog: BacklogState | None) -> list[Instruction]:
+        """A plan has arrived; it counts from the next epoch on.
+
+        Raises:
+            RefusedError: this device cannot obey it (see :meth:`PlanKeeper.plan_received`).
+        """
+        if self.plans.plan_received(plan, backlog, now_s):
+            self.reporter.plan_stands(plan.exits_run, now_s)
+        return self._reported(now_s, [])
+
     # Time and the end.
 
     def tick(self, now_s: float) -> list[Instruction]:
@@ -268,7 +288,7 @@ class Pipeline:
         if task.started_at_s is None:
             task.started_at_s = now_s
             task.observed_at_start = self.plans.observed(len(self._queue), now_s)
-        self.reporter.service_started(task.task_id, now_s, task.epoch, self.plans.exits_run(now_s))
+        self.reporter.service_started(task.task_id, now_s, task.epoch)
         self._reach_epoch(now_s, task, out)
 
     def _end_service(self, task: Task) -> None:

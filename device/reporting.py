@@ -8,7 +8,7 @@ and 6).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from device.tracking import Tracker
@@ -114,9 +114,9 @@ class Reporter:
         self._tracker = tracker
         self._segment_s: tuple[float, ...] = ()
         self._exit_s: tuple[float, ...] = ()
-        self._boundaries: dict[tuple[int, tuple[bool, ...]], tuple[float, ...]] = {}
+        self._exits_run = (False,) * len(manifest.exits)
+        self._boundaries: dict[int, tuple[float, ...]] = {}
         self._serving: Started | None = None
-        self._exits_run: tuple[bool, ...] = ()
         self._told: Started | None = None
         self._believed: ProgressModel | None = None
         self._late_at: tuple[int, float] | None = None
@@ -131,15 +131,30 @@ class Reporter:
         self._boundaries.clear()
         return self._segment_s, self._exit_s
 
-    def service_started(self, task_id: int, now_s: float, first_epoch: int, exits_run: tuple[bool, ...]) -> None:
+    def forgotten(self) -> None:
+        """The twin has attached anew and believes nothing yet: a heartbeat is due, which tells it all."""
+        self._told = self._believed = None
+        self._late_at = None
+        self._last_sent_s = float("-inf")
+
+    def plan_stands(self, exits_run: tuple[bool, ...], now_s: float) -> None:
+        """A plan has arrived by which these exits are run; the twin reckons with them from now on, too."""
+        if exits_run == self._exits_run:
+            return
+        self._exits_run = exits_run
+        self._boundaries.clear()
+        if self._believed is not None:
+            epoch = min(self._believed.epoch_at(now_s), len(self._segment_s) - 1)
+            self._anchor(epoch, self._believed.reached_at_s(epoch))
+
+    def service_started(self, task_id: int, now_s: float, first_epoch: int) -> None:
         """A task entered service, having done ``first_epoch`` segments before."""
         self._serving = Started(task_id, now_s, first_epoch)
-        self._exits_run = exits_run
 
     def epoch_reached(self, epoch: int, now_s: float) -> None:
         """The task in service reached decision epoch ``epoch``."""
-        serving, believed = self._serving, self._believed
-        if serving is None or believed is None or self._told != serving:
+        believed = self._believed
+        if believed is None or self._told != self._serving:
             return
         if abs(believed.deviation_s(epoch, now_s)) > self.report_threshold_s:
             self._late_at = (epoch, now_s)
@@ -153,56 +168,65 @@ class Reporter:
         """A task has its outcome."""
         self._ended.append(record)
 
-    def due(self, now_s: float, condition: Condition) -> Report:
-        """The report that :meth:`is_due` spoke of; it counts as sent."""
-        self._last_sent_s = now_s
-        serving, late_at = self._serving, self._late_at
-        self._late_at = None
-        if not self._ended and late_at is not None and serving is not None and self._believed is not None:
-            epoch, reached_at_s = late_at
-            shift_s = self._believed.deviation_s(epoch, reached_at_s)
-            self._believed = replace(self._believed, started_at_s=self._believed.started_at_s + shift_s)
-            return ProgressReport(serving.task_id, epoch, reached_at_s, condition.queue_length)
-        if not self._ended and serving is not None and self._is_news(serving):
-            self._believe(serving)
-            return StartReport(serving, condition.queue_length)
-        state = self._state(condition)
-        self._believe(serving)
-        if self._ended:
-            ended, self._ended = tuple(self._ended), []
-            return TaskReport(ended, serving, condition.queue_length, state)
-        return Heartbeat(serving, condition.queue_length, state)
-
     def is_due(self, now_s: float) -> bool:
         """Whether something is to be told now."""
         return (
             bool(self._ended)
             or self._late_at is not None
-            or (self._serving is not None and self._is_news(self._serving))
-            or now_s >= self._last_sent_s + self.heartbeat_s
+            or (self._serving is not None and self._told != self._serving)
+            or now_s >= self.next_heartbeat_s
         )
+
+    def due(self, now_s: float, condition: Condition) -> Report:
+        """The report that :meth:`is_due` spoke of; it counts as sent. Of several, the one that tells most."""
+        is_silent = now_s >= self.next_heartbeat_s
+        self._last_sent_s = now_s
+        serving = self._serving
+        if self._ended or is_silent:
+            state = self._state(condition)
+            self._tell(serving)
+            if not self._ended:
+                return Heartbeat(serving, condition.queue_length, state)
+            ended, self._ended = tuple(self._ended), []
+            return TaskReport(ended, serving, condition.queue_length, state)
+        assert serving is not None, "what else is due concerns the task in service"
+        if self._told != serving:
+            self._tell(serving)
+            return StartReport(serving, condition.queue_length)
+        assert self._late_at is not None, "nothing else is left"
+        (epoch, reached_at_s), self._late_at = self._late_at, None
+        self._anchor(epoch, reached_at_s)
+        return ProgressReport(serving.task_id, epoch, reached_at_s, condition.queue_length)
 
     @property
     def next_heartbeat_s(self) -> float:
         """Instant at which a heartbeat is due unless something else is sent before."""
         return self._last_sent_s + self.heartbeat_s
 
-    def _is_news(self, serving: Started) -> bool:
-        return self._told != serving
-
-    def _believe(self, serving: Started | None) -> None:
+    def _tell(self, serving: Started | None) -> None:
+        """The twin hears what is in service; of a task that it knows already it keeps what it knows of its progress."""
         if serving is None:
             self._told = self._believed = None
-        elif self._is_news(serving):
+        elif self._told != serving:
             self._told = serving
-            key = (serving.first_epoch, self._exits_run)
-            boundaries_s = self._boundaries.get(key)
-            if boundaries_s is None:
-                boundaries_s = task_boundaries_s(
-                    self._segment_s, self._exit_s, self._exit_after, self._exits_run, serving.first_epoch
-                )
-                self._boundaries[key] = boundaries_s
-            self._believed = ProgressModel(serving.task_id, serving.at_s, boundaries_s)
+            self._late_at = None
+            self._believed = ProgressModel(serving.task_id, serving.at_s, self._boundaries_s(serving.first_epoch))
+
+    def _anchor(self, epoch: int, reached_at_s: float) -> None:
+        """The twin believes that the task reached ``epoch`` at ``reached_at_s`` and goes on by the profile."""
+        if self._told is not None:
+            boundaries_s = self._boundaries_s(self._told.first_epoch)
+            elapsed_s = boundaries_s[epoch - 1] if epoch else 0.0
+            self._believed = ProgressModel(self._told.task_id, reached_at_s - elapsed_s, boundaries_s)
+
+    def _boundaries_s(self, first_epoch: int) -> tuple[float, ...]:
+        boundaries_s = self._boundaries.get(first_epoch)
+        if boundaries_s is None:
+            boundaries_s = task_boundaries_s(
+                self._segment_s, self._exit_s, self._exit_after, self._exits_run, first_epoch
+            )
+            self._boundaries[first_epoch] = boundaries_s
+        return boundaries_s
 
     def _state(self, condition: Condition) -> DeviceState:
         tracker = self._tracker

@@ -130,6 +130,8 @@ class TaskRecord:
     """Its position among its cut's representations in the manifest."""
     exit_confidences: tuple[float | None, ...] = ()
     """Raw confidence of every exit of the manifest; ``None``: did not run."""
+    exit_agrees: bool | None = None
+    """Whether the last exit that ran gave the whole network's answer; ``None``: not known."""
     wire_bytes: int = 0
     label: str | None = None
     label_index: int | None = None

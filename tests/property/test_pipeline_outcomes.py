@@ -124,7 +124,7 @@ class AnyOrder:
             observation=Observation.SERVICE_START if number % 2 else Observation.EACH_EPOCH,
         )
         try:
-            self.device.plans.plan_received(plan, BacklogState(0.2, self.device.now_s), self.device.now_s)
+            self.device.take(self.pipeline.plan_received(self.device.now_s, plan, BacklogState(0.2, self.device.now_s)))
         except BadMessageError:
             assert self.device.payloads is Payloads.TENSORS_ONLY
 

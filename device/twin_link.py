@@ -1,0 +1,306 @@
+"""The device's one stream to the twin service: hello, manifest, reports, plans, lease, live reads, polled mode.
+
+A twin that is gone harms no task: the device goes on by its plan and then by the contingency, and attaches again by
+itself, with jittered back-off. No task ever waits for the twin, except in polled mode, for a bounded time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Protocol
+
+import grpc
+import grpc.aio
+
+from device.reporting import Heartbeat, Report, TaskReport
+from device.task import AskTwin
+from device.twin_wire import (
+    Announcement,
+    Attachment,
+    LiveState,
+    hello_to_wire,
+    live_to_wire,
+    manifest_to_wire,
+    poll_to_wire,
+    report_to_wire,
+)
+from twinsplit.clock import Clock
+from twinsplit.errors import BadMessageError, RefusedError
+from twinsplit.plan import Plan
+from twinsplit.reckoning import BacklogState
+from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.back_off import reconnect_delay_s
+from twinsplit.transport.channel import open_channel
+from twinsplit.transport.convert import backlog_from_wire, plan_from_wire, seconds_from_wire
+from twinsplit.transport.status import error_from_wire, error_to_wire
+from twinsplit.transport.tls import TlsFiles
+from twinsplit.types import Decision, TaskRecord
+
+_log = EventLog("device.twin_link")
+
+WELCOME_TIMEOUT_S = 10.0
+"""A twin that takes the stream but says nothing for this long is tried again."""
+REPEATED_LINE_S = 10.0
+KEPT_RECORDS = 256
+"""Ended tasks kept for a twin that is gone; the oldest are given up."""
+UNSENT_MESSAGES = 1024
+"""Messages that may wait for a twin that does not read; then the stream is ended and made anew."""
+
+AttachCall = grpc.aio.StreamStreamCall[twin_pb2.AttachDeviceRequest, twin_pb2.AttachDeviceResponse]
+Outgoing = Callable[[float], twin_pb2.AttachDeviceRequest]
+"""Makes a message at the instant of sending, so that its ages are right."""
+
+
+class TwinEvents(Protocol):
+    """What the link needs of the device, and what it tells."""
+
+    def attachment(self) -> Attachment:
+        """What the twin is told at attachment."""
+
+    def live_state(self) -> LiveState:
+        """State now."""
+
+    def attached(self, heartbeat_s: float) -> None:
+        """The twin has welcomed this device."""
+
+    def plan_received(self, plan: Plan, backlog: BacklogState | None) -> None:
+        """A plan has arrived; raises RefusedError where this device cannot obey it."""
+
+    def backlog_updated(self, backlog: BacklogState) -> None:
+        """A newer backlog of the plan's edge has arrived."""
+
+    def lease_renewed(self, lease_s: float) -> None:
+        """A message of the twin has arrived."""
+
+
+class TwinLink:
+    """Keeps the device attached to the twin. All of it lives in the event loop, but for :meth:`ask`."""
+
+    def __init__(
+        self,
+        address: str,
+        announcement: Announcement,
+        manifest_bytes: bytes,
+        events: TwinEvents,
+        clock: Clock,
+        signalling: SignallingCount,
+        *,
+        tls: TlsFiles | None = None,
+        poll_timeout_s: float = 0.1,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._address = address
+        self._announcement = announcement
+        self._manifest_bytes = manifest_bytes
+        self._events = events
+        self._now_s = clock.monotonic_s
+        self._signalling = signalling
+        self._tls = tls
+        self._poll_timeout_s = poll_timeout_s
+        self._rng = rng or random.Random()
+        self._loop = asyncio.get_running_loop()
+        self._unsent: asyncio.Queue[Report | Outgoing] = asyncio.Queue(UNSENT_MESSAGES)
+        self._kept: deque[TaskRecord] = deque(maxlen=KEPT_RECORDS)
+        self._polls: dict[tuple[int, int], Future[Decision | None]] = {}
+        self._is_welcome = asyncio.Event()
+        self._call: AttachCall | None = None
+        self._echo_sent_s = 0.0
+        self._echo_received_s = 0.0
+        self.attached_times = 0
+        """How often the twin has welcomed this device."""
+        self.plans_refused = 0
+        self.backlog_updates = 0
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the twin has welcomed this device on the stream that is open."""
+        return self._is_welcome.is_set()
+
+    def report(self, report: Report) -> None:
+        """Send a report; while the twin is gone only ended tasks are kept for it."""
+        if not self.is_attached:
+            if isinstance(report, TaskReport):
+                self._kept.extend(report.ended)
+            return
+        if self._kept and isinstance(report, TaskReport | Heartbeat):
+            ended = report.ended if isinstance(report, TaskReport) else ()
+            report = TaskReport((*self._kept, *ended), report.started, report.queue_length, report.state)
+            self._kept.clear()
+        self._put(report)
+
+    def ask(self, question: AskTwin) -> Decision | None:
+        """Polled mode, from the compute thread: the twin's decision; ``None``: none came in time."""
+        if not self.is_attached:
+            return None
+        answer: Future[Decision | None] = Future()
+        self._loop.call_soon_threadsafe(self._poll, question, answer)
+        try:
+            return answer.result(self._poll_timeout_s)
+        except FutureTimeoutError:
+            self._loop.call_soon_threadsafe(self._polls.pop, (question.task.task_id, question.epoch), None)
+            return None
+
+    async def run(self) -> None:
+        """Attach, and attach again, until cancelled."""
+        failures = 0
+        while True:
+            was_welcome = await self._attach()
+            failures = 0 if was_welcome else failures + 1
+            delay_s = reconnect_delay_s(failures, self._rng)
+            if was_welcome or failures == 1:
+                event = "twin-lost" if was_welcome else "twin-unreachable"
+                _log.warning(event, address=self._address, retry_s=round(delay_s, 3))
+            await asyncio.sleep(delay_s)
+
+    async def flush(self, timeout_s: float) -> None:
+        """Wait until what there is to send has gone, for at most ``timeout_s``."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._unsent.join(), timeout_s)
+
+    async def _attach(self) -> bool:
+        """One stream from hello to its end; whether the twin welcomed this device on it."""
+        # A channel of its own for every try: the channel's back-off and ours must not add up.
+        async with open_channel(self._address, self._tls) as channel:
+            call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachDevice()  # type: ignore[no-untyped-call]
+            self._call = call
+            tasks = [asyncio.ensure_future(self._send_all(call)), asyncio.ensure_future(self._receive_all(call))]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                was_welcome = self.is_attached
+                self._is_welcome.clear()
+                self._call = None
+                self._drop_unsent()
+                call.cancel()
+                for task in tasks:
+                    task.cancel()
+                for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                    self._log_end(outcome)
+        return was_welcome
+
+    async def _send_all(self, call: AttachCall) -> None:
+        self._echo_sent_s = self._echo_received_s = 0.0
+        await self._send(call, hello_to_wire(self._announcement, self._events.attachment()))
+        await asyncio.wait_for(self._is_welcome.wait(), WELCOME_TIMEOUT_S)
+        while True:
+            outgoing = await self._unsent.get()
+            now_s = self._now_s()
+            message = outgoing(now_s) if callable(outgoing) else report_to_wire(outgoing, now_s)
+            await self._send(call, message)
+            self._unsent.task_done()
+
+    async def _send(self, call: AttachCall, message: twin_pb2.AttachDeviceRequest) -> None:
+        message.clock.sent_s = self._now_s()
+        message.clock.echo_sent_s = self._echo_sent_s
+        message.clock.echo_received_s = self._echo_received_s
+        await call.write(message)
+        self._signalling.note_sent(str(message.WhichOneof("kind")), message.ByteSize())
+
+    async def _receive_all(self, call: AttachCall) -> None:
+        while True:
+            message = await call.read()
+            if not isinstance(message, twin_pb2.AttachDeviceResponse):
+                return
+            self._echo_sent_s = message.clock.sent_s
+            self._echo_received_s = self._now_s()
+            try:
+                self._take(message)
+            except RefusedError as error:
+                _log.warning("twin-message-refused", limit_s=REPEATED_LINE_S, error=str(error))
+                self._refuse(error)
+            if message.WhichOneof("kind") == "error" and not self.is_attached:
+                return
+
+    def _take(self, message: twin_pb2.AttachDeviceResponse) -> None:
+        lease_s = seconds_from_wire(message.lease_s, "lease_s")
+        if lease_s > 0.0:
+            self._events.lease_renewed(lease_s)
+        kind = message.WhichOneof("kind")
+        if kind == "welcome":
+            self._welcome(message.welcome)
+        elif kind == "plan":
+            self._take_plan(message.plan)
+        elif kind == "backlog":
+            self.backlog_updates += 1
+            self._events.backlog_updated(backlog_from_wire(message.backlog.backlog, self._now_s()))
+        elif kind == "poll":
+            self._take_poll(message.poll)
+        elif kind == "live":
+            read_id, live = message.live.read_id, self._events.live_state()
+            self._put(lambda now_s: live_to_wire(read_id, live, now_s))
+        elif kind == "error":
+            _log.warning("twin-refused", limit_s=REPEATED_LINE_S, error=str(error_from_wire(message.error)))
+
+    def _welcome(self, welcome: twin_pb2.Welcome) -> None:
+        if welcome.needs_manifest:
+            self._put(lambda now_s: manifest_to_wire(self._manifest_bytes))
+        if self.is_attached:
+            return
+        self._is_welcome.set()
+        self.attached_times += 1
+        _log.info("twin-attached", address=self._address, twin_version=welcome.version)
+        self._events.attached(seconds_from_wire(welcome.heartbeat_s, "heartbeat_s"))
+
+    def _take_plan(self, message: twin_pb2.Plan) -> None:
+        now_s = self._now_s()
+        try:
+            plan = plan_from_wire(message)
+            backlog = backlog_from_wire(message.backlog, now_s) if message.HasField("backlog") else None
+            self._events.plan_received(plan, backlog)
+        except RefusedError:
+            self.plans_refused += 1
+            raise
+
+    def _take_poll(self, poll: twin_pb2.PollResponse) -> None:
+        answer = self._polls.pop((poll.task_id, poll.epoch), None)
+        try:
+            decision = Decision(poll.decision)
+        except ValueError:
+            raise BadMessageError(f"poll.decision: {poll.decision} is unknown to this version") from None
+        if answer is not None and not answer.done():
+            answer.set_result(decision)
+
+    def _poll(self, question: AskTwin, answer: Future[Decision | None]) -> None:
+        self._polls[question.task.task_id, question.epoch] = answer
+        self._put(lambda now_s: poll_to_wire(question))
+
+    def _refuse(self, error: RefusedError) -> None:
+        refusal = twin_pb2.AttachDeviceRequest(error=error_to_wire(error))
+        self._put(lambda now_s: refusal)
+
+    def _put(self, outgoing: Report | Outgoing) -> None:
+        try:
+            self._unsent.put_nowait(outgoing)
+        except asyncio.QueueFull:
+            _log.warning("twin-does-not-read", limit_s=REPEATED_LINE_S, address=self._address)
+            if self._call is not None:
+                self._call.cancel()
+
+    def _drop_unsent(self) -> None:
+        while not self._unsent.empty():
+            outgoing = self._unsent.get_nowait()
+            self._unsent.task_done()
+            if isinstance(outgoing, TaskReport):
+                self._kept.extend(outgoing.ended)
+        for answer in self._polls.values():
+            if not answer.done():
+                answer.set_result(None)
+        self._polls.clear()
+
+    def _log_end(self, outcome: object) -> None:
+        if isinstance(outcome, grpc.aio.AioRpcError):
+            _log.debug("twin-stream-ended", address=self._address, status=outcome.code().name)
+        elif isinstance(outcome, asyncio.TimeoutError):
+            _log.warning("twin-silent", limit_s=REPEATED_LINE_S, address=self._address)
+        elif isinstance(outcome, asyncio.InvalidStateError):
+            _log.debug("twin-stream-ended", address=self._address)
+        elif isinstance(outcome, Exception):
+            _log.exception("twin-link-failed", outcome, address=self._address)
