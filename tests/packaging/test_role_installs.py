@@ -15,6 +15,14 @@ pytestmark = pytest.mark.slow
 
 ROLES = {"device-cpu": "device", "edge-cpu": "edge", "twin": "twin_service"}  # extra -> package that is started
 
+_IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module(sys.argv[1])
+for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -71,6 +79,10 @@ def test_the_command_tells_its_version(installed: Installed, wheel: Path) -> Non
 
 def test_the_service_starts_as_a_module(installed: Installed) -> None:
     assert "Usage" in installed.run("python", "-m", ROLES[installed.extra], "--help").stdout
+
+
+def test_every_module_of_the_role_finds_what_it_imports(installed: Installed) -> None:
+    installed.run("python", "-c", _IMPORT_ALL, ROLES[installed.extra])
 
 
 def test_neither_torch_nor_onnx_nor_test_tools_come_along(installed: Installed) -> None:
