@@ -110,6 +110,11 @@ def light(name: str, folder: Path, seed: int = 0) -> Path:
         graph.output[0].name = last.input[0]
     del graph.node[:]
     graph.node.extend(new)
+    read = {name for node in new for name in node.input}
+    for field in (graph.initializer, graph.input):
+        used = [entry for entry in field if entry.name in read]
+        del field[:]
+        field.extend(used)
     graph.initializer.extend(numpy_helper.from_array(values, key) for key, values in added.items())
     return saved(model, folder / f"{name}.onnx")
 

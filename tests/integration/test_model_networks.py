@@ -23,6 +23,7 @@ from twinsplit.model.runtime import SegmentRuntime
 pytestmark = pytest.mark.slow
 
 IMAGENET = Preprocessing(kind="image", fit="crop", resize_to=256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+DECIDED = 0.08  # lead of the best class over the second, as a share of the largest output
 # MACs of one picture of 224x224, in millions, as published for these networks or counted from their tables.
 MEGA_MACS = {
     "bvlc_alexnet": 655,
@@ -102,18 +103,21 @@ def test_a_large_picture_gets_the_same_answer_on_the_device_by_an_inner_cut_and_
     device, edge = SegmentRuntime.load(resnet50, threads=2), SegmentRuntime.load(resnet50, threads=2)
     manifest = device.manifest
     labels = set()
-    for seed in range(3):
+    for seed in range(6):
         prepared = prepare(camera_frame(seed), manifest)
         label, exact = answer(device, device.run_tail(0, prepared.tensor))
-        labels.add(label)
         spread = float(np.abs(exact).max())
+        second, first = np.sort(exact.reshape(-1))[-2:]
+        if first - second < DECIDED * spread:
+            continue  # two of 1,000 classes made up at random are as good as equal: any rounding may swap them
+        labels.add(label)
         boundary = device.run_segment(1, device.run_segment(0, prepared.tensor))
         for cut, name, tensor, tolerance in (
             (2, "float32", boundary, 1e-4),
             (2, "float16", boundary, 0.02),
-            (2, "uint8", boundary, 0.2),
+            (2, "uint8", boundary, DECIDED),
             (0, "png", prepared.tensor, 1e-4),
-            (0, "jpeg90", prepared.tensor, 0.3),
+            (0, "jpeg90", prepared.tensor, DECIDED),
         ):
             sent = encode_payload(manifest, cut, position(manifest, cut, name), tensor, prepared.picture)
             received = decode_payload(manifest, cut, sent.header, bytes(sent.data))
@@ -121,4 +125,4 @@ def test_a_large_picture_gets_the_same_answer_on_the_device_by_an_inner_cut_and_
             assert there == label, name
             assert np.abs(output - exact).max() <= tolerance * spread, name
     # The answer is not the same whatever the picture shows.
-    assert len(labels) == 3
+    assert len(labels) >= 3
