@@ -17,7 +17,7 @@ from twin_service.edge_twin import EdgeTwin, backlog_needed_s, crossing_s
 from twin_service.messages import BacklogUpdate
 from twin_service.planner import PlannerSettings
 from twinsplit.plan import Observation
-from twinsplit.reckoning import predicted_backlog_s
+from twinsplit.reckoning import BacklogState, predicted_backlog_s
 
 
 class _Decision(NamedTuple):
@@ -30,8 +30,9 @@ class BacklogWatch:
     """Who would decide otherwise if it knew the newest backlog.
 
     A device in service has its decisions at known instants: its interval is kept as *instants at which the edge would
-    run empty*, which do not move while the backlog drains. An idle device may decide at any instant: its interval is
-    one of backlog, good until its own reckoning leaves it.
+    run empty*, which do not move while the backlog drains, and is made so narrow that no reversion to the mean can hide
+    a changed decision. An idle device may decide at any instant: its interval is one of backlog, good until its own
+    reckoning leaves it.
     """
 
     def __init__(self, settings: PlannerSettings) -> None:
@@ -57,7 +58,7 @@ class BacklogWatch:
         if standing is None or standing.plan.edge_id != edge.edge_id or device.status.hello.is_polled:
             return None
         newest = edge.reading
-        if standing.held is not None and standing.held.at_s >= newest.at_s:
+        if standing.held is not None and (standing.held is newest or standing.held.at_s > newest.at_s):
             return None
         for epoch, queue_length, at_s in self._decisions_ahead(device, edge, now_s):
             newest_s = predicted_backlog_s(newest, at_s)
@@ -84,11 +85,9 @@ class BacklogWatch:
         low_s, high_s = -math.inf, math.inf
         for decision in decisions:
             below_s, above_s = _neighbours_s(standing, decision)
-            ahead_s = decision.at_s - now_s
-            if below_s > -math.inf:
-                low_s = max(low_s, now_s + backlog_needed_s(edge.reading, below_s, ahead_s))
+            low_s = max(low_s, decision.at_s + below_s)
             if above_s < math.inf:
-                high_s = min(high_s, now_s + backlog_needed_s(edge.reading, above_s, ahead_s))
+                high_s = min(high_s, _least_empty_at_s(edge.reading, above_s, now_s, decision.at_s))
         self._in_service[edge.edge_id].put(device.device_id, low_s, high_s)
         return math.inf
 
@@ -129,3 +128,18 @@ def _held_s(standing: StandingPlan, at_s: float) -> float:
 def _neighbours_s(standing: StandingPlan, decision: _Decision) -> tuple[float, float]:
     """Break points around what the device expects at ``decision``."""
     return standing.points.around(decision.epoch, decision.queue_length, _held_s(standing, decision.at_s))
+
+
+def _least_empty_at_s(reading: BacklogState, level_s: float, now_s: float, at_s: float) -> float:
+    """Least instant of running empty that any backlog, seen from ``now_s`` to ``at_s``, can have which is expected to
+    be ``level_s`` or more at ``at_s``.
+
+    The backlog needed for that falls, as time goes on, first faster and then slower than one that drains: the minimum
+    lies where it falls at rate one.
+    """
+    excess_s, time_constant_s = level_s - reading.mean_s, reading.time_constant_s
+    seen_at_s = now_s
+    if excess_s > 0.0:
+        seen_at_s = at_s - time_constant_s * max(math.log(time_constant_s / excess_s), 0.0)
+    seen_at_s = min(max(seen_at_s, now_s), at_s)
+    return seen_at_s + backlog_needed_s(reading, level_s, at_s - seen_at_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "twin_service"))
-
-from made_up_twins import DIGEST, EDGE_ADDRESS, EXIT_S, MANIFEST_BYTES, SEGMENT_S
+from tests.unit.twin_service.made_up_twins import DIGEST, EDGE_ADDRESS, EXIT_S, MANIFEST_BYTES, SEGMENT_S
 from twin_service.reader import reading
 from twin_service.service import TwinService, start_twin
 from twin_service.settings import TwinSettings
@@ -184,7 +181,7 @@ async def test_a_backlog_that_changes_a_decision_ahead_is_sent_and_one_that_does
 
 async def test_what_is_desired_is_written_with_the_version_that_was_read(tmp_path: Path) -> None:
     async with running(tmp_path) as twin, open_channel(twin.address) as channel:
-        _, plan = await attached_device(channel)
+        await attached_device(channel)
         stub = twin_pb2_grpc.TwinServiceStub(channel)
         document = (await stub.GetTwin(twin_pb2.GetTwinRequest(device_id="cam"))).twin
         written = await stub.SetDesired(

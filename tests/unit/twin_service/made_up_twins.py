@@ -84,7 +84,7 @@ class StepRule:
     name: str = "step"
 
     def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
-        return [Evaluation(self.table(s), None, None, Pruning(10, 4)) for s in situations]
+        return [Evaluation(self.table(s), Pruning(10, 4)) for s in situations]
 
     def table(self, situation: Situation) -> PlanTable:
         has_edge = situation.tail_s is not None
@@ -182,7 +182,7 @@ def edge_hello(
 def ended_task(
     task_id: int, started_at_s: float, *, outcome: Outcome = Outcome.DEVICE, epochs: int = 3, ended_at_s: float = 0.0
 ) -> TaskRecord:
-    """A task that ran by its profile up to ``epochs``; answered at once on the device, or at ``ended_at_s`` by the edge."""
+    """A task that ran by its profile up to ``epochs``; answered there, or at ``ended_at_s`` by the edge."""
     reached_s = [started_at_s, *(started_at_s + s for s in (0.11, 0.21, 0.31)[:epochs])]
     is_edge = outcome is Outcome.EDGE
     return TaskRecord(

@@ -1,0 +1,269 @@
+"""Backlog updates: sent when, and only when, they change a decision that is still ahead."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.unit.twin_service.made_up_twins import SEGMENT_S, StepRule, World, ended_task, state
+from twin_service.messages import BacklogUpdate, DeviceHeartbeat, PlanMessage, ProgressReport, StartReport, TaskReport
+from twinsplit.plan import Observation
+from twinsplit.reckoning import predicted_backlog_s
+from twinsplit.types import Outcome, Reason
+
+LIMIT_S = 0.2
+
+
+def world_in_service(rule: StepRule | None = None, queue_length: int = 0) -> World:
+    """An idle edge, and a device whose task 1 has just started: epochs 1 and 2 at 0.11 and 0.21 s decide by backlog."""
+    world = World(rule or StepRule(LIMIT_S))
+    world.attach_edge()
+    world.attach_device()
+    world.say(StartReport(1, world.now_s, queue_length))
+    world.take()
+    return world
+
+
+def updates(world: World) -> list[BacklogUpdate]:
+    return world.take(BacklogUpdate)  # type: ignore[return-value]
+
+
+def test_a_backlog_that_changes_a_decision_ahead_is_sent_at_once() -> None:
+    world = world_in_service()
+    world.edge_reports(0.8)
+    (update,) = updates(world)
+    assert update.backlog.backlog_s == 0.8
+
+
+def test_a_backlog_that_changes_no_decision_is_not_sent() -> None:
+    world = world_in_service()
+    world.edge_reports(0.1)
+    world.edge_reports(0.21)  # drained below the limit by the time of epoch 1
+    assert updates(world) == []
+
+
+def test_the_same_news_is_not_sent_twice() -> None:
+    world = world_in_service()
+    world.edge_reports(0.8)
+    world.edge_reports(0.85)
+    assert len(updates(world)) == 1
+
+
+def test_a_backlog_that_falls_again_is_sent_again() -> None:
+    world = world_in_service()
+    world.edge_reports(0.8)
+    world.wait(0.02)
+    world.edge_reports(0.0)
+    assert len(updates(world)) == 2
+
+
+def test_a_decision_that_lies_behind_buys_nothing() -> None:
+    world = world_in_service()
+    world.wait(0.22)
+    world.edge_reports(0.8)
+    assert updates(world) == []
+
+
+def test_a_task_that_lags_behind_has_its_decisions_ahead_again() -> None:
+    world = world_in_service()
+    world.wait(0.22)
+    world.say(ProgressReport(1, 0, world.now_s))
+    world.edge_reports(0.8)
+    assert len(updates(world)) == 1
+
+
+def test_with_a_queue_the_next_start_is_a_decision_ahead() -> None:
+    for queue_length, expected in ((0, 0), (1, 1)):
+        world = world_in_service(StepRule(LIMIT_S, is_going_on=False), queue_length)
+        world.edge_reports(5.0)
+        world.take()
+        world.wait(0.25)
+        world.edge_reports(0.0)
+        assert len(updates(world)) == expected
+
+
+def test_a_device_without_an_edge_is_told_no_backlog() -> None:
+    world = World()
+    world.attach_edge(models={"f" * 64: (0.1,) * 3})
+    world.attach_device()
+    world.say(StartReport(1, world.now_s))
+    world.edge_reports(0.8)
+    assert updates(world) == []
+
+
+def test_a_polled_device_is_told_no_backlog() -> None:
+    world = World()
+    world.attach_edge()
+    world.attach_device(is_polled=True)
+    world.say(StartReport(1, world.now_s))
+    world.edge_reports(0.8)
+    assert updates(world) == []
+
+
+def test_what_the_edge_told_the_device_in_an_answer_need_not_be_told_again() -> None:
+    world = world_in_service()
+    world.wait(0.12)
+    world.edge_reports(0.9)
+    world.take()
+    world.wait(0.3)
+    answer = ended_task(1, world.now_s - 0.42, outcome=Outcome.EDGE, epochs=1, ended_at_s=world.now_s)
+    world.say(TaskReport((answer,), StartReport(2, world.now_s)))
+    assert updates(world) == []
+    held = world.core.devices["cam"].standing
+    assert held is not None
+    assert held.held is not None
+    assert held.held.at_s == world.now_s
+
+
+def test_a_refusal_of_the_edge_tells_its_backlog_too() -> None:
+    world = world_in_service()
+    world.wait(0.3)
+    refused = replace(ended_task(1, world.now_s - 0.31), reason=Reason.EDGE_REFUSED)
+    world.say(TaskReport((refused,)))
+    standing = world.core.devices["cam"].standing
+    assert standing is not None
+    assert standing.held is not None
+    assert standing.held.at_s == pytest.approx(world.now_s)
+
+
+def test_the_twin_reckons_for_the_device_with_what_the_device_has() -> None:
+    """After any course of reports the twin's idea of the device's decision is the device's own decision."""
+    rng = np.random.default_rng(3)
+    world = world_in_service()
+    held = world.core.edges["edge"].reading
+    task_id, compared = 1, 0
+    for _ in range(200):
+        world.wait(float(rng.uniform(0.0, 0.08)))
+        if rng.random() < 0.5:
+            world.edge_reports(float(rng.uniform(0.0, 0.6)))
+        elif rng.random() < 0.5:
+            task_id += 1
+            world.say(StartReport(task_id, world.now_s))
+        for message in world.take():
+            if isinstance(message, BacklogUpdate | PlanMessage) and message.backlog is not None:
+                held = message.backlog
+        device = world.core.devices["cam"]
+        assert device.standing is not None
+        assert device.standing.held == held
+        task = device.status.task
+        assert task is not None
+        newest = world.core.edges["edge"].reading
+        for epoch in (1, 2):
+            at_s = task.reached_at_s(epoch)
+            is_low = predicted_backlog_s(held, at_s) < LIMIT_S
+            if at_s > world.now_s:
+                compared += 1
+                assert is_low == (predicted_backlog_s(newest, at_s) < LIMIT_S)
+            if is_low:
+                break  # it offloads there, and nothing of this task is ahead any more
+    assert compared > 100
+
+
+def busy_world(rate_per_s: float, **changes: object) -> World:
+    """A device known to get ``rate_per_s`` tasks, idle now, and an edge that reports every 0.1 s."""
+    world = World(StepRule(LIMIT_S, is_going_on=False), **changes)
+    world.attach_edge()
+    world.attach_device()
+    for k in range(1, 101):
+        world.wait(0.1)
+        world.edge_reports(0.0)
+        world.say(DeviceHeartbeat(state=state(entered=int(k * 0.1 * rate_per_s))))
+    world.take()
+    return world
+
+
+def test_an_idle_device_is_told_when_a_task_is_likely_to_start_before_the_next_report() -> None:
+    world = busy_world(rate_per_s=10.0)
+    world.edge_reports(0.8)
+    assert len(updates(world)) == 1
+
+
+def test_an_idle_device_that_hardly_gets_tasks_is_told_when_one_starts() -> None:
+    world = busy_world(rate_per_s=0.5)
+    world.edge_reports(0.8)
+    assert updates(world) == []
+    world.say(StartReport(1, world.now_s))
+    assert len(updates(world)) == 0, "its one decision is taken, and the next start is far"
+    going_on = busy_world(rate_per_s=0.5)
+    going_on.core.planner.rule = StepRule(LIMIT_S)
+    going_on.attach_device()
+    going_on.take()
+    going_on.edge_reports(0.8)
+    assert updates(going_on) == []
+    going_on.say(StartReport(1, going_on.now_s))
+    assert len(updates(going_on)) == 1
+
+
+def test_an_idle_device_whose_own_reckoning_leaves_the_truth_is_told_when_it_does() -> None:
+    """It believes the edge drains while new work keeps coming: no report falls out of its interval, but time does."""
+    world = busy_world(rate_per_s=10.0)
+    world.edge_reports(0.5)
+    assert len(updates(world)) == 1
+    world.wait(0.2)
+    world.edge_reports(0.48)
+    assert updates(world) == []
+    world.wait(0.8)
+    assert updates(world) == [], "by now it expects 0.22 s itself"
+    world.wait(0.2)
+    (update,) = updates(world)
+    assert update.backlog.backlog_s == 0.48
+
+
+def test_a_one_time_rule_is_told_only_what_its_next_start_needs() -> None:
+    world = world_in_service(StepRule(LIMIT_S, observation=Observation.SERVICE_START))
+    world.edge_reports(0.8)
+    assert updates(world) == []
+    queued = world_in_service(StepRule(LIMIT_S, observation=Observation.SERVICE_START), queue_length=1)
+    queued.edge_reports(3.0)
+    assert len(updates(queued)) == 1
+
+
+def test_a_task_that_has_very_likely_left_makes_room_for_the_next() -> None:
+    """The plan offloads everybody at epoch 1, so from then on the device waits for a start, not for epoch 2."""
+    rule = StepRule(LIMIT_S)
+    world = World(rule)
+    world.attach_edge()
+    world.attach_device()
+    device = world.core.devices["cam"]
+    assert device.standing is not None
+    device.standing.points._going_on[1] = [[0.0, 1.0]] * 4
+    world.say(StartReport(1, world.now_s))
+    world.take()
+    world.wait(0.15)
+    world.edge_reports(0.8)
+    assert updates(world) == []
+
+
+def test_one_report_looks_only_at_devices_that_it_concerns() -> None:
+    world = World()
+    world.attach_edge()
+    looked: list[str] = []
+    for k in range(50):
+        world.attach_device(f"d{k}")
+        world.say(StartReport(1, world.now_s), f"d{k}")
+    original = world.core._look
+    world.core._look = lambda device, now_s: looked.append(device.device_id) or original(device, now_s)  # type: ignore[method-assign,func-returns-value]
+    world.edge_reports(0.05)
+    assert looked == []
+    world.say(DeviceHeartbeat(), "d7")  # idle, and hardly ever gets a task
+    looked.clear()
+    world.edge_reports(0.9)
+    assert sorted(looked) == sorted(f"d{k}" for k in range(50) if k != 7)
+
+
+def test_looks_are_done_in_batches() -> None:
+    world = World(look_batch=10)
+    world.attach_edge()
+    for k in range(25):
+        world.attach_device(f"d{k}")
+        world.say(StartReport(1, world.now_s), f"d{k}")
+    world.core.edge_said("edge", world.streams["edge"], world.report(0.9), world.now_s)
+    sizes = []
+    while world.core.next_due_s() == -math.inf:
+        sizes.append(len(world.core.tick(world.now_s)))
+    assert sizes == [10, 10, 5]
+
+
+def test_the_boundaries_used_are_those_of_the_made_up_model() -> None:
+    assert sum(SEGMENT_S) == pytest.approx(0.3)
