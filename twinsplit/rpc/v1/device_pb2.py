@@ -23,23 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from twinsplit.rpc.v1 import errors_pb2 as twinsplit_dot_rpc_dot_v1_dot_errors__pb2
+from twinsplit.rpc.v1 import tensor_pb2 as twinsplit_dot_rpc_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtwinsplit/rpc/v1/device.proto\x12\x10twinsplit.rpc.v1\x1a\x1dtwinsplit/rpc/v1/errors.proto\"?\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\"_\n\x0eSubmitResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.twinsplit.rpc.v1.Error\x12\x11\n\ttask_json\x18\x03 \x01(\t\"\x12\n\x10GetStatusRequest\"(\n\x11GetStatusResponse\x12\x13\n\x0bstatus_json\x18\x01 \x01(\t2\xb6\x01\n\rDeviceService\x12O\n\x06Submit\x12\x1f.twinsplit.rpc.v1.SubmitRequest\x1a .twinsplit.rpc.v1.SubmitResponse(\x01\x30\x01\x12T\n\tGetStatus\x12\".twinsplit.rpc.v1.GetStatusRequest\x1a#.twinsplit.rpc.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtwinsplit/rpc/v1/device.proto\x12\x10twinsplit.rpc.v1\x1a\x1dtwinsplit/rpc/v1/errors.proto\x1a\x1dtwinsplit/rpc/v1/tensor.proto\"?\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\"\x9f\x01\n\x0eSubmitResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.twinsplit.rpc.v1.Error\x12\x11\n\ttask_json\x18\x03 \x01(\t\x12.\n\x06header\x18\x04 \x01(\x0b\x32\x1e.twinsplit.rpc.v1.TensorHeader\x12\x0e\n\x06output\x18\x0f \x01(\x0c\"\x12\n\x10GetStatusRequest\"(\n\x11GetStatusResponse\x12\x13\n\x0bstatus_json\x18\x01 \x01(\t2\xb6\x01\n\rDeviceService\x12O\n\x06Submit\x12\x1f.twinsplit.rpc.v1.SubmitRequest\x1a .twinsplit.rpc.v1.SubmitResponse(\x01\x30\x01\x12T\n\tGetStatus\x12\".twinsplit.rpc.v1.GetStatusRequest\x1a#.twinsplit.rpc.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twinsplit.rpc.v1.device_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBMITREQUEST']._serialized_start=82
-  _globals['_SUBMITREQUEST']._serialized_end=145
-  _globals['_SUBMITRESPONSE']._serialized_start=147
-  _globals['_SUBMITRESPONSE']._serialized_end=242
-  _globals['_GETSTATUSREQUEST']._serialized_start=244
-  _globals['_GETSTATUSREQUEST']._serialized_end=262
-  _globals['_GETSTATUSRESPONSE']._serialized_start=264
-  _globals['_GETSTATUSRESPONSE']._serialized_end=304
-  _globals['_DEVICESERVICE']._serialized_start=307
-  _globals['_DEVICESERVICE']._serialized_end=489
+  _globals['_SUBMITREQUEST']._serialized_start=113
+  _globals['_SUBMITREQUEST']._serialized_end=176
+  _globals['_SUBMITRESPONSE']._serialized_start=179
+  _globals['_SUBMITRESPONSE']._serialized_end=338
+  _globals['_GETSTATUSREQUEST']._serialized_start=340
+  _globals['_GETSTATUSREQUEST']._serialized_end=358
+  _globals['_GETSTATUSRESPONSE']._serialized_start=360
+  _globals['_GETSTATUSRESPONSE']._serialized_end=400
+  _globals['_DEVICESERVICE']._serialized_start=403
+  _globals['_DEVICESERVICE']._serialized_end=585
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from twinsplit.rpc.v1 import errors_pb2 as _errors_pb2
+from twinsplit.rpc.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -17,14 +18,18 @@ class SubmitRequest(_message.Message):
     def __init__(self, request_id: _Optional[int] = ..., name: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
-    __slots__ = ("request_id", "error", "task_json")
+    __slots__ = ("request_id", "error", "task_json", "header", "output")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     TASK_JSON_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     error: _errors_pb2.Error
     task_json: str
-    def __init__(self, request_id: _Optional[int] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., task_json: _Optional[str] = ...) -> None: ...
+    header: _tensor_pb2.TensorHeader
+    output: bytes
+    def __init__(self, request_id: _Optional[int] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., task_json: _Optional[str] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., output: _Optional[bytes] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
