@@ -47,7 +47,7 @@ class PlannerSettings:
 
     plan_threshold_s: float = 0.005
     """Expected utility per task, seconds, that keeping an old plan must cost before a new one is sent."""
-    noticeable_share: float = 0.1
+    noticeable_share: float = 0.2
     """Relative move of a number since the last weighing from which a plan is weighed again."""
     update_share: float = 0.05
     """Share of samples whose decision must change at a break point for it to buy a backlog update."""

@@ -53,7 +53,7 @@ class TwinSettings(BaseServiceSettings):
         description="Expected utility per task that keeping an old plan must cost before a new one is sent, seconds.",
     )
     noticeable_share: float = Field(
-        0.1,
+        0.2,
         gt=0,
         allow_inf_nan=False,
         description="Relative move of a measured number from which a plan is weighed again.",
