@@ -24,8 +24,10 @@ from twinsplit.tensor.header import (
 )
 
 _LEVELS = {"uint8": 255, "uint4": 15}
-_NAMES_AS_STORED = {dtype.str: name for name, dtype in DTYPES.items() if dtype.isnative}
-"""numpy's own name of a type takes long to ask for; these are the types whose memory is already what the wire wants."""
+_NAMES_AS_STORED = {np.empty(0, dtype).data.format: name for name, dtype in DTYPES.items() if dtype.isnative}
+"""Types whose memory is what the wire wants, by the format of a view: numpy's own names take long to ask for."""
+_ANY_BITS = frozenset(DTYPES) - {"bool"}
+"""Types of which every bit pattern is a value."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -39,9 +41,13 @@ def encode(tensor: NDArray[np.generic], kind: str, codec: str = "none") -> Encod
         TensorError: the element type does not fit the representation, values are not finite where they must be, or
             ``kind`` or ``codec`` is unknown.
     """
-    name = _NAMES_AS_STORED.get(tensor.dtype.str)
-    if kind == "float32" and name is not None and tensor.flags.c_contiguous and tensor.size and tensor.ndim:
-        return EncodedTensor(TensorHeader(tensor.shape, name, kind, codec), compress(tensor.data.cast("B"), codec))
+    memory = tensor.data
+    name = _NAMES_AS_STORED.get(memory.format)
+    if kind == "float32" and name is not None and memory.c_contiguous and memory.nbytes and memory.ndim:
+        payload = memory.cast("B")
+        if codec != "none":
+            return EncodedTensor(TensorHeader(tensor.shape, name, kind, codec), compress(payload, codec))
+        return EncodedTensor(TensorHeader(tensor.shape, name, kind, codec), payload)
     dtype = tensor.dtype.name
     wire = wire_dtype(dtype)
     # ascontiguousarray would turn a scalar into a vector.
@@ -75,8 +81,15 @@ def decode(header: TensorHeader, data: bytes | memoryview, max_elements: int) ->
         OversizeError: more elements than ``max_elements``, or more bytes than the shape needs.
         TensorError: the header is impossible, or the bytes do not fit it.
     """
+    shape, dtype, kind, codec, _, _ = header
+    if kind == "float32" and codec == "none" and dtype in _ANY_BITS:
+        wire = DTYPES[dtype]
+        count = math.prod(shape)
+        # All checks at once: whatever fails goes through those below, which name it.
+        if 0 < count <= max_elements and len(data) == count * wire.itemsize and _is_shape(shape):
+            viewed: NDArray[np.generic] = np.ndarray(shape, wire, data)
+            return viewed if viewed.flags.aligned else viewed.copy()
     count = check_header(header, max_elements)
-    shape, dtype, kind = header[:3]
     wire = wire_dtype(dtype)
     if kind == "float32":
         return _as_elements(_body(header, data, count * wire.itemsize), wire).reshape(shape)
@@ -98,7 +111,7 @@ def check_header(header: TensorHeader, max_elements: int) -> int:
         TensorError: an impossible shape, scale or zero point, or an unknown representation.
     """
     shape, kind = header.shape, header.representation
-    if len(shape) > MAX_DIMENSIONS or min(shape, default=1) < 1:
+    if not _is_shape(shape):
         raise TensorError(f"tensor: shape {shape} is impossible; all sizes must be above 0")
     count = math.prod(shape)
     if count > max_elements:
@@ -112,6 +125,10 @@ def check_header(header: TensorHeader, max_elements: int) -> int:
         if not 0 <= header.zero_point <= levels:
             raise TensorError(f"tensor: zero point {header.zero_point} is outside 0..{levels}")
     return count
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    return len(shape) <= MAX_DIMENSIONS and min(shape, default=1) > 0
 
 
 def _body(header: TensorHeader, data: bytes | memoryview, expected: int) -> bytes | memoryview:

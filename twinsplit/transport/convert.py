@@ -61,9 +61,12 @@ CODECS: dict[str, tensor_pb2.Codec] = {
 _OUTCOME_BY_WIRE = {int(wire): outcome for outcome, wire in OUTCOMES.items()}
 _PAYLOAD_BY_WIRE = {int(wire): payload for payload, wire in PAYLOADS.items()}
 _OBSERVATION_BY_WIRE = {int(wire): observation for observation, wire in OBSERVATIONS.items()}
-_DTYPE_BY_WIRE = {int(wire): name for name, wire in DTYPES.items()}
-_REPRESENTATION_BY_WIRE = {int(wire): name for name, wire in REPRESENTATIONS.items()}
-_CODEC_BY_WIRE = {int(wire): name for name, wire in CODECS.items()}
+_TENSOR_NAMES_BY_WIRE = {
+    (int(dtype), int(representation), int(codec)): (dtype_name, representation_name, codec_name)
+    for dtype_name, dtype in DTYPES.items()
+    for representation_name, representation in REPRESENTATIONS.items()
+    for codec_name, codec in CODECS.items()
+}
 
 
 def digest_to_wire(digest: str) -> bytes:
@@ -175,15 +178,13 @@ def header_from_wire(message: tensor_pb2.TensorHeader) -> TensorHeader:
     Raises:
         TensorError: an element type, representation or codec that is unspecified or unknown.
     """
-    dtype = _DTYPE_BY_WIRE.get(message.dtype)
-    representation = _REPRESENTATION_BY_WIRE.get(message.representation)
-    codec = _CODEC_BY_WIRE.get(message.codec)
-    if dtype is None or representation is None or codec is None:
+    names = _TENSOR_NAMES_BY_WIRE.get((message.dtype, message.representation, message.codec))
+    if names is None:
         raise TensorError(
             f"header: element type {message.dtype}, representation {message.representation} or codec {message.codec} "
             "is unknown to this version"
         )
-    return TensorHeader(tuple(message.shape), dtype, representation, codec, message.scale, message.zero_point)
+    return TensorHeader(tuple(message.shape), *names, message.scale, message.zero_point)
 
 
 def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin_pb2.Plan:

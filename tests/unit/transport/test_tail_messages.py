@@ -11,7 +11,8 @@ from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.tensor import EncodedTensor, TensorHeader, encode
 from twinsplit.transport.convert import header_to_wire
-from twinsplit.transport.tail_stream import ALIGNED_FROM_BYTES, ALIGNMENT, InferRequest, InferResponse, TailCodec
+from twinsplit.transport.tail_framing import ALIGNED_FROM_BYTES, ALIGNMENT
+from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec
 
 DIGEST = "ab" * 32
 HEADER = TensorHeader((1, 3), "float32", "uint8", "none", 0.5, 2)
@@ -197,6 +198,15 @@ def test_a_bad_request_is_delivered_with_its_problem(
     assert read.request_id == request_id
     assert type(read.problem) is error
     assert says in str(read.problem)
+
+
+@pytest.mark.parametrize("size", range(60))
+def test_a_message_that_ends_early_is_a_problem(codec: TailCodec, size: int) -> None:
+    whole = codec.request_to_bytes(InferRequest(4, DIGEST, 1, 1.0, tensor=TENSOR))
+    for tail in (b"", b"\x7a\x00", b"\x7a\x01z"):
+        assert codec.request_from_bytes(whole[:size] + tail).problem is not None
+    answer = codec.response_to_bytes(InferResponse(4, backlog=BacklogState(1.0, 40.0), tensor=TENSOR))
+    assert codec.response_from_bytes(answer[:size] + b"\x7a\x01z").problem is not None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,279 @@
+"""The two messages of ``EdgeService.Infer`` to and from their bytes without the copies of a bytes field (design 10).
+
+What is written are *standard protobuf bytes*: the small fields first, the payload as the last length-delimited field,
+joined once when writing and taken as a view when reading. What twinsplit itself writes is read at a glance: the parts
+that repeat from message to message (digest, cut, header) are remembered by their bytes, the others stand at known
+places. Everything else, any order of fields included, goes through the ordinary parser.
+
+A message that cannot be read is delivered with ``problem`` set, never raised: raising inside a gRPC serializer would
+end the stream and every other task on it.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from functools import lru_cache
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from twinsplit.clock import Clock, SystemClock
+from twinsplit.errors import BadMessageError, RefusedError, TwinsplitError
+from twinsplit.reckoning import BacklogState
+from twinsplit.rpc.v1 import edge_pb2
+from twinsplit.tensor import EncodedTensor, TensorHeader
+from twinsplit.transport.convert import (
+    DIGEST_BYTES,
+    backlog_from_wire,
+    backlog_to_wire,
+    digest_from_wire,
+    digest_to_wire,
+    header_from_wire,
+    seconds_from_wire,
+)
+from twinsplit.transport.status import error_from_wire, error_to_wire
+from twinsplit.transport.tail_framing import framed, payload_place, read_varint, varint
+
+_ID_TAG = b"\x08"
+_DIGEST_TAGS = b"\x12\x20"
+_CUT_TAG = 0x18
+_BUDGET = struct.Struct("<Bd")
+_BUDGET_TAG = 0x21
+_TIMES = struct.Struct("<BdBdBBBdBdBdBd")
+"""Fields 3 to 5 of a response: waiting, service, and a backlog of four numbers, all written even where they are 0."""
+_TIMES_TAGS = (0x19, 0x21, 0x2A, 0x24, 0x09, 0x11, 0x19, 0x21)
+
+
+# Tuples, since each side makes one per message and frozen dataclasses take several times as long.
+class InferRequest(NamedTuple):
+    """One tail to finish, or with ``is_cancel`` one to forget (then only ``request_id`` counts)."""
+
+    request_id: int
+    """Unique on its stream, from 1; 0 only where ``problem`` says that the message could not be read at all."""
+    model_digest: str = ""
+    cut: int = 0
+    budget_s: float | None = None
+    """Time left until the answer is of no use, seconds; ``None``: no limit."""
+    is_cancel: bool = False
+    tensor: EncodedTensor | None = None
+    """``None`` in cancellations and where ``problem`` is set."""
+    traceparent: str = ""
+    problem: RefusedError | None = None
+    """Set by the reader: why this message must be refused. Never sent."""
+
+
+class InferResponse(NamedTuple):
+    """The answer to one tail, or with ``error`` its refusal (then only ``backlog`` counts beside it)."""
+
+    request_id: int
+    error: TwinsplitError | None = None
+    queue_wait_s: float = 0.0
+    service_s: float = 0.0
+    backlog: BacklogState | None = None
+    """On the holder's clock; its age crosses the wire. ``None``: not told."""
+    tensor: EncodedTensor | None = None
+    problem: RefusedError | None = None
+    """Set by the reader: this message cannot be trusted. Never sent."""
+
+
+class TailCodec:
+    """Serializers of both messages. ``clock`` puts backlog readings on the wire and back by their age."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+
+    def request_to_bytes(self, request: InferRequest) -> bytes:
+        """Standard protobuf bytes of ``edge.proto``'s InferRequest."""
+        request_id, digest, cut, budget_s, is_cancel, tensor, traceparent, _ = request
+        if is_cancel:
+            return edge_pb2.InferRequest(request_id=request_id, cancel=True).SerializeToString()
+        head = _ID_TAG + varint(request_id) + _model_fields(digest, cut)
+        if budget_s:
+            head += _BUDGET.pack(_BUDGET_TAG, budget_s)
+        if not traceparent:
+            return framed(head, tensor)
+        return framed(head, tensor, edge_pb2.InferRequest(traceparent=traceparent).SerializeToString())
+
+    def request_from_bytes(self, data: bytes) -> InferRequest:
+        """Read a request; never raises, see ``problem``."""
+        place = payload_place(data)
+        if place is not None:
+            read = _request_at_a_glance(data, *place)
+            if read is not None:
+                return read
+        message = edge_pb2.InferRequest()
+        try:
+            payload = _parse(message, data)
+        except DecodeError:
+            return InferRequest(0, problem=BadMessageError("the message is not an InferRequest; use edge.proto of v1"))
+        if message.cancel:
+            return InferRequest(message.request_id, is_cancel=True)
+        try:
+            if message.request_id == 0:
+                raise BadMessageError("request_id: is missing; ids start at 1")
+            return InferRequest(
+                message.request_id,
+                digest_from_wire(message.model_digest),
+                message.cut,
+                seconds_from_wire(message.budget_s, "budget_s") or None,
+                False,
+                EncodedTensor(_header(message), payload),
+                message.traceparent,
+            )
+        except RefusedError as error:
+            return InferRequest(message.request_id, problem=error)
+
+    def response_to_bytes(self, response: InferResponse) -> bytes:
+        """Standard protobuf bytes of ``edge.proto``'s InferResponse."""
+        request_id, error, queue_wait_s, service_s, backlog, tensor, _ = response
+        if error is None and backlog is not None:
+            age_s = max(0.0, self._clock.monotonic_s() - backlog.at_s)
+            times = _TIMES.pack(
+                *(0x19, queue_wait_s, 0x21, service_s, 0x2A, 0x24, 0x09, backlog.backlog_s, 0x11, age_s),
+                *(0x19, backlog.mean_s, 0x21, backlog.time_constant_s),
+            )
+            return framed(_ID_TAG + varint(request_id) + times, tensor)
+        head = edge_pb2.InferResponse(
+            request_id=request_id,
+            error=None if error is None else error_to_wire(error),
+            queue_wait_s=queue_wait_s,
+            service_s=service_s,
+            backlog=None if backlog is None else backlog_to_wire(backlog, self._clock.monotonic_s()),
+        ).SerializeToString()
+        return framed(head, tensor)
+
+    def response_from_bytes(self, data: bytes) -> InferResponse:
+        """Read a response; never raises, see ``problem``."""
+        place = payload_place(data)
+        if place is not None:
+            read = self._response_at_a_glance(data, *place)
+            if read is not None:
+                return read
+        message = edge_pb2.InferResponse()
+        try:
+            payload = _parse(message, data)
+        except DecodeError:
+            problem = BadMessageError("the message is not an InferResponse; use edge.proto of v1")
+            return InferResponse(0, problem=problem)
+        try:
+            backlog = None
+            if message.HasField("backlog"):
+                backlog = backlog_from_wire(message.backlog, self._clock.monotonic_s())
+            if message.HasField("error"):
+                return InferResponse(message.request_id, error_from_wire(message.error), backlog=backlog)
+            return InferResponse(
+                message.request_id,
+                None,
+                seconds_from_wire(message.queue_wait_s, "queue_wait_s"),
+                seconds_from_wire(message.service_s, "service_s"),
+                backlog,
+                EncodedTensor(_header(message), payload),
+            )
+        except RefusedError as error:
+            return InferResponse(message.request_id, problem=error)
+
+    def _response_at_a_glance(self, data: bytes, head_end: int, start: int) -> InferResponse | None:
+        request_id, at = read_varint(data, 1)
+        rest = at + _TIMES.size
+        if data[:1] != _ID_TAG or at == 0 or rest > head_end:
+            return None
+        t1, queue_wait_s, t2, service_s, *b = _TIMES.unpack_from(data, at)
+        if (t1, t2, b[0], b[1], b[2], b[4], b[6], b[8]) != _TIMES_TAGS:
+            return None
+        backlog_s, age_s, mean_s, constant_s = b[3::2]
+        # One comparison refuses negative numbers, infinity and NaN alike; the ordinary way then names the field.
+        is_possible = (
+            0.0 <= queue_wait_s < math.inf
+            and 0.0 <= service_s < math.inf
+            and 0.0 <= backlog_s < math.inf
+            and 0.0 <= age_s < math.inf
+            and 0.0 <= mean_s < math.inf
+            and 0.0 < constant_s < math.inf
+        )
+        header = _response_header(data[rest:head_end]) if is_possible else None
+        if header is None:
+            return None
+        backlog = BacklogState(backlog_s, self._clock.monotonic_s() - age_s, mean_s, constant_s)
+        tensor = EncodedTensor(header, memoryview(data)[start:])
+        return InferResponse(request_id, None, queue_wait_s, service_s, backlog, tensor)
+
+
+def _request_at_a_glance(data: bytes, head_end: int, start: int) -> InferRequest | None:
+    request_id, at = read_varint(data, 1)
+    if data[:1] != _ID_TAG or request_id == 0 or not data.startswith(_DIGEST_TAGS, at):
+        return None
+    rest = at + len(_DIGEST_TAGS) + DIGEST_BYTES
+    if rest + _BUDGET.size + 2 > head_end:
+        # No room for a header: let the ordinary parser say what it is.
+        return None
+    if data[rest] == _CUT_TAG and data[rest + 1] < 128:
+        rest += 2
+    model = data[at:rest]
+    budget_s = None
+    if data[rest] == _BUDGET_TAG:
+        _, budget_s = _BUDGET.unpack_from(data, rest)
+        rest += _BUDGET.size
+        if not 0.0 < budget_s < math.inf:
+            return None
+    fields = _request_fields(model, data[rest:head_end])
+    if fields is None:
+        return None
+    digest, cut, header, traceparent = fields
+    tensor = EncodedTensor(header, memoryview(data)[start:])
+    return InferRequest(request_id, digest, cut, budget_s, False, tensor, traceparent)
+
+
+@lru_cache(maxsize=64)
+def _model_fields(digest: str, cut: int) -> bytes:
+    return edge_pb2.InferRequest(model_digest=digest_to_wire(digest), cut=cut).SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def _request_fields(model: bytes, rest: bytes) -> tuple[str, int, TensorHeader, str] | None:
+    """What the bytes around the budget say; ``None``: not just what they are expected to, or not possible."""
+    try:
+        message = edge_pb2.InferRequest.FromString(model + rest)
+        fields = digest_from_wire(message.model_digest), message.cut, _header(message), message.traceparent
+    except (DecodeError, RefusedError):
+        return None
+    has_more = message.request_id or message.budget_s or message.cancel or message.data
+    return None if has_more else fields
+
+
+@lru_cache(maxsize=256)
+def _response_header(rest: bytes) -> TensorHeader | None:
+    try:
+        message = edge_pb2.InferResponse.FromString(rest)
+        header = _header(message)
+    except (DecodeError, RefusedError):
+        return None
+    has_more = message.request_id or message.queue_wait_s or message.service_s or message.data
+    return None if has_more or message.HasField("error") or message.HasField("backlog") else header
+
+
+def _header(message: edge_pb2.InferRequest | edge_pb2.InferResponse) -> TensorHeader:
+    if not message.HasField("header"):
+        raise BadMessageError("header: is missing")
+    return header_from_wire(message.header)
+
+
+def _parse(message: edge_pb2.InferRequest | edge_pb2.InferResponse, data: bytes) -> bytes | memoryview:
+    """Read everything but the payload into ``message`` and give the payload, as a view where it comes last.
+
+    Raises:
+        DecodeError: not protobuf of this message.
+    """
+    place = payload_place(data)
+    if place is not None:
+        head_end, start = place
+        try:
+            message.ParseFromString(data[:head_end])
+        except DecodeError:
+            pass
+        else:
+            return memoryview(data)[start:]
+    message.ParseFromString(data)
+    payload = message.data
+    message.ClearField("data")
+    return payload
