@@ -65,7 +65,7 @@ _SPECS = (
     _gauge("process_start_time_seconds", "Start of the process, Unix time.", ALL),
     _counter("signalling_messages", "Signalling messages sent by this service, by kind of message.", ALL, "kind"),
     _counter("signalling_bytes", "Bytes of signalling messages sent by this service.", ALL, "kind"),
-    _counter("refused_messages", "Messages of others refused by this service, by error code.", ALL, "code"),
+    _counter("refused_messages", "Messages of others refused by this service, by error code.", EDGE | TWIN, "code"),
     _counter("rpc_started", "Calls begun at this service's gRPC server.", ALL, "method"),
     _counter("rpc_handled", "Calls ended, by gRPC status.", ALL, "method", "status"),
     _histogram(
@@ -86,6 +86,10 @@ _SPECS = (
     _counter("energy_joules", "Energy of ended tasks, by meter or model.", DEVICE, "source"),
     _counter("source_frames", "Frames that the source delivered.", DEVICE),
     _counter("source_problems", "Stalls, losses and unusable frames of the source.", DEVICE, "problem"),
+    _counter("sink_records", "Task records written by the sink.", DEVICE),
+    _gauge("sink_waiting_records", "Task records that the sink has not written yet.", DEVICE),
+    _counter("sink_lost_records", "Task records that the sink gave up.", DEVICE),
+    _gauge("emulation", "1 for every emulation in force: slowdown, uplink.", DEVICE, "kind"),
     # Device: plan.
     _gauge("degraded", "1 while no plan is in force.", DEVICE),
     _gauge("plan_id", "Id of the plan in force.", DEVICE),
@@ -97,6 +101,7 @@ _SPECS = (
     _counter("payload_wire_bytes", "Bytes of payloads sent, as they crossed the wire.", DEVICE, "payload"),
     _counter("payload_raw_bytes", "Bytes of the tensors in those payloads.", DEVICE, "payload"),
     _gauge("uploads_in_flight", "Offloads whose answer is not in yet.", DEVICE),
+    _counter("offloads_resumed", "Offloads that came back to the device, by reason.", DEVICE, "reason"),
     _gauge("kept_tensor_bytes", "Memory of boundary tensors kept until their answer is in.", DEVICE),
     _gauge("uplink_goodput_bytes_per_second", "Tracked goodput of the uplink.", DEVICE),
     _gauge("uplink_round_trip_seconds", "Tracked round trip to the edge without payload.", DEVICE),

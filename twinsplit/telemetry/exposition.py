@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from prometheus_client.registry import Collector
 from twinsplit.errors import ListenError
 from twinsplit.telemetry.catalogue import CATALOGUE, MetricKind, MetricSpec
 from twinsplit.telemetry.histogram import Histogram
+from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.process import ProcessReading
 from twinsplit.transport.address import Address, check_listen
 
@@ -40,7 +40,7 @@ _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 LOOP_PATIENCE_S = 2.0
 """An event loop that does not answer for this long is unhealthy."""
 
-_log = logging.getLogger("twinsplit.telemetry")
+_log = EventLog("telemetry")
 
 
 class StateCollector(Collector):
@@ -198,7 +198,7 @@ class _Application:
         except FutureTimeoutError:
             return _text(start_response, "503 Service Unavailable", "the service's event loop does not answer")
         except Exception as error:  # noqa: BLE001 - a defect of one reading must be logged, not end the thread
-            _log.error("state-unreadable", exc_info=error)
+            _log.exception("state-unreadable", error)
             return _text(start_response, "500 Internal Server Error", "the service's log says why")
         if path == "/readyz" and reason is not None:
             return _text(start_response, "503 Service Unavailable", reason)

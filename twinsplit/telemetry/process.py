@@ -24,12 +24,12 @@ class ProcessReading:
         yield "twinsplit_build_info", info, 1.0
         process = self._process
         readings: dict[str, Callable[[], float]] = {
-            "cpu_seconds_total": lambda: sum(process.cpu_times()[:2]),
-            "resident_memory_bytes": lambda: process.memory_info().rss,
-            "threads": process.num_threads,
-            "start_time_seconds": process.create_time,
-            "open_files": process.num_fds,
+            "twinsplit_process_cpu_seconds_total": lambda: sum(process.cpu_times()[:2]),
+            "twinsplit_process_resident_memory_bytes": lambda: process.memory_info().rss,
+            "twinsplit_process_threads": process.num_threads,
+            "twinsplit_process_start_time_seconds": process.create_time,
+            "twinsplit_process_open_files": process.num_fds,
         }
         for name, reading in readings.items():
             with contextlib.suppress(psutil.Error):
-                yield f"twinsplit_process_{name}", {}, float(reading())
+                yield name, {}, float(reading())

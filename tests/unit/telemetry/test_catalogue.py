@@ -1,6 +1,7 @@
 """The catalogue keeps its own rules: names, units, labels, buckets."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,19 @@ def test_labels_are_from_small_sets(spec: MetricSpec) -> None:
 def test_services_are_those_of_the_house(spec: MetricSpec) -> None:
     assert spec.services
     assert spec.services <= SERVICES
+
+
+def test_every_metric_is_given_by_the_code_of_each_of_its_services() -> None:
+    root = Path(__file__).resolve().parents[3]
+    shared = _source(root / "twinsplit")
+    for service, folder in (("device", "device"), ("edge", "edge"), ("twin", "twin_service")):
+        text = shared + _source(root / folder)
+        missing = [spec.name for spec in SPECS if service in spec.services and f'"{spec.name}"' not in text]
+        assert missing == [], service
+
+
+def _source(folder: Path) -> str:
+    return "".join(path.read_text() for path in sorted(folder.rglob("*.py")) if path.name != "catalogue.py")
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_id)
