@@ -127,7 +127,8 @@ class TailExecutor:
     def cancel_owner(self, owner: Hashable) -> None:
         """Nobody waits for the tails of ``owner`` any more."""
         with self._work_arrives:
-            self._ends[TailEnd.CANCELLED] += len(self._queue.cancel_owner(owner, self._now_s()))
+            for _ in self._queue.cancel_owner(owner, self._now_s()):
+                self._ends[TailEnd.CANCELLED] += 1
 
     def reading(self) -> EdgeReading:
         """The queue now."""

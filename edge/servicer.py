@@ -23,10 +23,16 @@ from twinsplit.clock import Clock
 from twinsplit.errors import BadMessageError, ErrorCode, RefusedError
 from twinsplit.model.payload import check_payload
 from twinsplit.rpc.v1 import edge_pb2
+from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
 from twinsplit.transport.status import code_of
 from twinsplit.transport.tail_stream import InferRequest, InferResponse
 
+_log = EventLog("edge.servicer")
+
+REFUSAL_LOG_S = 10.0
+_OF_LOAD = frozenset({ErrorCode.EDGE_FULL, ErrorCode.DEADLINE, ErrorCode.STOPPING})
+"""Refusals that a busy edge makes all the time."""
 MAX_UNSENT = 64
 """Answers that may wait for a device that does not read; beyond them nothing more is read from it."""
 
@@ -247,7 +253,12 @@ class TailStream:
 
     def _answer(self, response: InferResponse) -> None:
         if response.error is not None:
-            self._servicer.refusals[code_of(response.error)] += 1
+            code = code_of(response.error)
+            self._servicer.refusals[code] += 1
+            write = _log.debug if code in _OF_LOAD else _log.warning
+            write(
+                "tail-refused", limit_s=REFUSAL_LOG_S, limit_key=code.value, code=code.value, text=str(response.error)
+            )
         self._unsent.append(response)
         self._has_unsent.set()
 

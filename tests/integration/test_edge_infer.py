@@ -347,7 +347,7 @@ async def test_a_device_that_never_reads_does_not_hold_up_others(
     async with open_channel(edge.address) as channel:
         deaf = infer_call(channel)
         for request_id in range(1, 300):
-            await deaf.write(InferRequest(request_id, runtime.digest, 9, None, False, request(runtime, tensors).tensor))
+            await deaf.write(request(runtime, tensors, request_id, model_digest="0" * 64))
         good = await ask(call, request(runtime, tensors, 1))
         np.testing.assert_allclose(output_of(good), tensors[-1], rtol=TOLERANCE, atol=TOLERANCE)
         deaf.cancel()
