@@ -32,6 +32,8 @@ _MEASURED = (
     "round_trip_s",
     "uplink_wait_s",
     "energy_joules",
+    "is_edge_reachable",
+    "is_degraded",
 )
 
 
@@ -59,6 +61,7 @@ class StatusTwin:
         self.queue_length = 0
         """As last reported."""
         self.reported_at_s = now_s
+        self._attached_at_s = now_s
         self.mirror = mirror or EpochMirror()
         """How right the beliefs were; it goes on where the device had been attached before."""
         self.mirror.believe(now_s, None)
@@ -124,13 +127,17 @@ class StatusTwin:
     def ended(self, tasks: Iterable[TaskRecord], now_s: float) -> None:
         """Tasks have ended; their true epoch times judge what was believed of them."""
         for task in tasks:
-            if task.stages.upload:
-                self._uploads.add(task.stages.upload, now_s)
-                self._uploads_squared.add(task.stages.upload**2, now_s)
             if task.energy_joules is not None:
                 self._fields["energy_joules"].report(task.energy_joules, task.ended_at_s)
+            # What began before the device attached was neither believed here nor falls into the span of our rates.
+            if task.started_at_s is None or task.started_at_s < self._attached_at_s:
+                continue
+            if task.stages.upload:
+                transmission_s = max(0.0, task.stages.upload - (self.round_trip_s or 0.0))
+                self._uploads.add(transmission_s, now_s)
+                self._uploads_squared.add(transmission_s**2, now_s)
             service_s = service_on_device_s(task)
-            if service_s is not None and task.started_at_s is not None:
+            if service_s is not None:
                 self._busy.add(service_s, now_s)
                 self._judge_service(task, task.started_at_s, service_s)
         self._fields["busy_share"].report(self.busy_share(now_s), now_s)
@@ -145,6 +152,8 @@ class StatusTwin:
         self._take_uplink(state.goodput_bytes_per_s, state.round_trip_s, now_s, is_live=is_live)
         self.is_edge_reachable = state.is_edge_reachable
         self.is_degraded = state.is_degraded
+        self._fields["is_edge_reachable"].report(float(state.is_edge_reachable), now_s, is_live=is_live)
+        self._fields["is_degraded"].report(float(state.is_degraded), now_s, is_live=is_live)
         # The count starts anew with the device; what came before our first look has no known span of time.
         if self._entered is not None and state.entered >= self._entered:
             self._arrivals.add(state.entered - self._entered, now_s)

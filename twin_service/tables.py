@@ -34,6 +34,10 @@ _SIGNS = {
     Decision.OFFLOAD_TENSOR: "tensor",
     Decision.OFFLOAD_INPUT: "input",
 }
+_HOW_TO_READ = (
+    '"tensor W<40, go on": send the tensor while the backlog W of the edge is below 40 ms, else go on. '
+    "Evidence that is not shown goes on."
+)
 
 
 def listing_table(listing: Listing) -> str:
@@ -84,7 +88,7 @@ def device_text(view: DeviceView, *, is_live: bool) -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """A plan: what it decides at every epoch for an empty queue, by evidence and backlog."""
+    """A plan: what it decides by epoch, evidence, queue length and backlog."""
     edge = "no edge holds the model" if plan.edge_id is None else f"edge {plan.edge_id} at {plan.edge_address}"
     exits = ", ".join(str(index) for index, is_run in enumerate(plan.exits_run) if is_run) or "none"
     lines = [f"plan {plan.plan_id} by {plan.rule}: {edge}; exits run: {exits}; lease {plan.lease_s:g} s"]
@@ -92,9 +96,10 @@ def plan_text(plan: Plan) -> str:
         (str(epoch), _evidence_name(states, plan), *(_decided(plan, epoch, states[0], q) for q in range(QUEUE_LEVELS)))
         for epoch in range(len(plan.table))
         for states in _alike(plan, epoch)
+        if states[0] == 0 or (plan.table[epoch, states[0]] != Decision.CONTINUE).any()
     ]
     head = ("epoch", "evidence", *(f"queue {q}" for q in range(QUEUE_LEVELS - 1)), f"queue {QUEUE_LEVELS - 1}+")
-    return "\n".join([*lines, table(head, rows), "W: backlog of the edge in milliseconds at which a decision changes"])
+    return "\n".join([*lines, table(head, rows), _HOW_TO_READ])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -107,13 +112,14 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _decided(plan: Plan, epoch: int, evidence: int, queue: int) -> str:
-    """Such as ``tensor W<40 go on``."""
+    """Such as ``tensor W<40, go on``."""
     cells = plan.table[epoch, evidence, queue].tolist()
     parts = [_SIGNS[Decision(cells[0])]]
     for edge_s, before, after in zip(plan.band_edges_s, cells, cells[1:], strict=False):
         if after != before:
-            parts += [f"W<{edge_s * 1000:.0f}", _SIGNS[Decision(after)]]
-    return " ".join(parts)
+            parts[-1] += f" W<{edge_s * 1000:.0f}"
+            parts.append(_SIGNS[Decision(after)])
+    return ", ".join(parts)
 
 
 def _alike(plan: Plan, epoch: int) -> list[list[int]]:

@@ -229,6 +229,7 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
         payload=payload,
         representation_index=task.representation_index if has_sent else None,
         exit_confidences=tuple(c if 0.0 <= c <= 1.0 else None for c in task.exit_confidence),
+        exit_agrees=task.exit_agrees if task.HasField("exit_agrees") else None,
         wire_bytes=task.wire_bytes,
         label=task.label or None,
         confidence=task.confidence if 0.0 <= task.confidence <= 1.0 else None,

@@ -202,3 +202,19 @@ def test_without_a_manifest_nothing_is_predicted_and_nothing_breaks() -> None:
     status.started(StartReport(2, 11.0), 11.0)
     assert status.epoch(11.0 + sum(SEGMENT_S[:1]) + 0.01) == 1
     assert math.isclose(status.task.reached_at_s(3), 11.3) if status.task else False
+
+
+def test_tasks_of_the_time_before_it_attached_judge_nothing() -> None:
+    status = StatusTwin(device_hello(), MANIFEST, 100.0)
+    status.ended([ended_task(k, 50.0 + k) for k in range(40)], 101.0)
+    assert status.busy_share(101.0) == 0.0
+    assert status.mirror.accuracy is None
+    assert view(status, "energy_joules", 101.0).reported == 0.9
+
+
+def test_a_device_without_its_edge_or_its_plan_says_so() -> None:
+    status = twin()
+    status.state(state(is_edge_reachable=False, is_degraded=True), 1.0)
+    assert view(status, "is_edge_reachable", 1.0).reported == 0.0
+    assert view(status, "is_degraded", 1.0).reported == 1.0
+    assert (status.is_edge_reachable, status.is_degraded) == (False, True)

@@ -41,8 +41,9 @@ def test_a_plan_is_shown_as_decisions_by_epoch_evidence_queue_and_backlog() -> N
     assert plan is not None
     lines = plan_text(plan).splitlines()
     assert any(line.startswith("0      none") and "go on" in line for line in lines)
-    assert any(line.startswith("1      exit 0 bin 0") and "tensor W<200 go on" in line for line in lines)
+    assert any(line.startswith("1      exit 0 bin 0") and "tensor W<200, go on" in line for line in lines)
     assert any(line.startswith("1      exit 0 bin 1") and "exit" in line.split("bin 1")[1] for line in lines)
+    assert not any(line.startswith("0      exit") for line in lines), "what goes on in every cell is left out"
 
 
 def test_a_device_of_which_nothing_is_known_yet_is_shown_too() -> None:

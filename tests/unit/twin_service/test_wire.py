@@ -86,6 +86,7 @@ def ended(**changes: object) -> twin_pb2.EndedTask:
         "edge_queue_s": 0.1,
         "edge_service_s": 0.05,
         "exit_confidence": [0.4, -1.0],
+        "exit_agrees": True,
         "confidence": 0.9,
         "plan_id": 5,
     }
@@ -114,6 +115,7 @@ def test_a_task_keeps_its_outcome_payload_and_stages() -> None:
     assert (task.outcome, task.reason, task.payload) == (Outcome.EDGE, Reason.OFFLOAD_PAYS, Payload.TENSOR)
     assert (task.stages.encode, task.stages.upload, task.stages.edge_queue) == (0.01, 0.2, 0.1)
     assert task.exit_confidences == (pytest.approx(0.4), None)
+    assert task.exit_agrees is True
     assert (task.representation_index, task.plan_id, task.queue_length) == (1, 5, 2)
 
 

@@ -1,0 +1,112 @@
+"""The shell between streams and core, without gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.unit.twin_service.made_up_twins import MANIFEST_BYTES, StepRule, device_hello, edge_hello, manifest_bytes
+from twin_service import messages
+from twin_service.core import TwinCore
+from twin_service.decision.situation import Weights
+from twin_service.exchange import MAX_UNSENT, DeviceSession, Exchange
+from twin_service.memory import VolatileMemory
+from twinsplit.clock import ManualClock
+from twinsplit.errors import BadMessageError, ErrorCode, StoppingError
+
+
+class BrokenRule(StepRule):
+    def evaluate(self, situations: object) -> list:
+        raise RuntimeError("a defect")
+
+
+def exchange_with(rule: StepRule | None = None) -> Exchange:
+    return Exchange(TwinCore(rule or StepRule(), Weights(), VolatileMemory()), ManualClock(10.0))
+
+
+def attached(exchange: Exchange) -> DeviceSession:
+    session = DeviceSession(end=lambda: None)
+    exchange.device_attached(session, device_hello())
+    exchange.device_said(session, messages.ManifestUpload(MANIFEST_BYTES))
+    return session
+
+
+def queued(session: DeviceSession) -> list[str]:
+    return [type(session.unsent.get_nowait()).__name__ for _ in range(session.unsent.qsize())]
+
+
+async def test_a_plan_follows_the_welcome_without_anybody_waiting() -> None:
+    exchange = exchange_with()
+    session = attached(exchange)
+    await asyncio.sleep(0)
+    assert queued(session) == ["Welcome", "PlanMessage"]
+
+
+async def test_a_device_that_does_not_read_loses_its_stream_and_nobody_elses() -> None:
+    exchange = exchange_with()
+    ended: list[str] = []
+    session = DeviceSession(end=lambda: ended.append("cam"))
+    exchange.device_attached(session, device_hello())
+    other = DeviceSession(end=lambda: ended.append("dock"))
+    exchange.device_attached(other, device_hello("dock"))
+    for task_id in range(MAX_UNSENT - 1):
+        exchange.device_said(session, messages.PollRequest(task_id, 0, 0, 0))
+    assert ended == []
+    exchange.device_said(session, messages.PollRequest(99, 0, 0, 0))
+    assert ended == ["cam"]
+
+
+async def test_who_has_not_said_hello_is_told_so() -> None:
+    exchange = exchange_with()
+    with pytest.raises(BadMessageError, match="hello"):
+        exchange.device_said(DeviceSession(end=lambda: None), messages.DeviceHeartbeat())
+    session = attached(exchange)
+    with pytest.raises(BadMessageError, match="already"):
+        exchange.device_attached(session, device_hello())
+
+
+async def test_a_defect_in_planning_ends_neither_planning_nor_streams() -> None:
+    exchange = exchange_with(BrokenRule())
+    session = attached(exchange)
+    await asyncio.sleep(0)
+    assert queued(session) == ["Welcome"]
+    exchange.core.planner.rule = StepRule()
+    exchange.device_said(session, messages.DeviceHeartbeat())
+    await asyncio.sleep(0)
+    assert queued(session) == ["PlanMessage"]
+
+
+async def test_refusals_are_counted_by_name_and_defects_stay_inside() -> None:
+    exchange = exchange_with()
+    exchange.refused(BadMessageError("no"), "cam")
+    exchange.refused(KeyError("a defect"), "cam")
+    assert exchange.refusals == {ErrorCode.BAD_MESSAGE: 1, ErrorCode.INTERNAL: 1}
+
+
+async def test_a_stopping_service_takes_nobody_new() -> None:
+    exchange = exchange_with()
+    exchange.close()
+    with pytest.raises(StoppingError):
+        exchange.device_attached(DeviceSession(end=lambda: None), device_hello())
+    with pytest.raises(StoppingError):
+        exchange.edge_attached(edge_hello())
+
+
+async def test_only_a_device_that_is_there_is_asked() -> None:
+    exchange = exchange_with()
+    assert not await exchange.refresh("nobody", older_than_s=0.0, timeout_s=9.0)
+    session = attached(exchange)
+    exchange.device_gone(session)
+    assert not await exchange.refresh("cam", older_than_s=0.0, timeout_s=9.0)
+
+
+async def test_a_refused_message_of_ours_is_only_noted() -> None:
+    exchange = exchange_with()
+    session = attached(exchange)
+    exchange.device_said(session, messages.PeerRefusal(BadMessageError("cannot obey")))
+    assert "Refusal" not in queued(session)
+
+
+def test_the_made_up_manifests_differ() -> None:
+    assert manifest_bytes("another") != MANIFEST_BYTES
