@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -82,6 +83,8 @@ def main(prefix: Sequence[str] = (), arguments: Sequence[str] | None = None) -> 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and give its exit code; an error is one line on standard error."""
+    # gRPC's core writes to standard error past every logger; what matters of it reaches us as statuses.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         result = twinsplit.main(args=list(arguments), prog_name="twinsplit", standalone_mode=False)
     except TwinsplitError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from datetime import datetime, timezone
 from typing import Any, TextIO
@@ -16,7 +15,7 @@ ROOT = "twinsplit"
 
 def configure_logging(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
     """Send all logging of this process to ``stream`` (standard error), in the form of settings ``log_level`` and
-    ``log_format``. Call it once, at a service's entry point, before the first channel is opened."""
+    ``log_format``. Call it once, at a service's entry point."""
     stream = sys.stderr if stream is None else stream
     is_text = form == "text" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
@@ -26,8 +25,6 @@ def configure_logging(level: str = "info", form: str = "auto", stream: TextIO | 
     # Other libraries' chatter is not ours to print below a warning.
     root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
-    # gRPC's core writes to standard error past every logger; what matters of it reaches us as statuses.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 class EventLog:

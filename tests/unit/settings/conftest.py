@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -25,10 +26,10 @@ class SampleSettings(BaseServiceSettings):
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in [name for name in os.environ if name.startswith("TWINSPLIT_")]:
         monkeypatch.delenv(name)
+    # The command line sets it for good; a test must not leave it behind.
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
 
 
 @pytest.fixture

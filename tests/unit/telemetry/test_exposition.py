@@ -130,6 +130,16 @@ def test_nothing_can_be_changed(start: Start, method: str) -> None:
     assert _get(start(), "/metrics", method)[0] == 405
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_a_head_request_has_no_body(start: Start, path: str) -> None:
+    host, port = start().address.split(":")
+    with socket.create_connection((host, int(port)), 5.0) as connection:
+        connection.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert b" 200 OK\r\n" in answer
+    assert answer.endswith(b"\r\n\r\n")
+
+
 async def test_state_is_read_on_the_services_loop(start: Start) -> None:
     threads: set[int] = set()
 

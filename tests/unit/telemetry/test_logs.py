@@ -18,8 +18,7 @@ class _Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+def _logging_as_before() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("twinsplit")
     handlers, levels = root.handlers, (root.level, ours.level)
     yield
