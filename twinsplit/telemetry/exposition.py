@@ -197,7 +197,7 @@ class _Application:
             return _text(start_response, "404 Not Found", "there are /metrics, /healthz and /readyz")
         try:
             if path == "/metrics":
-                return self._metrics(environ, start_response)
+                return self._metrics({**environ, "REQUEST_METHOD": "GET"}, start_response)
             reason = self._unready_reason()
         except FutureTimeoutError:
             return _text(start_response, "503 Service Unavailable", "the service's event loop does not answer")
