@@ -38,7 +38,7 @@ class ReportPolicy:
     """
 
     threshold_s: float = 0.05
-    patience_s: float = 1.0
+    patience_s: float = 0.5
 
     def __post_init__(self) -> None:
         if self.threshold_s < 0.0 or self.patience_s < 0.0:

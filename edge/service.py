@@ -163,7 +163,7 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
         models=[model.title for model in edge.servicer.models.values()],
         emulated_slowdown=settings.emulate_slowdown,
     )
-    # What lives until the end need not be walked by every collection: that took milliseconds of a tail now and then.
+    # What lives until the end need not be walked by every collection while tails wait.
     gc.collect()
     gc.freeze()
     await stopping.wait()

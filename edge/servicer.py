@@ -80,7 +80,6 @@ class EdgeServicer:
         self.raw_bytes = 0
         """The same tensors in their own elements."""
         self._identity = identity
-        self._clock = clock
         self._streams: set[TailStream] = set()
 
     @property

@@ -40,7 +40,7 @@ class EdgeSettings(BaseServiceSettings):
         0.05, ge=0, description="Deviation of the backlog from its prediction that is never reported, seconds."
     )
     report_patience_s: float = Field(
-        1.0,
+        0.5,
         ge=0,
         description="How long a deviation of just the threshold may stand before it is reported, seconds; one twice as "
         "large may stand half as long.",
