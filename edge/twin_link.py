@@ -6,7 +6,6 @@ A twin that is gone harms no task: the edge goes on and attaches again by itself
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,10 +159,7 @@ class TwinLink:
         await self._send(call, twin_pb2.AttachEdgeRequest(hello=self._hello(reading)))
         await asyncio.wait_for(self._welcomed.wait(), WELCOME_TIMEOUT_S)
         while True:
-            wait_s = max(reporter.next_look_at_s(self._now_s()) - self._now_s(), 0.0)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._report_may_be_due.wait(), wait_s)
-            self._report_may_be_due.clear()
+            await self._wait_for_event(reporter.next_look_at_s(self._now_s()))
             now_s = self._now_s()
             due = reporter.look(self._source.backlog_s(), now_s)
             if due is Due.NOTHING:
@@ -176,6 +172,15 @@ class TwinLink:
             else:
                 heartbeat = twin_pb2.EdgeHeartbeat(backlog=report)
                 await self._send(call, twin_pb2.AttachEdgeRequest(heartbeat=heartbeat))
+
+    async def _wait_for_event(self, latest_s: float) -> None:
+        # Not asyncio.wait_for: before Python 3.12 it may swallow a cancellation that meets the event.
+        timer = asyncio.get_running_loop().call_later(max(latest_s - self._now_s(), 0.0), self._report_may_be_due.set)
+        try:
+            await self._report_may_be_due.wait()
+        finally:
+            timer.cancel()
+        self._report_may_be_due.clear()
 
     async def _send(self, call: AttachCall, message: twin_pb2.AttachEdgeRequest) -> None:
         message.clock.sent_s = self._now_s()
