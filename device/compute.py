@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from numpy.typing import NDArray
 
@@ -18,7 +18,7 @@ from device.emulation import Slowdown
 from device.pipeline import Pipeline
 from device.task import STEPS, AskTwin, Encode, Instruction, RunExit, RunSegment, Step, Task
 from twinsplit.clock import Clock
-from twinsplit.errors import TwinsplitError
+from twinsplit.errors import FrameError, TwinsplitError
 from twinsplit.model.payload import encode_payload
 from twinsplit.model.preprocessing import PreparedInput
 from twinsplit.model.runtime import Answer, SegmentRuntime
@@ -28,11 +28,15 @@ from twinsplit.types import Decision, Payload, TaskRecord
 
 _log = EventLog("device.compute")
 
+T = TypeVar("T")
+
 LAST_STEP_S = 5.0
 """A stopping device waits this long for the step that runs."""
 
 Event = Callable[[Pipeline, float], list[Instruction]]
 """One event of the pipeline, given the instant."""
+Deliver = Callable[[TaskRecord, "Answer | None", "FrameError | None"], None]
+"""Takes the outcome of a submitted frame: its record, the network's answer, and why the frame was refused."""
 
 
 @dataclass(slots=True)
@@ -49,8 +53,10 @@ class Cargo:
     """The payload until it is handed to the uplink."""
     answer: Answer | None = None
     """The network's answer, whoever gave it."""
-    submitter: Callable[[TaskRecord, Answer | None], None] | None = None
-    """Called with the outcome; ``None``: nobody waits but the sink."""
+    problem: FrameError | None = None
+    """Why the frame was refused."""
+    deliver: Deliver | None = None
+    """The submitter's; ``None``: nobody waits but the sink."""
 
 
 class Engine:
@@ -96,7 +102,7 @@ class Engine:
             if instructions:
                 self._hand_out(instructions)
 
-    def look(self, read: Callable[[Pipeline, float], Any]) -> Any:
+    def look(self, read: Callable[[Pipeline, float], T]) -> T:
         """Read the pipeline's state under the lock; ``read`` must not change it."""
         with self._changed:
             return read(self._pipeline, self._now_s())

@@ -7,6 +7,7 @@ a task already sent is never given up for one that could be.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from device.breaker import BreakerSettings, BreakerState, CircuitBreaker
@@ -46,6 +47,9 @@ class Offloads:
 
     def __len__(self) -> int:
         return len(self._in_flight)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._in_flight.values())
 
     @property
     def next_deadline_s(self) -> float:
@@ -134,6 +138,10 @@ class Offloads:
         task.has_resumed = True
         self.came_back[reason] += 1
         return task
+
+    def task(self, task_id: int) -> Task | None:
+        """The task of that number, if it is in flight."""
+        return self._in_flight.get(task_id)
 
     def at(self, address: str) -> list[Task]:
         """Tasks in flight to the edge at ``address``."""

@@ -9,6 +9,7 @@ lost or is too late. A resumed task never leaves the device again. Every task th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,15 @@ class Pipeline:
     def kept_tensors(self) -> int:
         """Boundary tensors kept, of offloads in flight and of those that came back."""
         in_service = self._in_service
-        return len(self.offloads) + self._queue.resumed + (in_service is not None and in_service.has_resumed)
+        is_kept = in_service is not None and in_service.has_resumed
+        return len(self.offloads) + len(self._queue.resumed) + is_kept
+
+    def keepers(self) -> Iterator[Task]:
+        """The tasks whose boundary tensors are kept."""
+        yield from self.offloads
+        yield from self._queue.resumed
+        if self._in_service is not None and self._in_service.has_resumed:
+            yield self._in_service
 
     @property
     def is_empty(self) -> bool:
@@ -249,6 +258,16 @@ class Pipeline:
             self.reporter.plan_stands(plan.exits_run, now_s)
         return self._reported(now_s, [])
 
+    def lease_renewed(self, now_s: float, lease_s: float) -> list[Instruction]:
+        """A message of the twin has arrived."""
+        self.plans.lease_renewed(lease_s, now_s)
+        return self._reported(now_s, [])
+
+    def backlog_seen(self, now_s: float, state: BacklogState, edge_address: str | None = None) -> list[Instruction]:
+        """A backlog reading from an answer of the edge at ``edge_address``, or from the twin (``None``)."""
+        self.plans.backlog_seen(state, edge_address)
+        return self._reported(now_s, [])
+
     # Time and the end.
 
     def tick(self, now_s: float) -> list[Instruction]:
@@ -259,9 +278,10 @@ class Pipeline:
             self._resume(now_s, task.task_id, Reason.EDGE_TOO_LATE, out)
         return self._reported(now_s, out)
 
-    def close(self) -> None:
+    def close(self) -> list[Instruction]:
         """From now on every frame is dropped; what has entered goes on."""
         self._is_closing = True
+        return []
 
     def abort(self, now_s: float) -> list[Instruction]:
         """Give every task that is left its outcome now; a step that is still out is of no use any more."""

@@ -88,6 +88,8 @@ class PlanKeeper:
         """False: the plan decides by what was seen at service start."""
         self.plans_received = 0
         """Plans accepted so far."""
+        self.plans_ignored = 0
+        """Plans that were not newer than the one that stands."""
 
     @property
     def plan(self) -> Plan | None:
@@ -112,6 +114,7 @@ class PlanKeeper:
             BadMessageError: this device cannot obey it, or it would send the input against ``payloads``.
         """
         if plan.plan_id <= self.last_plan_id:
+            self.plans_ignored += 1
             return False
         if plan.model_digest != self._digest:
             raise WrongDigestError(

@@ -124,6 +124,11 @@ class Reporter:
         self._last_sent_s = float("-inf")
         self.profile_reported()
 
+    @property
+    def serving(self) -> Started | None:
+        """The task in service; ``None``: idle."""
+        return self._serving
+
     def profile_reported(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The tracked (segment, exit) times, which the twin is told now."""
         self._segment_s = tuple(self._tracker.segment_s)
@@ -183,7 +188,7 @@ class Reporter:
         self._last_sent_s = now_s
         serving = self._serving
         if self._ended or is_silent:
-            state = self._state(condition)
+            state = self.state(condition)
             self._tell(serving)
             if not self._ended:
                 return Heartbeat(serving, condition.queue_length, state)
@@ -197,6 +202,28 @@ class Reporter:
         (epoch, reached_at_s), self._late_at = self._late_at, None
         self._anchor(epoch, reached_at_s)
         return ProgressReport(serving.task_id, epoch, reached_at_s, condition.queue_length)
+
+    def state(self, condition: Condition) -> DeviceState:
+        """How the device does; tracked times are part of it where they have moved since they were last told."""
+        tracker = self._tracker
+        moved_s = sum(
+            abs(now - told)
+            for now, told in zip((*tracker.segment_s, *tracker.exit_s), (*self._segment_s, *self._exit_s), strict=True)
+        )
+        segment_s: tuple[float, ...] = ()
+        exit_s: tuple[float, ...] = ()
+        if moved_s > _PROFILE_SHARE * self.report_threshold_s:
+            segment_s, exit_s = self.profile_reported()
+        return DeviceState(
+            goodput_bytes_per_s=tracker.goodput_bytes_per_s,
+            round_trip_s=tracker.round_trip_s,
+            segment_s=segment_s,
+            exit_s=exit_s,
+            is_edge_reachable=condition.is_edge_reachable,
+            is_degraded=condition.is_degraded,
+            entered=condition.entered,
+            lost=condition.lost,
+        )
 
     @property
     def next_heartbeat_s(self) -> float:
@@ -227,24 +254,3 @@ class Reporter:
             )
             self._boundaries[first_epoch] = boundaries_s
         return boundaries_s
-
-    def _state(self, condition: Condition) -> DeviceState:
-        tracker = self._tracker
-        moved_s = sum(
-            abs(now - told)
-            for now, told in zip((*tracker.segment_s, *tracker.exit_s), (*self._segment_s, *self._exit_s), strict=True)
-        )
-        segment_s: tuple[float, ...] = ()
-        exit_s: tuple[float, ...] = ()
-        if moved_s > _PROFILE_SHARE * self.report_threshold_s:
-            segment_s, exit_s = self.profile_reported()
-        return DeviceState(
-            goodput_bytes_per_s=tracker.goodput_bytes_per_s,
-            round_trip_s=tracker.round_trip_s,
-            segment_s=segment_s,
-            exit_s=exit_s,
-            is_edge_reachable=condition.is_edge_reachable,
-            is_degraded=condition.is_degraded,
-            entered=condition.entered,
-            lost=condition.lost,
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from collections.abc import Sequence
 
 from device.task import Task
 from twinsplit.types import DropPolicy, Reason
@@ -24,9 +25,9 @@ class TaskQueue:
         return len(self._fresh) + len(self._resumed)
 
     @property
-    def resumed(self) -> int:
+    def resumed(self) -> Sequence[Task]:
         """Resumed tasks waiting; each keeps its tensor."""
-        return len(self._resumed)
+        return self._resumed
 
     def put(self, task: Task) -> tuple[Task, Reason] | None:
         """Queue a fresh task; where there is no room, say which task gives way and why."""

@@ -1,0 +1,154 @@
+"""Parts of a device as its settings want them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from device.emulation import UplinkSettings, parse_outages
+from device.energy import EnergyMeter, ModelMeter, NoMeter
+from device.offloads import OffloadSettings
+from device.pipeline import Pipeline, PipelineSettings
+from device.plan_keeping import PlanKeeper
+from device.reporting import Reporter
+from device.settings import DeviceSettings
+from device.tracking import Tracker
+from device.twin_link import TwinEvents, TwinLink
+from device.twin_wire import Announcement
+from twinsplit.clock import Clock
+from twinsplit.model.profile import Profile, load_profile, measure_profile, save_profile
+from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.types import DropPolicy
+
+_log = EventLog("device")
+
+PROFILE_REPEATS = 10
+PROFILE_BUDGET_S = 10.0
+
+
+def step_times_s(profile: Profile) -> dict[Hashable, float]:
+    """Measured time of every step of the compute thread."""
+    times_s: dict[Hashable, float] = {("segment", index): s for index, s in enumerate(profile.segment_s)}
+    times_s.update({("exit", index): s for index, s in enumerate(profile.exit_s)})
+    times_s.update({("encode", *key): s for key, s in profile.encode_s.items()})
+    return times_s
+
+
+def profile_of(settings: DeviceSettings, runtime: SegmentRuntime) -> Profile:
+    """The times in ``settings.profile`` if they fit, else measured ones, which are written there.
+
+    Raises:
+        ModelFileError: the file is no profile.
+        StorageError: it cannot be written.
+    """
+    path = settings.profile
+    if path is not None and path.exists():
+        profile = load_profile(path)
+        if profile.fits(runtime):
+            return profile
+        _log.info("profile-does-not-fit", file=str(path), cure="it is measured anew")
+    profile = measure_profile(runtime, PROFILE_REPEATS, budget_s=PROFILE_BUDGET_S)
+    if path is not None:
+        save_profile(profile, path)
+    return profile
+
+
+def pipeline_of(settings: DeviceSettings, runtime: SegmentRuntime, profile: Profile, *, is_live: bool) -> Pipeline:
+    """A pipeline as told; ``is_live``: its source has its own pace."""
+    manifest = runtime.manifest
+    factor = settings.emulate_slowdown
+    # Exits that the device does not hold take no time here, but the twin counts all of the manifest's.
+    exit_s = (*profile.exit_s, *[0.0] * (len(manifest.exits) - len(profile.exit_s)))
+    tracker = Tracker(
+        [factor * s for s in profile.segment_s],
+        [factor * s for s in exit_s],
+        {key: factor * s for key, s in profile.encode_s.items()},
+    )
+    plans = PlanKeeper(
+        manifest,
+        runtime.digest,
+        payloads=settings.payloads,
+        fixed_edge_address=settings.edge,
+        is_plan_expected=settings.twin is not None,
+    )
+    is_newest_wins = settings.drop_policy == "newest-wins" or (settings.drop_policy == "auto" and is_live)
+    is_capacity_given = "queue_capacity" in settings.model_fields_set
+    pipeline_settings = PipelineSettings(
+        queue_capacity=1 if is_live and not is_capacity_given else settings.queue_capacity,
+        drop_policy=DropPolicy.NEWEST_WINS if is_newest_wins else DropPolicy.OLDEST_STAYS,
+        is_polled=settings.polled,
+        offloads=OffloadSettings(
+            kept_tensors=settings.kept_tensors,
+            answer_timeout_s=settings.answer_timeout_s,
+            deadline_s=settings.deadline_s,
+        ),
+    )
+    reporter = Reporter(manifest, tracker, report_threshold_s=settings.report_threshold_s)
+    return Pipeline(manifest, plans, tracker, reporter, _meter_of(settings), pipeline_settings)
+
+
+def _meter_of(settings: DeviceSettings) -> EnergyMeter:
+    return NoMeter() if settings.energy == "none" else ModelMeter(settings.compute_watts, settings.transmit_watts)
+
+
+def link_of(
+    settings: DeviceSettings,
+    twin: str,
+    runtime: SegmentRuntime,
+    events: TwinEvents,
+    clock: Clock,
+    count: SignallingCount,
+) -> TwinLink:
+    """The link to the twin at ``twin``."""
+    has_powers = settings.energy == "model"
+    announcement = Announcement(
+        device_id=settings.id,
+        model_digest=runtime.digest,
+        payloads=settings.payloads,
+        fixed_edge_address=settings.edge,
+        compute_watts=settings.compute_watts if has_powers else None,
+        transmit_watts=settings.transmit_watts if has_powers else None,
+        is_polled=settings.polled,
+        report_threshold_s=settings.report_threshold_s,
+    )
+    return TwinLink(
+        twin,
+        announcement,
+        runtime.manifest_bytes,
+        events,
+        clock,
+        signalling,
+        tls=settings.tls if settings.tls.is_set else None,
+        poll_timeout_s=settings.poll_timeout_s,
+    )
+
+
+def uplink_settings_of(settings: DeviceSettings) -> UplinkSettings:
+    """The emulated uplink.
+
+    Raises:
+        SettingsError: an outage is not written as it should be.
+    """
+    return UplinkSettings(
+        settings.emulate_uplink_bytes_per_s,
+        settings.emulate_uplink_delay_s,
+        settings.emulate_uplink_jitter_s,
+        parse_outages(settings.emulate_uplink_outages),
+    )
+
+
+def emulations_of(settings: DeviceSettings, uplink: UplinkSettings) -> dict[str, Any]:
+    """Emulations in force, by kind, for status, log and metrics."""
+    emulations: dict[str, Any] = {}
+    if settings.emulate_slowdown > 1.0:
+        emulations["slowdown"] = settings.emulate_slowdown
+    if uplink.is_set:
+        emulations["uplink"] = {
+            "bytes_per_s": uplink.bytes_per_s,
+            "delay_s": uplink.delay_s,
+            "jitter_s": uplink.jitter_s,
+            "outages": list(settings.emulate_uplink_outages),
+        }
+    return emulations

@@ -1,0 +1,142 @@
+"""``twinsplit device run``, ``status`` and ``submit``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from device.settings import DeviceSettings
+from twinsplit.settings import Loaded
+from twinsplit.settings_options import settings_options
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from twinsplit.rpc.v1 import device_pb2
+    from twinsplit.transport.tls import TlsFiles
+
+REACH_TIMEOUT_S = 5.0
+SWITCH_INTERVAL_S = 0.0005
+
+
+@click.group()
+def device() -> None:
+    """Run a device, submit frames to it, ask how it stands."""
+
+
+@device.command()
+@settings_options(DeviceSettings)
+def run(loaded: Loaded[DeviceSettings]) -> None:
+    """Classify frames until the source ends, SIGTERM or Ctrl-C.
+
+    \b
+    twinsplit device run --model models/alexnet-fashion/1 --source frames:DIR --arrivals poisson:5 --sink -
+    rpicam-vid -t 0 --codec mjpeg -o - | twinsplit device run --model DIR --source - --sink results.jsonl
+    """
+    from device.service import run as run_device
+    from twinsplit.telemetry.logs import configure_logging
+    from twinsplit.transport.allocation import keep_freed_memory
+
+    settings = loaded.values
+    configure_logging(settings.log_level, settings.log_format)
+    keep_freed_memory()
+    # The compute thread must not wait for the event loop's turn of 5 ms when a segment is done.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    asyncio.run(run_device(settings))
+
+
+def _tls_options(function: Any) -> Any:
+    for name, text in (
+        ("--tls-key", "Private key of the own certificate (PEM)."),
+        ("--tls-cert", "Own certificate chain (PEM)."),
+        ("--tls-ca", "Authority of the device's certificate (PEM)."),
+    ):
+        function = click.option(name, type=click.Path(path_type=Path), help=text)(function)
+    return function
+
+
+@device.command()
+@click.argument("address", metavar="HOST:PORT")
+@click.option("--json", "is_json", is_flag=True, help="The whole JSON object.")
+@_tls_options
+def status(address: str, is_json: bool, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None) -> None:
+    """Say which plan stands at the device at HOST:PORT and why tasks end where they do."""
+    from device.status_text import status_text
+    from twinsplit.transport.tls import TlsFiles
+
+    document = asyncio.run(_status(address, TlsFiles(tls_ca, tls_cert, tls_key)))
+    click.echo(json.dumps(document, indent=2) if is_json else status_text(document))
+
+
+@device.command()
+@click.argument("address", metavar="HOST:PORT")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
+@_tls_options
+def submit(
+    address: str, files: tuple[Path, ...], tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
+) -> None:
+    """Submit pictures to the device at HOST:PORT; one JSON object per line comes back as each one ends."""
+    from twinsplit.transport.tls import TlsFiles
+
+    asyncio.run(_submit(address, files, TlsFiles(tls_ca, tls_cert, tls_key)))
+
+
+async def _status(address: str, tls: TlsFiles) -> dict[str, Any]:
+    import grpc.aio
+
+    from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
+    from twinsplit.transport.status import error_from_rpc
+
+    async with await _reach(address, tls) as channel:
+        stub = device_pb2_grpc.DeviceServiceStub(channel)  # type: ignore[no-untyped-call]
+        try:
+            response = await stub.GetStatus(device_pb2.GetStatusRequest(), timeout=REACH_TIMEOUT_S)
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure, address) from None
+    document: dict[str, Any] = json.loads(response.status_json)
+    return document
+
+
+async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> None:
+    import grpc.aio
+
+    from twinsplit.errors import SourceError
+    from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
+    from twinsplit.transport.status import error_from_rpc, error_from_wire
+
+    async def requests() -> AsyncIterator[device_pb2.SubmitRequest]:
+        for request_id, path in enumerate(files, start=1):
+            yield device_pb2.SubmitRequest(request_id=request_id, name=path.name, data=frames[path])
+
+    try:
+        frames = {path: path.read_bytes() for path in files}
+    except OSError as error:
+        raise SourceError(f"{error.filename}: {error.strerror}; name files that this user can read") from None
+    async with await _reach(address, tls) as channel:
+        stub = device_pb2_grpc.DeviceServiceStub(channel)  # type: ignore[no-untyped-call]
+        try:
+            async for response in stub.Submit(requests()):
+                if response.HasField("error"):
+                    click.echo(f"{files[response.request_id - 1]}: {error_from_wire(response.error)}", err=True)
+                if response.task_json:
+                    click.echo(response.task_json)
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure, address) from None
+
+
+async def _reach(address: str, tls: TlsFiles) -> grpc.aio.Channel:
+    from twinsplit.transport.channel import await_reachable, open_channel
+
+    channel = open_channel(address, tls)
+    try:
+        await await_reachable(channel, address, timeout_s=REACH_TIMEOUT_S)
+    except Exception:
+        await channel.close(None)
+        raise
+    return channel

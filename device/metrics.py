@@ -1,0 +1,159 @@
+"""The device's metrics, read from its state at scrape (design section 9)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+
+import numpy as np
+
+from device.breaker import BreakerState
+from device.pipeline import Pipeline
+from device.sinks import JsonLinesSink
+from device.sources import SourceWatch
+from device.twin_link import TwinLink
+from twinsplit.model.manifest import Manifest
+from twinsplit.telemetry.exposition import Sample
+from twinsplit.telemetry.histogram import Histogram
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.calls import CallCount
+from twinsplit.types import Decision, Outcome, Stages, TaskRecord
+
+_STAGES = tuple(field.name for field in fields(Stages))
+
+
+class DeviceMetrics:
+    """Everything that ``/metrics`` shows of a device apart from its process."""
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        provider: str,
+        queue_capacity: int,
+        emulations: tuple[str, ...],
+        signalling: SignallingCount,
+        calls: CallCount,
+        link: TwinLink | None,
+        watch: SourceWatch | None,
+        sink: JsonLinesSink | None,
+    ) -> None:
+        self._cut_bytes = [math.prod(c.tensor.shape) * np.dtype(c.tensor.dtype).itemsize for c in manifest.cuts]
+        self._provider = provider
+        self._queue_capacity = queue_capacity
+        self._emulations = emulations
+        self._signalling = signalling
+        self._calls = calls
+        self._link = link
+        self._watch = watch
+        self._sink = sink
+        self._latency = {
+            outcome: Histogram.of("twinsplit_task_latency_seconds") for outcome in Outcome if outcome.is_answered
+        }
+        self._stages = {stage: Histogram.of("twinsplit_stage_seconds") for stage in _STAGES}
+        self._energy: dict[str, float] = {}
+        self._wire_bytes: Counter[str] = Counter()
+        self._raw_bytes: Counter[str] = Counter()
+        self._degraded = 0
+
+    def note_task(self, record: TaskRecord) -> None:
+        """A task has ended."""
+        if record.outcome.is_answered:
+            self._latency[record.outcome].observe(record.latency_s)
+            self._degraded += record.degraded
+        for stage, histogram in self._stages.items():
+            seconds = getattr(record.stages, stage)
+            if seconds is not None:
+                histogram.observe(seconds)
+        if record.energy_joules is not None and record.energy_source is not None:
+            known = self._energy.get(record.energy_source, 0.0)
+            self._energy[record.energy_source] = known + record.energy_joules
+
+    def note_upload(self, payload: str, wire_bytes: int, raw_bytes: int) -> None:
+        """A payload was handed to the uplink."""
+        self._wire_bytes[payload] += wire_bytes
+        self._raw_bytes[payload] += raw_bytes
+
+    def samples(self, pipeline: Pipeline, now_s: float) -> Iterator[Sample]:
+        """Read now; the caller holds the pipeline's lock."""
+        yield from self._task_samples(pipeline)
+        yield from self._plan_samples(pipeline, now_s)
+        yield from self._uplink_samples(pipeline, now_s)
+        yield "twinsplit_provider_info", {"provider": self._provider}, 1.0
+        for emulation in self._emulations:
+            yield "twinsplit_emulation", {"kind": emulation}, 1.0
+        if self._watch is not None:
+            yield "twinsplit_source_frames_total", {}, self._watch.frames
+            for problem, count in dict(self._watch.problems).items():
+                yield "twinsplit_source_problems_total", {"problem": problem.value}, count
+        if self._sink is not None:
+            yield "twinsplit_sink_records_total", {}, self._sink.written
+            yield "twinsplit_sink_waiting_records", {}, self._sink.waiting
+            yield "twinsplit_sink_lost_records_total", {}, self._sink.lost
+        yield from self._signalling.samples()
+        yield from self._calls.samples()
+
+    def _task_samples(self, pipeline: Pipeline) -> Iterator[Sample]:
+        outcomes = pipeline.outcomes
+        yield "twinsplit_tasks_entered_total", {}, outcomes.entered
+        by_outcome: Counter[str] = Counter()
+        by_reason: Counter[str] = Counter()
+        for (outcome, reason), count in outcomes.ended.items():
+            by_outcome[outcome.value] += count
+            by_reason[reason.value] += count
+        for outcome in Outcome:
+            yield "twinsplit_tasks_total", {"outcome": outcome.value}, by_outcome[outcome.value]
+        for name, count in by_reason.items():
+            yield "twinsplit_task_reasons_total", {"reason": name}, count
+        yield "twinsplit_tasks_degraded_total", {}, self._degraded
+        stops: Counter[tuple[int, Decision]] = Counter()
+        for (epoch, decision, _), count in pipeline.decisions.items():
+            if decision is not Decision.CONTINUE:
+                stops[epoch, decision] += count
+        for (epoch, decision), count in stops.items():
+            labels = {"epoch": str(epoch), "decision": decision.name.lower().replace("_", "-")}
+            yield "twinsplit_decisions_total", labels, count
+        for outcome, histogram in self._latency.items():
+            yield "twinsplit_task_latency_seconds", {"outcome": outcome.value}, histogram
+        for stage, histogram in self._stages.items():
+            yield "twinsplit_stage_seconds", {"stage": stage}, histogram
+        for source, joules in self._energy.items():
+            yield "twinsplit_energy_joules_total", {"source": source}, joules
+        yield "twinsplit_queue_length", {}, pipeline.queue_length
+        yield "twinsplit_queue_capacity", {}, self._queue_capacity
+
+    def _plan_samples(self, pipeline: Pipeline, now_s: float) -> Iterator[Sample]:
+        plans = pipeline.plans
+        yield "twinsplit_degraded", {}, float(plans.is_degraded(now_s))
+        if plans.absence(now_s) is None:
+            yield "twinsplit_plan_id", {}, plans.last_plan_id
+            yield "twinsplit_plan_age_seconds", {}, plans.plan_age_s(now_s)
+            yield "twinsplit_lease_left_seconds", {}, plans.lease_left_s(now_s)
+        yield "twinsplit_plans_received_total", {"result": "obeyed"}, plans.plans_received
+        yield "twinsplit_plans_received_total", {"result": "older"}, plans.plans_ignored
+        if self._link is not None:
+            yield "twinsplit_plans_received_total", {"result": "refused"}, self._link.plans_refused
+            yield "twinsplit_backlog_updates_received_total", {}, self._link.backlog_updates
+            yield "twinsplit_twin_attached", {}, float(self._link.is_attached)
+        if plans.backlog is not None:
+            yield "twinsplit_predicted_backlog_seconds", {}, plans.backlog_s(now_s)
+
+    def _uplink_samples(self, pipeline: Pipeline, now_s: float) -> Iterator[Sample]:
+        for payload, count in self._wire_bytes.items():
+            yield "twinsplit_payload_wire_bytes_total", {"payload": payload}, count
+        for payload, count in self._raw_bytes.items():
+            yield "twinsplit_payload_raw_bytes_total", {"payload": payload}, count
+        offloads, tracker = pipeline.offloads, pipeline.tracker
+        yield "twinsplit_uploads_in_flight", {}, len(offloads)
+        yield "twinsplit_kept_tensor_bytes", {}, sum(self._cut_bytes[task.epoch] for task in pipeline.keepers())
+        for cause, count in offloads.came_back.items():
+            yield "twinsplit_offloads_resumed_total", {"reason": cause.value}, count
+        yield "twinsplit_uplink_goodput_bytes_per_second", {}, tracker.goodput_bytes_per_s
+        yield "twinsplit_uplink_round_trip_seconds", {}, tracker.round_trip_s
+        address = pipeline.plans.edge_address
+        if address is not None:
+            present = offloads.breaker(address).state(now_s)
+            for state in BreakerState:
+                yield "twinsplit_breaker_state", {"state": state.value}, float(state is present)
