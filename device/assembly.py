@@ -99,7 +99,7 @@ def link_of(
     runtime: SegmentRuntime,
     events: TwinEvents,
     clock: Clock,
-    count: SignallingCount,
+    signalling: SignallingCount,
 ) -> TwinLink:
     """The link to the twin at ``twin``."""
     has_powers = settings.energy == "model"
