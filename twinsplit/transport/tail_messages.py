@@ -42,7 +42,11 @@ _BUDGET = struct.Struct("<Bd")
 _BUDGET_TAG = 0x21
 _TIMES = struct.Struct("<BdBdBBBdBdBdBd")
 """Fields 3 to 5 of a response: waiting, service, and a backlog of four numbers, all written even where they are 0."""
-_TIMES_TAGS = (0x19, 0x21, 0x2A, 0x24, 0x09, 0x11, 0x19, 0x21)
+_TIMES_VALUES = struct.Struct("<xdxdxxxdxdxdxd")
+_TIMES_TAGS = b"\x19\x21\x2a"
+_BACKLOG_BYTES = 0x24
+_BACKLOG_TAGS = b"\x09\x11\x19\x21"
+"""The tags among the values: every ninth byte from the first, one length, and every ninth byte after it."""
 
 
 # Tuples, since each side makes one per message and frozen dataclasses take several times as long.
@@ -130,8 +134,8 @@ class TailCodec:
         if error is None and backlog is not None:
             age_s = max(0.0, self._clock.monotonic_s() - backlog.at_s)
             times = _TIMES.pack(
-                *(0x19, queue_wait_s, 0x21, service_s, 0x2A, 0x24, 0x09, backlog.backlog_s, 0x11, age_s),
-                *(0x19, backlog.mean_s, 0x21, backlog.time_constant_s),
+                *(0x19, queue_wait_s, 0x21, service_s, 0x2A, _BACKLOG_BYTES),
+                *(0x09, backlog.backlog_s, 0x11, age_s, 0x19, backlog.mean_s, 0x21, backlog.time_constant_s),
             )
             return framed(_ID_TAG + varint(request_id) + times, tensor)
         head = edge_pb2.InferResponse(
@@ -178,19 +182,15 @@ class TailCodec:
         rest = at + _TIMES.size
         if data[:1] != _ID_TAG or at == 0 or rest > head_end:
             return None
-        t1, queue_wait_s, t2, service_s, *b = _TIMES.unpack_from(data, at)
-        if (t1, t2, b[0], b[1], b[2], b[4], b[6], b[8]) != _TIMES_TAGS:
+        if (
+            data[at : at + 27 : 9] != _TIMES_TAGS
+            or data[at + 19] != _BACKLOG_BYTES
+            or data[at + 20 : rest : 9] != _BACKLOG_TAGS
+        ):
             return None
-        backlog_s, age_s, mean_s, constant_s = b[3::2]
-        # One comparison refuses negative numbers, infinity and NaN alike; the ordinary way then names the field.
-        is_possible = (
-            0.0 <= queue_wait_s < math.inf
-            and 0.0 <= service_s < math.inf
-            and 0.0 <= backlog_s < math.inf
-            and 0.0 <= age_s < math.inf
-            and 0.0 <= mean_s < math.inf
-            and 0.0 < constant_s < math.inf
-        )
+        queue_wait_s, service_s, backlog_s, age_s, mean_s, constant_s = values = _TIMES_VALUES.unpack_from(data, at)
+        # Infinity and NaN show in the sum; the ordinary way then names the field.
+        is_possible = sum(values) < math.inf and min(values) >= 0.0 and constant_s > 0.0
         header = _response_header(data[rest:head_end]) if is_possible else None
         if header is None:
             return None
