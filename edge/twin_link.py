@@ -155,9 +155,13 @@ class TwinLink:
     async def _send_all(self, call: AttachCall) -> None:
         reading = self._source.reading()
         self._echo_sent_s = self._echo_received_s = 0.0
+        self._report_may_be_due.clear()
         self._reporter = reporter = BacklogReporter(self._policy, FIRST_HEARTBEAT_S, reading.backlog)
         await self._send(call, twin_pb2.AttachEdgeRequest(hello=self._hello(reading)))
-        await asyncio.wait_for(self._welcomed.wait(), WELCOME_TIMEOUT_S)
+        await self._wait_for_event(self._now_s() + WELCOME_TIMEOUT_S)
+        if not self._welcomed.is_set():
+            _log.warning("twin-silent", limit_s=REFUSAL_LOG_S, address=self._address)
+            return
         while True:
             await self._wait_for_event(reporter.next_look_at_s(self._now_s()))
             now_s = self._now_s()
@@ -211,6 +215,7 @@ class TwinLink:
         if self._welcomed.is_set():
             return
         self._welcomed.set()
+        self._report_may_be_due.set()
         self.attached_times += 1
         _log.info("twin-attached", address=self._address, twin_version=welcome.version)
 
@@ -230,8 +235,6 @@ class TwinLink:
     def _log_end(self, outcome: object) -> None:
         if isinstance(outcome, grpc.aio.AioRpcError):
             _log.debug("twin-stream-ended", address=self._address, status=outcome.code().name)
-        elif isinstance(outcome, asyncio.TimeoutError):
-            _log.warning("twin-silent", limit_s=REFUSAL_LOG_S, address=self._address)
         elif isinstance(outcome, asyncio.InvalidStateError):
             _log.debug("twin-stream-ended", address=self._address)
         elif isinstance(outcome, Exception):
