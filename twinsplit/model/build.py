@@ -124,6 +124,8 @@ def build_model(
     if exits and (test is None or calibration is None):
         raise SettingsError("exits must be measured and calibrated: give frames for it (--frames)")
     cutting = cutting or CutSettings()
+    tell = progress or _silent
+    tell("reading the network", 0, 1)
     network = load_network(whole, shapes=cutting.shapes, output=cutting.output)
     cuts = chosen_cuts(network, find_cuts(network), cutting)
     notes = list(network.notes)
@@ -155,8 +157,9 @@ def build_model(
         if manifest.preprocessing.kind == "image":
             picture_shape(manifest.preprocessing, network.input)
         draft.write_manifest(manifest)
+        tell("loading the network and its segments", 0, 1)
         runtime = SegmentRuntime.load(draft.folder, threads=threads)
-        _compare_with_whole(whole, runtime, threads)
+        _compare_with_whole(whole, runtime, threads, progress)
         if test is None:
             measurement = unmeasured(runtime, made_up_input(manifest))
             notes.append("without frames only float32 is offered: measure the other representations with --frames")
@@ -227,9 +230,13 @@ def _activation(network: Network) -> Literal["logits", "probabilities"]:
     return "logits"
 
 
-def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int) -> None:
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int, progress: Progress | None) -> None:
     session = open_whole(whole, runtime.manifest, threads=threads)
-    for comparison in compare(session, runtime, random_inputs(runtime.manifest, _COMPARED_INPUTS)):
+    for comparison in compare(session, runtime, random_inputs(runtime.manifest, _COMPARED_INPUTS), progress=progress):
         if not comparison.is_within:
             raise UnsupportedModelError(
                 f"the segments do not give what the whole network gives ({comparison.name}: off by "

@@ -104,26 +104,25 @@ def split(
     if preprocess != "none":
         entry = load_network(file, shapes=cutting.shapes, output=output).input
         preprocessing = preprocessing_of(preprocess, entry)
-    progress = ProgressLine()
-    report = build.build_model(
-        file,
-        out,
-        name=name,
-        version=model_version,
-        cutting=cutting,
-        exits={key: Path(path) for key, path in (pair(text, "--exit", "NAME=FILE.onnx") for text in exits)},
-        task=task,
-        classes=classes,
-        preprocessing=preprocessing,
-        test=test,
-        calibration=calibration,
-        tolerance=tolerance / 100.0,
-        device_segments=device_segments,
-        threads=threads,
-        is_replacing=force,
-        progress=progress,
-    )
-    progress.close()
+    with ProgressLine() as progress:
+        report = build.build_model(
+            file,
+            out,
+            name=name,
+            version=model_version,
+            cutting=cutting,
+            exits={key: Path(path) for key, path in (pair(text, "--exit", "NAME=FILE.onnx") for text in exits)},
+            task=task,
+            classes=classes,
+            preprocessing=preprocessing,
+            test=test,
+            calibration=calibration,
+            tolerance=tolerance / 100.0,
+            device_segments=device_segments,
+            threads=threads,
+            is_replacing=force,
+            progress=progress,
+        )
     for note in report.notes:
         click.echo(f"note: {note}")
     _echo_model(inspection, report.manifest)
@@ -176,9 +175,8 @@ def check(
         return
     checking.check_source(whole, manifest)
     session = checking.open_whole(whole, manifest, threads=threads)
-    progress = ProgressLine()
-    comparisons = checking.compare(session, runtime, inputs, tolerance=tolerance, progress=progress)
-    progress.close()
+    with ProgressLine() as progress:
+        comparisons = checking.compare(session, runtime, inputs, tolerance=tolerance, progress=progress)
     for c in comparisons:
         label = {True: ", same label", False: ", ANOTHER LABEL", None: ""}[c.is_same_label]
         click.echo(
@@ -247,9 +245,8 @@ def profile(folder: Path, provider: str, threads: int, repeats: int, out: Path |
     from twinsplit.model.runtime import SegmentRuntime
 
     runtime = SegmentRuntime.load(folder, provider=provider, threads=threads)
-    progress = ProgressLine()
-    measured = measure_profile(runtime, repeats, lambda done, total: progress("profiling", done, total))
-    progress.close()
+    with ProgressLine() as progress:
+        measured = measure_profile(runtime, repeats, lambda done, total: progress("profiling", done, total))
     click.echo(
         f"{measured.machine}; {measured.provider}, {measured.threads} threads; median of {measured.repeats} runs"
     )

@@ -22,6 +22,8 @@ from twinsplit.model.manifest import TensorSpec
 DEFAULT_MAX_SEGMENTS = 8
 _SIZE_WEIGHT = 0.02
 _CUT_COST = 0.002
+_SKIP_COST = 0.006
+_SUMS = frozenset({"Add", "Sum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class CutCandidate:
     """MACs of everything before it."""
     depth: int
     """Operators before it that depend on the input."""
+    starts_skip: bool = False
+    """A skip connection starts at it: the sum at its end then cannot be fused with a convolution, which costs time."""
 
 
 def find_cuts(network: Network) -> list[CutCandidate]:
@@ -41,6 +45,7 @@ def find_cuts(network: Network) -> list[CutCandidate]:
     from_input = _path_counts(network, backwards=False)
     to_output = _path_counts(network, backwards=True)
     total = from_input[network.output.name]
+    summed = {name for node in network.nodes if node.op_type in _SUMS for name in node.input}
     candidates = []
     macs = 0
     # Nodes before a dominating tensor all precede it in some order; the running sums need that order.
@@ -50,7 +55,7 @@ def find_cuts(network: Network) -> list[CutCandidate]:
         for name in names:
             spec = network.specs.get(name)
             if spec is not None and name != network.output.name:
-                candidates.append(CutCandidate(spec, spec_bytes(spec), macs, depth))
+                candidates.append(CutCandidate(spec, spec_bytes(spec), macs, depth, name in summed))
     return candidates
 
 
@@ -100,7 +105,8 @@ def choose_cuts(
 
     Between two operators that compute, only the place with the fewest bytes is looked at, and of several the last one,
     so that a convolution keeps its activation and pooling. Among these places dynamic programming finds the set with
-    the least sum of squared shares of compute, a price per cut and a price for the bytes of its tensor.
+    the least sum of squared shares of compute and prices per cut, for the bytes of its tensor and for a skip
+    connection that starts at it.
     """
     excluded = set(never)
     places = _places(network, [c for c in candidates if c.tensor.name not in excluded])
@@ -111,7 +117,10 @@ def choose_cuts(
         return (c.macs_before if total_macs_known else c.depth) / total
 
     total_macs_known = total_macs(network) > 0
-    prices = [_CUT_COST + _SIZE_WEIGHT * math.log2(1.0 + c.size_bytes / input_bytes) for c in places]
+    prices = [
+        _CUT_COST + _SKIP_COST * c.starts_skip + _SIZE_WEIGHT * math.log2(1.0 + c.size_bytes / input_bytes)
+        for c in places
+    ]
     starts = [0.0, *(share(c) for c in places)]
     # best[s][i]: least cost of the part before place i (0: the input) cut into s segments.
     best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]

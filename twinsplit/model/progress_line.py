@@ -13,7 +13,7 @@ class ProgressLine:
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
-        self._shown_at_s = time.monotonic()
+        self._shown_at_s = float("-inf") if self._is_terminal else time.monotonic()
         self._started_at_s: dict[str, float] = {}
         self._has_line = False
 
@@ -25,13 +25,20 @@ class ProgressLine:
         ):
             return
         self._shown_at_s = now_s
-        left_s = (now_s - started_at_s) / done * (total - done) if done else 0.0
-        text = f"{what}: {done} of {total}, about {left_s:.0f} s left"
+        text = f"{what}: {done} of {total}" if total > 1 else f"{what} ..."
+        if 0 < done < total:
+            text += f", about {(now_s - started_at_s) / done * (total - done):.0f} s left"
         click.echo(f"\r\033[K{text}" if self._is_terminal else text, err=True, nl=not self._is_terminal)
         self._has_line = self._is_terminal
 
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Wipe the line."""
+        """Wipe the line, so that what is printed next starts on an empty one."""
         if self._has_line:
             click.echo("\r\033[K", err=True, nl=False)
             self._has_line = False

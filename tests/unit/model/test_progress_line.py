@@ -8,8 +8,11 @@ def test_a_terminal_sees_one_line_that_is_rewritten_and_wiped(
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     line = ProgressLine()
+    line("reading", 0, 1)
+    assert "reading ..." in capsys.readouterr().err
     line("measuring", 10, 10)
     shown = capsys.readouterr().err
+    assert shown.startswith("\r\x1b[K")
     assert "measuring: 10 of 10" in shown
     assert "\n" not in shown
     line.close()
