@@ -29,9 +29,14 @@ class PlanBreakPoints:
         evidence = _evidence_shares(plan, manifest)
         changes = plan.table[..., 1:] != plan.table[..., :-1]  # (epochs, evidence, queue, bands - 1)
         share = np.einsum("keqb,ke->kqb", changes, evidence)
-        if plan.observation is Observation.SERVICE_START:  # what is read at epoch 0 serves all epochs
-            share[0] = share.max(axis=0)
+        going_on = np.einsum("keqb,ke->kqb", plan.table == Decision.CONTINUE, evidence)
+        if plan.observation is Observation.SERVICE_START:
+            # What is read at epoch 0 serves all epochs, as far as a task that read it gets.
+            reach = np.concatenate((np.ones_like(going_on[:1]), np.cumprod(going_on, axis=0)[:-1]))
+            share[0] = (share * np.maximum(reach[..., 1:], reach[..., :-1])).max(axis=0)
             share[1:] = 0.0
+        self._edges_s = plan.band_edges_s
+        self._going_on: list[list[list[float]]] = going_on.tolist()
         self._points = [
             [
                 tuple(edge_s for edge_s, is_kept in zip(plan.band_edges_s, row, strict=True) if is_kept)
@@ -39,8 +44,6 @@ class PlanBreakPoints:
             ]
             for by_queue in (share >= least_share).tolist()
         ]
-        self._edges_s = plan.band_edges_s
-        self._going_on = np.einsum("keqb,ke->kqb", plan.table == Decision.CONTINUE, evidence).tolist()
 
     def at(self, epoch: int, queue_length: int) -> tuple[float, ...]:
         """Ascending break points at ``epoch`` with ``queue_length`` tasks waiting, seconds of backlog."""
@@ -53,7 +56,7 @@ class PlanBreakPoints:
 
     def share_going_on(self, epoch: int, queue_length: int, backlog_s: float) -> float:
         """Share of the samples at ``epoch`` for which the plan says CONTINUE."""
-        by_band: list[float] = self._going_on[epoch][min(queue_length, QUEUE_LEVELS - 1)]
+        by_band = self._going_on[epoch][min(queue_length, QUEUE_LEVELS - 1)]
         return by_band[bisect_right(self._edges_s, backlog_s)]
 
     def around(self, epoch: int, queue_length: int, backlog_s: float) -> tuple[float, float]:

@@ -67,6 +67,14 @@ def test_a_rule_that_decides_at_service_start_has_all_its_break_points_there() -
     assert points.at(2, 0) == ()
 
 
+def test_at_service_start_a_change_counts_only_as_far_as_a_task_gets() -> None:
+    table = table_of(2)
+    table[0] = Decision.OFFLOAD_TENSOR  # nobody ever gets to epoch 2
+    table[2, :, :, 0] = Decision.OFFLOAD_TENSOR
+    plan = plan_of(table, (0.1,), observation=Observation.SERVICE_START)
+    assert PlanBreakPoints(plan, MANIFEST, least_share=0.05).at(0, 0) == ()
+
+
 def test_queues_of_three_and_more_share_their_break_points() -> None:
     table = table_of(2)
     table[1, :, 3, 0] = Decision.OFFLOAD_TENSOR
