@@ -128,7 +128,7 @@ def split(
     _echo_model(inspection, report.manifest)
     click.echo(f"\nwrote {out}")
     click.echo(f"next: twinsplit model check {out} --whole {file}")
-    click.echo(f"then: python -m edge --listen HOST:PORT --models {out}")
+    click.echo(f"then: python -m edge --models {out} --twin HOST:PORT")
     click.echo(f"      python -m device --id NAME --model {out} --twin HOST:PORT --edge HOST:PORT --source SOURCE")
 
 
