@@ -13,7 +13,7 @@ from benchmarks.testbed.speeds import Speeds, measured_speeds
 from twin_service.decision.rules import rule_named
 from twinsplit.errors import SettingsError
 
-AROUND_S = 6.0
+AROUND_S = 8.0
 """Starting, attaching and stopping the services around the arrivals of one run, about."""
 
 

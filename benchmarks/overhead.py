@@ -1,8 +1,8 @@
 """Whole task, AlexNet 224 cut in the middle, real processes, nothing emulated, twin attached: what is not computing.
 
 Goals: latency less head and tail at most 0.8 ms in the median and 1.0 ms at the 95th percentile, and head plus tail
-within 1.03 of the whole network. The whole network runs in this process between the tasks, so that whatever disturbs the
-machine disturbs both alike.
+within 1.03 of the whole network. The whole network runs in this process between the tasks, so that whatever disturbs
+the machine disturbs both alike.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _ends(result: RunResult) -> str:
         (outcomes[Outcome.DROPPED.value] + outcomes[Outcome.FAILED.value], "without an answer"),
     ]
     words = ", ".join(f"{100.0 * count / tasks:.0f} % {where}" for count, where in parts if count)
-    return f"Of its tasks, {words} ended" if words else ""
+    return f"Its tasks ended {words}"
 
 
 def _signalling(results: Sequence[RunResult], product: RunResult) -> str:

@@ -46,7 +46,7 @@ LAST_MESSAGES_S = 0.4
 """Time for the messages about the last task to be sent before signalling is read for the last time."""
 _LOOK_EVERY_S = 0.1
 _SCRAPE_EVERY_S = 1.0
-_SOURCE_STARTED = "source-started"
+_SOURCE_STARTED = "device-running"
 
 
 class RunStalledError(TwinsplitError):
@@ -307,10 +307,11 @@ class LiveRun:
         return {}
 
     def _stop_services(self) -> None:
-        every = [*self._services.values(), *([self._load] if self._load else [])]
-        for service in every:
+        if self._load is not None:
+            self._load.stop()  # before the edge, whose refusals would count as the load's
+        for service in self._services.values():
             service.ask_to_stop()
-        for service in every:
+        for service in self._services.values():
             service.stop()
 
     def _end(self) -> None:

@@ -1,0 +1,116 @@
+"""Answers through every cut, payload, representation and exit, by a real device and a real edge.
+
+Tolerance: on frames whose two best classes lie at least 0.5 apart in the whole network, every way through it gives the
+whole network's label; an exit gives its own answer, bit for bit the label that its ONNX file gives.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.testbed.scenarios import SHIPPED_MODEL
+from tests.integration.testbed_peers import (
+    device_process,
+    edge_process,
+    plan_for,
+    running,
+    scripted_twin,
+    submitting,
+)
+from twinsplit.model.preprocessing import prepare
+from twinsplit.model.runtime import SegmentRuntime, softmax
+from twinsplit.types import Decision
+
+FRAMES = 3
+MARGIN = 0.5
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def runtime() -> SegmentRuntime:
+    return SegmentRuntime.load(SHIPPED_MODEL)
+
+
+@pytest.fixture(scope="module")
+def frames(runtime: SegmentRuntime) -> list[tuple[bytes, int]]:
+    """Shipped frames of different classes with the whole network's label, which is sure of them."""
+    found: dict[int, tuple[bytes, int]] = {}
+    for path in sorted((SHIPPED_MODEL / "frames").glob("*.jpg")):
+        data = path.read_bytes()
+        output = runtime.run_tail(0, prepare(data, runtime.manifest).tensor)
+        assert output is not None
+        label, second = np.argsort(softmax(output))[::-1][:2]
+        if softmax(output)[label] - softmax(output)[second] >= MARGIN:
+            found.setdefault(int(label), (data, int(label)))
+        if len(found) == FRAMES:
+            return list(found.values())
+    raise AssertionError("the shipped network is sure of too few frames")
+
+
+async def test_every_way_through_the_network_gives_its_answer(
+    runtime: SegmentRuntime, frames: list[tuple[bytes, int]], tmp_path: Path
+) -> None:
+    manifest, data = runtime.manifest, runtime.manifest_bytes
+    edge, edge_address = edge_process(SHIPPED_MODEL, tmp_path)
+    ways = 0
+    async with scripted_twin() as (twin, twin_address):
+        device, device_address = device_process(SHIPPED_MODEL, twin_address, edge_address, tmp_path)
+        async with running(edge, device), submitting(device_address) as program:
+            await twin.hear("hello")
+            for cut in manifest.cuts[: manifest.held_segments]:
+                for position, entry in enumerate(cut.representations):
+                    if not entry.is_offered:
+                        continue
+                    decision = Decision.OFFLOAD_TENSOR if cut.index else Decision.OFFLOAD_INPUT
+                    plan = plan_for(manifest, data, edge_address, {cut.index: decision}, representation=position)
+                    plan_id = await twin.send_plan(plan)
+                    for frame, label in frames:
+                        task = await _task_under(program, frame, plan_id)
+                        assert task["outcome"] == "edge", (cut.index, entry.name, task)
+                        assert task["payload"] == ("tensor" if cut.index else "input")
+                        assert task["stop_epoch"] == cut.index
+                        assert task["label"] == manifest.classes[label], (cut.index, entry.name)
+                    ways += 1
+            plan_id = await twin.send_plan(plan_for(manifest, data, edge_address, {}))
+            for frame, label in frames:
+                task = await _task_under(program, frame, plan_id)
+                assert (task["outcome"], task["label"]) == ("device", manifest.classes[label])
+    assert ways == sum(entry.is_offered for cut in manifest.cuts for entry in cut.representations) > 0
+
+
+async def test_every_exit_gives_its_own_answer_with_its_calibrated_confidence(
+    runtime: SegmentRuntime, frames: list[tuple[bytes, int]], tmp_path: Path
+) -> None:
+    manifest, data = runtime.manifest, runtime.manifest_bytes
+    assert manifest.exits
+    edge, edge_address = edge_process(SHIPPED_MODEL, tmp_path)
+    async with scripted_twin() as (twin, twin_address):
+        device, device_address = device_process(SHIPPED_MODEL, twin_address, edge_address, tmp_path)
+        async with running(edge, device), submitting(device_address) as program:
+            await twin.hear("hello")
+            for exit_ in manifest.exits:
+                runs = [each.index == exit_.index for each in manifest.exits]
+                plan = plan_for(manifest, data, edge_address, {exit_.after_segment: Decision.EXIT}, exits_run=runs)
+                plan_id = await twin.send_plan(plan)
+                for frame, _ in frames:
+                    tensor = prepare(frame, manifest).tensor
+                    for index in range(exit_.after_segment):
+                        tensor = runtime.run_segment(index, tensor)
+                    expected = runtime.run_exit(exit_.index, tensor)
+                    task = await _task_under(program, frame, plan_id)
+                    assert (task["outcome"], task["exit"]) == ("exit", exit_.index)
+                    assert task["label"] == manifest.classes[expected.label_index]
+                    assert task["confidence"] == pytest.approx(expected.p_right)
+
+
+async def _task_under(program, frame: bytes, plan_id: int):  # type: ignore[no-untyped-def]
+    """The frame's task once the device holds the plan."""
+    for _ in range(20):
+        task = await program.submit(frame)
+        if task["plan_id"] == plan_id:
+            return task
+    raise AssertionError(f"the device does not take plan {plan_id}")
