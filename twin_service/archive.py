@@ -1,4 +1,4 @@
-"""Everything to be saved: documents, bounded in number, and manifests that were sent lately."""
+"""All documents: bounded in number, saved when they changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Archive:
         self._is_attached = is_attached
         self._documents = {document.device_id: document for document in memory.documents()}
         self._unsaved: set[str] = set()
-        self._unsaved_manifests: dict[str, bytes] = {}
 
     def __iter__(self) -> Iterator[Document]:
         """All documents by name of the device."""
@@ -64,22 +63,19 @@ class Archive:
         """The document of a device is to be saved."""
         self._unsaved.add(device_id)
 
-    def note_manifest(self, digest: str, data: bytes) -> None:
-        """A manifest is to be saved."""
-        self._unsaved_manifests[digest] = data
+    def save(self, limit: int | None = None) -> bool:
+        """Keep documents that changed, at most ``limit`` of them.
 
-    def save(self, limit: int | None = None) -> None:
-        """Keep new manifests, and documents that changed, at most ``limit`` of them.
+        Returns:
+            Whether more are due.
 
         Raises:
             StorageError: they cannot be kept; they stay due.
         """
-        for digest in list(self._unsaved_manifests):
-            self._memory.keep_manifest(digest, self._unsaved_manifests[digest])
-            del self._unsaved_manifests[digest]
         chosen = list(islice(self._unsaved, limit))
         self._memory.keep_documents(self._documents[device_id] for device_id in chosen)
         self._unsaved.difference_update(chosen)
+        return bool(self._unsaved)
 
     def _forget_one(self) -> None:
         gone = next((device_id for device_id in self._documents if not self._is_attached(device_id)), None)

@@ -52,6 +52,11 @@ class BacklogWatch:
             self._in_service[device.standing.plan.edge_id].discard(device.device_id)
             self._idle[device.standing.plan.edge_id].discard(device.device_id)
 
+    def forget_edge(self, edge_id: str) -> None:
+        """An edge is forgotten, and with it who watched it."""
+        self._in_service.pop(edge_id, None)
+        self._idle.pop(edge_id, None)
+
     def look(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> BacklogUpdate | None:
         """The update that ``device`` should get now, if any; it counts as sent."""
         standing = device.standing

@@ -22,6 +22,7 @@ from twin_service.decision.situation import Weights
 from twin_service.device_twin import DeviceTwin
 from twin_service.documents import Desired
 from twin_service.edge_twin import EdgeTwin
+from twin_service.manifests import Manifests
 from twin_service.memory import Memory
 from twin_service.messages import Send, StartReport
 from twin_service.planner import Cause, Planner, PlannerSettings
@@ -29,13 +30,7 @@ from twin_service.polling import polled_decision
 from twin_service.schedule import Appointment, Schedule
 from twin_service.status_twin import StatusTwin
 from twin_service.views import DeviceView, Listing, device_view, edge_view
-from twinsplit.errors import (
-    BadMessageError,
-    ManifestError,
-    StaleWriteError,
-    WrongDigestError,
-)
-from twinsplit.model.manifest import Manifest, manifest_digest, parse_manifest
+from twinsplit.errors import StaleWriteError
 from twinsplit.types import Outcome, Reason, TaskRecord
 
 T = TypeVar("T")
@@ -44,8 +39,8 @@ _RENEW_AT_SHARE = 0.5
 """Share of the lease after which silence is ended by a renewal."""
 _SHORTEST_LOOK_S = 0.001
 """A look is never scheduled nearer than this, so that rounding cannot make it due again at once."""
-_MAX_MANIFESTS = 256
-"""Manifests held ready; a device that attaches with one that was let go sends it again."""
+_MAX_EDGES = 256
+"""Edges kept; beyond it the first detached one is forgotten."""
 _EDGE_SPOKE = frozenset({Reason.EDGE_REFUSED})
 """Reasons that show that the edge answered, and so told its backlog, though the task did not end there."""
 
@@ -55,12 +50,12 @@ class CoreSettings:
     """Bounds of the core."""
 
     planner: PlannerSettings = field(default_factory=PlannerSettings)
-    plan_batch: int = 64
-    """Devices planned at one tick."""
+    plan_batch: int = 16
+    """Devices planned at one tick: larger batches are hardly cheaper each, and keep everybody else waiting."""
     look_batch: int = 512
     """Devices looked at for backlog updates at one tick."""
     max_devices: int = 20_000
-    """Documents kept; beyond it the longest detached device is forgotten."""
+    """Documents kept; beyond it the first that is not attached is forgotten."""
 
 
 class TwinCore:
@@ -91,7 +86,7 @@ class TwinCore:
         self._memory = memory
         self._task_ended = task_ended
         self.archive = Archive(memory, self.settings.max_devices, self._is_attached)
-        self._manifests: dict[str, Manifest] = {}
+        self._manifests = Manifests(memory)
         self._watch = BacklogWatch(self.settings.planner)
         self._schedule = Schedule()
         self._to_weigh: dict[str, Cause] = {}
@@ -106,7 +101,7 @@ class TwinCore:
         Raises:
             BadMessageError: its profile does not fit the manifest.
         """
-        manifest = self._manifest(hello.model_digest)
+        manifest = self._manifests.get(hello.model_digest)
         before = self.devices.get(hello.device_id)
         status = StatusTwin(hello, manifest, now_s, None if before is None else before.status.mirror)
         if before is not None:
@@ -164,7 +159,8 @@ class TwinCore:
         elif isinstance(event, messages.PollRequest):
             return [Send(device_id, polled_decision(device, self._plan_edge(device), event, now_s))]
         elif isinstance(event, messages.ManifestUpload):
-            self._take_manifest(device, event.manifest_json)
+            digest = device.status.hello.model_digest
+            device.status.manifest_known(self._manifests.received(digest, event.manifest_json))
         self._changed(device_id)
         if device.is_plannable and (cause := self.planner.cause(device, self.edges.values(), now_s)) is not None:
             self._to_weigh.setdefault(device_id, cause)
@@ -177,6 +173,7 @@ class TwinCore:
         self._streams += 1
         edge = EdgeTwin(hello, now_s, self._streams)
         self.edges[hello.edge_id] = edge
+        self._forget_surplus_edge()
         for device in self.devices.values():
             is_meant = device.is_plannable and device.status.hello.model_digest in edge.models
             if is_meant and self.planner.edge_of(device, self.edges.values()) is edge:
@@ -275,6 +272,15 @@ class TwinCore:
             self._to_weigh.setdefault(device_id, Cause.WEIGHTS)
         return document.version
 
+    def save(self, limit: int | None = None) -> bool:
+        """Keep what changed: new manifests, and at most ``limit`` documents; whether more are due.
+
+        Raises:
+            StorageError: it cannot be kept; it stays due.
+        """
+        self._manifests.save()
+        return self.archive.save(limit)
+
     # How it is done.
 
     @property
@@ -327,21 +333,6 @@ class TwinCore:
             progress = messages.ProgressReport(report.started.task_id, report.epoch, report.reached_at_s)
             device.status.progressed(progress, now_s, is_live=True)
 
-    def _take_manifest(self, device: DeviceTwin, data: bytes) -> None:
-        digest = device.status.hello.model_digest
-        if manifest_digest(data) != digest:
-            raise WrongDigestError(
-                f"manifest: its digest is {manifest_digest(data)[:12]}..., the hello announced {digest[:12]}...; "
-                "attach again with the manifest in use"
-            )
-        try:
-            manifest = parse_manifest(data)
-        except ManifestError as error:
-            raise BadMessageError(str(error)) from None
-        device.status.manifest_known(manifest)
-        self._keep_manifest(digest, manifest)
-        self.archive.note_manifest(digest, data)
-
     def _look(self, device: DeviceTwin, now_s: float) -> list[Send]:
         sends: list[Send] = []
         edge = self._plan_edge(device)
@@ -365,17 +356,12 @@ class TwinCore:
         self.devices[send.device_id].last_sent_s = now_s
         sends.append(send)
 
-    def _manifest(self, digest: str) -> Manifest | None:
-        manifest = self._manifests.get(digest)
-        if manifest is None and (data := self._memory.manifest(digest)) is not None:
-            manifest = parse_manifest(data)
-            self._keep_manifest(digest, manifest)
-        return manifest
-
-    def _keep_manifest(self, digest: str, manifest: Manifest) -> None:
-        self._manifests[digest] = manifest
-        if len(self._manifests) > _MAX_MANIFESTS:
-            del self._manifests[next(iter(self._manifests))]
+    def _forget_surplus_edge(self) -> None:
+        if len(self.edges) > _MAX_EDGES:
+            gone = next((edge_id for edge_id, edge in self.edges.items() if not edge.is_attached), None)
+            if gone is not None:
+                del self.edges[gone]
+                self._watch.forget_edge(gone)
 
     def _is_attached(self, device_id: str) -> bool:
         device = self.devices.get(device_id)

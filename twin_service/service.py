@@ -23,6 +23,7 @@ from twinsplit.transport.server import RunningServer, start_server
 
 _SAVED_AT_ONCE = 200
 """Documents written in one go; more would keep the event loop."""
+_BETWEEN_PARTS_S = 0.05
 _STREAM_END_S = 0.2
 _REPEATED_LINE_S = 60.0
 
@@ -64,15 +65,17 @@ class TwinService:
 
     async def _save_regularly(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.save_s)
-            self._save(_SAVED_AT_ONCE)
+            is_more_due = self._save(_SAVED_AT_ONCE)
+            await asyncio.sleep(_BETWEEN_PARTS_S if is_more_due else self._settings.save_s)
 
-    def _save(self, limit: int | None) -> None:
+    def _save(self, limit: int | None) -> bool:
+        """Save a part; whether more is due and can be saved."""
         try:
-            self.exchange.core.archive.save(limit)
+            return self.exchange.core.save(limit)
         except StorageError as error:
             # Twins live in memory; what cannot be written now stays due.
             _log.error("state-not-saved", cause=str(error), limit_s=_REPEATED_LINE_S)
+            return False
 
 
 async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> TwinService:

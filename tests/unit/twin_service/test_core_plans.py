@@ -306,6 +306,18 @@ def test_ended_tasks_are_passed_on_for_the_workload_twin() -> None:
     assert seen == [("cam", 4), ("cam", 5)]
 
 
+def test_edges_that_come_and_go_are_forgotten_in_the_end() -> None:
+    world = World()
+    for k in range(300):
+        stream = world.attach_edge(f"e{k}", advertise_address=f"127.0.0.1:{k + 1}")
+        if k != 7:
+            world.core.detach_edge(f"e{k}", stream)
+    assert len(world.core.edges) <= 257
+    assert "e7" in world.core.edges
+    world.attach_device()
+    assert plans(world)[0].edge_id == "e7"
+
+
 def test_many_devices_are_planned_in_batches() -> None:
     world = World(plan_batch=4)
     world.attach_device("d0")
