@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "device"))
-from made_up_device import EDGE, MadeUpDevice, exit_answer, manifest_of, plan_of, settings_of, whole_answer
-
 from device.breaker import BreakerSettings
 from device.reporting import TaskReport
 from device.task import AskTwin, Encode, RunExit, RunSegment
+from tests.unit.device.made_up_device import (
+    EDGE,
+    MadeUpDevice,
+    exit_answer,
+    manifest_of,
+    plan_of,
+    settings_of,
+    whole_answer,
+)
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import Manifest
 from twinsplit.plan import Observation

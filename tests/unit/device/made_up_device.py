@@ -63,7 +63,7 @@ def manifest_of(
                 p_right=(0.5 + 0.05 * i, 0.8 + 0.05 * i, 0.95 + 0.02 * i),
                 p_whole_right=(0.6, 0.9, 0.98),
                 prior=uniform,
-                transitions={j: (uniform,) * BINS for j in range(i + 1, len(exits))},
+                transitions=dict.fromkeys(range(i + 1, len(exits)), (uniform,) * BINS),
             )
             for i, k in enumerate(exits)
         ),
