@@ -26,12 +26,13 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
         device, _ = await attached_device(channel)
         await device.say(progress=twin_pb2.ProgressReport(task_id=1, epoch=99))
         await device.hear("error")
+        await asyncio.sleep(0.05)  # only a task that began after the device attached is judged
         task = twin_pb2.EndedTask(
             task_id=1,
             outcome=twin_pb2.OUTCOME_DEVICE,
             reason="not-worth-it",
-            started_age_s=0.3,
-            epoch_s=[0.1, 0.2, 0.3],
+            started_age_s=0.03,
+            epoch_s=[0.01, 0.02, 0.03],
         )
         await device.say(start=twin_pb2.StartReport(task_id=2))
         await device.say(progress=twin_pb2.ProgressReport(task_id=2, epoch=1))
