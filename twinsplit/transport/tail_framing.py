@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
-from twinsplit.rpc.v1 import edge_pb2
-from twinsplit.tensor import EncodedTensor, TensorHeader
-from twinsplit.transport.convert import header_to_wire
-
 ALIGNMENT = 16
 ALIGNED_FROM_BYTES = 4096
 """Smaller payloads are not padded: copying them costs less than the padding."""
@@ -29,17 +23,20 @@ _VARINT_BYTES = 10
 _SHORT_VARINTS = tuple(bytes((value,)) for value in range(128))
 
 
-def framed(head: bytes, tensor: EncodedTensor | None, traceparent: bytes = b"") -> bytes:
-    """``head`` (fields 1 to 5 of either message), the tensor's header, ``traceparent`` (its whole field), padding where
-    the payload is large, and the payload; without a tensor just ``head``."""
-    if tensor is None:
-        return head
-    header, data = tensor
-    fields, tag, is_aligned = _frame(header, len(data))
-    if not is_aligned:
-        return b"".join((head, fields, traceparent, tag, data))
-    padding = _PADDINGS[(len(head) + len(fields) + len(traceparent) + len(tag)) % ALIGNMENT]
-    return b"".join((head, fields, traceparent, padding, tag, data))
+def before_payload(fields: bytes, taken_bytes: int, payload_bytes: int) -> bytes:
+    """``fields``, padding where the payload is large, and the payload's tag and length.
+
+    Args:
+        fields: whole fields of a message.
+        taken_bytes: what is written before them.
+        payload_bytes: what is written after what is returned.
+    """
+    if payload_bytes == 0:
+        return fields
+    tag = _DATA_TAG + varint(payload_bytes)
+    if payload_bytes < ALIGNED_FROM_BYTES:
+        return fields + tag
+    return fields + _PADDINGS[(taken_bytes + len(fields) + len(tag)) % ALIGNMENT] + tag
 
 
 def payload_place(data: bytes) -> tuple[int, int] | None:
@@ -48,10 +45,11 @@ def payload_place(data: bytes) -> tuple[int, int] | None:
     Protobuf messages may be concatenated: if the bytes before are a message by themselves, then that message and that
     payload are what the ordinary parser would find. Whether they are is for the caller to see.
     """
+    size = len(data)
     at = data.find(_DATA_TAG, 0, _HEAD_BYTES)
     while at >= 0:
         length, start = read_varint(data, at + 1)
-        if start and start + length == len(data):
+        if start and start + length == size:
             return at, start
         at = data.find(_DATA_TAG, at + 1, _HEAD_BYTES)
     return None
@@ -79,13 +77,3 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at
         shift += 7
     return 0, 0
-
-
-@lru_cache(maxsize=256)
-def _frame(header: TensorHeader, size: int) -> tuple[bytes, bytes, bool]:
-    """The header's field, what comes right before ``size`` bytes of payload, and whether they are to be aligned.
-
-    Shapes repeat: only affine headers differ from one tensor to the next.
-    """
-    fields = edge_pb2.InferRequest(header=header_to_wire(header)).SerializeToString()
-    return fields, _DATA_TAG + varint(size) if size else b"", size >= ALIGNED_FROM_BYTES

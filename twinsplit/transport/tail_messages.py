@@ -1,9 +1,9 @@
 """The two messages of ``EdgeService.Infer`` to and from their bytes without the copies of a bytes field (design 10).
 
-What is written are *standard protobuf bytes*: the small fields first, the payload as the last length-delimited field,
-joined once when writing and taken as a view when reading. What twinsplit itself writes is read at a glance: the parts
-that repeat from message to message (digest, cut, header) are remembered by their bytes, the others stand at known
-places. Everything else, any order of fields included, goes through the ordinary parser.
+What is written are *standard protobuf bytes*: what changes with every message first, then what repeats (digest, cut,
+header), then the payload as the last length-delimited field, joined once when writing and taken as a view when
+reading. What twinsplit itself writes is read at a glance: the numbers stand at known places, the rest is remembered by
+its bytes. Everything else, any order of fields included, goes through the ordinary parser.
 
 A message that cannot be read is delivered with ``problem`` set, never raised: raising inside a gRPC serializer would
 end the stream and every other task on it.
@@ -24,20 +24,19 @@ from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.tensor import EncodedTensor, TensorHeader
 from twinsplit.transport.convert import (
-    DIGEST_BYTES,
     backlog_from_wire,
     backlog_to_wire,
     digest_from_wire,
     digest_to_wire,
     header_from_wire,
+    header_to_wire,
     seconds_from_wire,
 )
 from twinsplit.transport.status import error_from_wire, error_to_wire
-from twinsplit.transport.tail_framing import framed, payload_place, read_varint, varint
+from twinsplit.transport.tail_framing import before_payload, payload_place, read_varint, varint
 
-_ID_TAG = b"\x08"
-_DIGEST_TAGS = b"\x12\x20"
-_CUT_TAG = 0x18
+_ID_TAG = 0x08
+_ID_FIELD = bytes((_ID_TAG,))
 _BUDGET = struct.Struct("<Bd")
 _BUDGET_TAG = 0x21
 _TIMES = struct.Struct("<BdBdBBBdBdBdBd")
@@ -90,14 +89,12 @@ class TailCodec:
     def request_to_bytes(self, request: InferRequest) -> bytes:
         """Standard protobuf bytes of ``edge.proto``'s InferRequest."""
         request_id, digest, cut, budget_s, is_cancel, tensor, traceparent, _ = request
-        if is_cancel:
-            return edge_pb2.InferRequest(request_id=request_id, cancel=True).SerializeToString()
-        head = _ID_TAG + varint(request_id) + _model_fields(digest, cut)
-        if budget_s:
-            head += _BUDGET.pack(_BUDGET_TAG, budget_s)
-        if not traceparent:
-            return framed(head, tensor)
-        return framed(head, tensor, edge_pb2.InferRequest(traceparent=traceparent).SerializeToString())
+        if is_cancel or tensor is None:
+            return edge_pb2.InferRequest(request_id=request_id, cancel=is_cancel).SerializeToString()
+        header, data = tensor
+        number = varint(request_id)
+        fields = _request_fields_to_bytes(digest, cut, header, traceparent, len(number), len(data))
+        return b"".join((_ID_FIELD, number, _BUDGET.pack(_BUDGET_TAG, budget_s or 0.0), fields, data))
 
     def request_from_bytes(self, data: bytes) -> InferRequest:
         """Read a request; never raises, see ``problem``."""
@@ -131,21 +128,24 @@ class TailCodec:
     def response_to_bytes(self, response: InferResponse) -> bytes:
         """Standard protobuf bytes of ``edge.proto``'s InferResponse."""
         request_id, error, queue_wait_s, service_s, backlog, tensor, _ = response
-        if error is None and backlog is not None:
+        if error is None and backlog is not None and tensor is not None:
+            header, data = tensor
+            number = varint(request_id)
             age_s = max(0.0, self._clock.monotonic_s() - backlog.at_s)
             times = _TIMES.pack(
                 *(0x19, queue_wait_s, 0x21, service_s, 0x2A, _BACKLOG_BYTES),
                 *(0x09, backlog.backlog_s, 0x11, age_s, 0x19, backlog.mean_s, 0x21, backlog.time_constant_s),
             )
-            return framed(_ID_TAG + varint(request_id) + times, tensor)
-        head = edge_pb2.InferResponse(
+            return b"".join((_ID_FIELD, number, times, _response_fields_to_bytes(header, len(number), len(data)), data))
+        return edge_pb2.InferResponse(
             request_id=request_id,
             error=None if error is None else error_to_wire(error),
             queue_wait_s=queue_wait_s,
             service_s=service_s,
             backlog=None if backlog is None else backlog_to_wire(backlog, self._clock.monotonic_s()),
+            header=None if tensor is None else header_to_wire(tensor.header),
+            data=b"" if tensor is None else bytes(tensor.data),
         ).SerializeToString()
-        return framed(head, tensor)
 
     def response_from_bytes(self, data: bytes) -> InferResponse:
         """Read a response; never raises, see ``problem``."""
@@ -180,10 +180,11 @@ class TailCodec:
     def _response_at_a_glance(self, data: bytes, head_end: int, start: int) -> InferResponse | None:
         request_id, at = read_varint(data, 1)
         rest = at + _TIMES.size
-        if data[:1] != _ID_TAG or at == 0 or rest > head_end:
-            return None
         if (
-            data[at : at + 27 : 9] != _TIMES_TAGS
+            data[0] != _ID_TAG
+            or at == 0
+            or rest > head_end
+            or data[at : at + 27 : 9] != _TIMES_TAGS
             or data[at + 19] != _BACKLOG_BYTES
             or data[at + 20 : rest : 9] != _BACKLOG_TAGS
         ):
@@ -201,39 +202,42 @@ class TailCodec:
 
 def _request_at_a_glance(data: bytes, head_end: int, start: int) -> InferRequest | None:
     request_id, at = read_varint(data, 1)
-    if data[:1] != _ID_TAG or request_id == 0 or not data.startswith(_DIGEST_TAGS, at):
+    rest = at + _BUDGET.size
+    if data[0] != _ID_TAG or request_id == 0 or rest > head_end or data[at] != _BUDGET_TAG:
         return None
-    rest = at + len(_DIGEST_TAGS) + DIGEST_BYTES
-    if rest + _BUDGET.size + 2 > head_end:
-        # No room for a header: let the ordinary parser say what it is.
-        return None
-    if data[rest] == _CUT_TAG and data[rest + 1] < 128:
-        rest += 2
-    model = data[at:rest]
-    budget_s = None
-    if data[rest] == _BUDGET_TAG:
-        _, budget_s = _BUDGET.unpack_from(data, rest)
-        rest += _BUDGET.size
-        if not 0.0 < budget_s < math.inf:
-            return None
-    fields = _request_fields(model, data[rest:head_end])
+    _, budget_s = _BUDGET.unpack_from(data, at)
+    fields = _request_fields(data[rest:head_end]) if 0.0 <= budget_s < math.inf else None
     if fields is None:
         return None
     digest, cut, header, traceparent = fields
     tensor = EncodedTensor(header, memoryview(data)[start:])
-    return InferRequest(request_id, digest, cut, budget_s, False, tensor, traceparent)
+    return InferRequest(request_id, digest, cut, budget_s or None, False, tensor, traceparent)
 
 
-@lru_cache(maxsize=64)
-def _model_fields(digest: str, cut: int) -> bytes:
-    return edge_pb2.InferRequest(model_digest=digest_to_wire(digest), cut=cut).SerializeToString()
+# Shapes, models and lengths of ids repeat from message to message; only affine headers are new each time.
+@lru_cache(maxsize=256)
+def _request_fields_to_bytes(
+    digest: str, cut: int, header: TensorHeader, traceparent: str, id_bytes: int, payload_bytes: int
+) -> bytes:
+    """Everything of a request between its budget and its payload."""
+    message = edge_pb2.InferRequest(
+        model_digest=digest_to_wire(digest), cut=cut, header=header_to_wire(header), traceparent=traceparent
+    )
+    return before_payload(message.SerializeToString(), 1 + id_bytes + _BUDGET.size, payload_bytes)
 
 
 @lru_cache(maxsize=256)
-def _request_fields(model: bytes, rest: bytes) -> tuple[str, int, TensorHeader, str] | None:
-    """What the bytes around the budget say; ``None``: not just what they are expected to, or not possible."""
+def _response_fields_to_bytes(header: TensorHeader, id_bytes: int, payload_bytes: int) -> bytes:
+    """Everything of a response between its times and its payload."""
+    message = edge_pb2.InferResponse(header=header_to_wire(header))
+    return before_payload(message.SerializeToString(), 1 + id_bytes + _TIMES.size, payload_bytes)
+
+
+@lru_cache(maxsize=256)
+def _request_fields(rest: bytes) -> tuple[str, int, TensorHeader, str] | None:
+    """What the bytes after the budget say; ``None``: not just what they are expected to, or not possible."""
     try:
-        message = edge_pb2.InferRequest.FromString(model + rest)
+        message = edge_pb2.InferRequest.FromString(rest)
         fields = digest_from_wire(message.model_digest), message.cut, _header(message), message.traceparent
     except (DecodeError, RefusedError):
         return None

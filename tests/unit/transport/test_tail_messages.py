@@ -34,8 +34,8 @@ def test_a_request_is_these_very_bytes(codec: TailCodec) -> None:
         codec.request_to_bytes(request).hex()
         == (
             "08ac02"  # request_id
-            "1220" + DIGEST + "1802"  # model_digest, cut
             "21000000000000f83f"  # budget_s
+            "1220" + DIGEST + "1802"  # model_digest, cut
             "3211" + "0a020103" + "1001" + "1803" + "250000003f" + "2802" + "3001"  # header
             "3a0430302d61"  # traceparent
             "7a03010203"  # data, last
@@ -68,11 +68,18 @@ def test_the_ordinary_parser_and_serializer_agree_on_requests(codec: TailCodec, 
     sent = InferRequest(5, DIGEST, 3, 0.25, tensor=tensor, traceparent=traceparent)
     data = codec.request_to_bytes(sent)
     message = edge_pb2.InferRequest.FromString(data)
-    assert message.SerializeToString() == data
-    assert (message.request_id, message.model_digest.hex(), message.cut) == (5, DIGEST, 3)
-    assert (message.budget_s, message.traceparent) == (0.25, traceparent)
-    assert message.header == header_to_wire(tensor.header)
-    assert message.data == bytes(tensor.data)
+    assert message.ByteSize() == len(data)
+    message.ClearField("padding")
+    assert message == edge_pb2.InferRequest(
+        request_id=5,
+        model_digest=bytes.fromhex(DIGEST),
+        cut=3,
+        budget_s=0.25,
+        header=header_to_wire(tensor.header),
+        traceparent=traceparent,
+        data=bytes(tensor.data),
+    )
+    assert _plain(codec.request_from_bytes(message.SerializeToString())) == _plain(sent)
     assert _plain(codec.request_from_bytes(data)) == _plain(sent)
 
 
@@ -82,7 +89,12 @@ def test_the_ordinary_parser_and_serializer_agree_on_responses(codec: TailCodec,
     data = codec.response_to_bytes(sent)
     message = edge_pb2.InferResponse.FromString(data)
     assert message.SerializeToString() == data
-    assert (message.queue_wait_s, message.service_s, message.backlog.age_s) == (0.125, 0.25, 10.0)
+    assert (message.request_id, message.queue_wait_s, message.service_s, message.backlog.age_s) == (
+        5,
+        0.125,
+        0.25,
+        10.0,
+    )
     assert message.data == bytes(_large(size).data)
     assert _plain(codec.response_from_bytes(data)) == _plain(sent)
 
