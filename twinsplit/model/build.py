@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from twinsplit import __version__
 from twinsplit.errors import SettingsError, UnsupportedModelError
@@ -38,6 +38,7 @@ from twinsplit.model.runtime import SegmentRuntime, open_session
 from twinsplit.model.segments import EXTERNAL_OVER_BYTES, WrittenFile
 
 Task = Literal["auto", "classification", "raw"]
+ExitFiles: TypeAlias = Mapping[int, Path] | Mapping[str, Path] | Mapping[int | str, Path]
 _COMPARED_INPUTS = 2
 _SHAPING_OPS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"})
 
@@ -74,7 +75,7 @@ def build_model(
     name: str | None = None,
     version: int = 1,
     cutting: CutSettings | None = None,
-    exits: Mapping[int | str, Path] | None = None,
+    exits: ExitFiles | None = None,
     task: Task = "auto",
     classes: Sequence[str] = (),
     preprocessing: Preprocessing | None = None,
@@ -246,7 +247,7 @@ def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int, prog
 
 def _exits(
     draft: ModelDraft,
-    files: Mapping[int | str, Path],
+    files: ExitFiles,
     runtime: SegmentRuntime,
     test: LabelledFrames,
     calibration: LabelledFrames,

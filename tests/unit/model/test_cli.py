@@ -173,6 +173,7 @@ def test_inspect_shows_a_model_folder(run: Callable[..., Result], folder: Path, 
         assert len(drawn.convert("RGB").getcolors(1_000_000)) > 20
 
 
+@pytest.mark.slow
 def test_inspect_lists_the_cuts_that_a_file_could_have(run: Callable[..., Result], whole: Path, tmp_path: Path) -> None:
     output = run("inspect", whole, "--max-segments", 3, "--png", tmp_path / "cuts.png").output
     lines = {line.removeprefix("*").split()[1]: line for line in output.splitlines() if "float32" in line}

@@ -1,0 +1,64 @@
+"""The command as a person types it: exit codes, one line for an error, and nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.onnx_networks import parsed, saved, small_classifier
+from twinsplit.cli import run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    return saved(small_classifier(), tmp_path / "small.onnx")
+
+
+def test_split_check_inspect_profile_in_a_row(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "model"
+    assert run(["model", "split", str(whole), "--out", str(out)]) == 0
+    following = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: twinsplit "))
+    # The command that split prints runs as it stands.
+    assert run(following.removeprefix("next: twinsplit ").split()) == 0
+    assert run(["model", "inspect", str(out), "--png", str(tmp_path / "cuts.png")]) == 0
+    assert run(["model", "profile", str(out), "--repeats", "2"]) == 0
+    assert (tmp_path / "cuts.png").read_bytes().startswith(b"\x89PNG")
+    assert "whole:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["split", "WHOLE", "--out", "OUT", "--cut", "r2"], 3, "'a1' would have to be sent along"),
+        (["split", "TEXT", "--out", "OUT"], 3, "not an ONNX model"),
+        (["split", "TWO", "--out", "OUT"], 3, "2 inputs (x, mask)"),
+        (["split", "WHOLE", "--out", "OUT", "--frames", "OUT"], 4, "no such folder"),
+        (["split", "WHOLE", "--out", "OUT", "--shape", "image=2"], 3, "contradicts the file"),
+        (["split", "WHOLE", "--out", "."], 2, "--force"),
+        (["check", "OUT"], 3, "manifest.json"),
+        (["profile", "OUT", "--provider", "cuda"], 3, "manifest.json"),
+        (["split", "WHOLE"], 2, "--out"),
+    ],
+)
+def test_an_error_is_one_line_with_its_exit_code(
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.onnx").write_text("no network")
+    two = parsed("g (float[1,4] x, float[1,4] mask) => (float[1,4] y) { a = Relu(x) y = Mul(a, mask) }")
+    saved(two, tmp_path / "two.onnx")
+    places = {"WHOLE": str(whole), "TEXT": "text.onnx", "TWO": "two.onnx", "OUT": "out"}
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert run(["model", *(places.get(a, a) for a in arguments)]) == code
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.strip().splitlines()[-1].startswith(("twinsplit: ", "Error: "))
+    assert "Traceback" not in error
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
