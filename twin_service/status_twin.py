@@ -110,6 +110,8 @@ class StatusTwin:
         self._fields["epoch"].report(
             report.epoch, report.reached_at_s, expected=self.epoch(report.reached_at_s), is_live=is_live
         )
+        if self.task is None or self.task.task_id != report.task_id:
+            self.first_epoch = 0
         self._anchor(report.task_id, report.epoch, report.reached_at_s, now_s)
 
     def idle(self, now_s: float) -> None:

@@ -59,6 +59,14 @@ def test_progress_moves_the_rest_of_the_prediction() -> None:
     assert status.field("epoch").error == 0.0
 
 
+def test_progress_of_a_task_whose_start_was_missed_is_that_of_a_fresh_one() -> None:
+    status = twin()
+    status.started(StartReport(1, 10.0, first_epoch=2), 10.0)
+    status.progressed(ProgressReport(2, 1, 10.5), 10.5)
+    assert status.task is not None
+    assert status.task.reached_at_s(2) == pytest.approx(10.6)
+
+
 def test_a_start_that_is_repeated_does_not_forget_progress() -> None:
     status = twin()
     status.started(StartReport(1, 10.0), 10.0)
