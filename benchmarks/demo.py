@@ -49,10 +49,11 @@ def run_demo(scenario: Scenario, rules: Sequence[str], json_path: Path | None, c
 
 def announcement(runs: Sequence[Scenario], polled_rule: str | None) -> str:
     """How long it will take."""
-    rules = sum(not run.is_polled for run in runs)
+    count = sum(not run.is_polled for run in runs)
+    rules = "1 rule" if count == 1 else f"{count} rules"
     polled = "" if polled_rule is None else f" and {polled_rule} once more, asking the twin at every epoch"
     return (
-        f"{rules} rules for {runs[0].seconds:g} s each{polled}: about {_duration(expected_s(runs))} with starting and "
+        f"{rules} for {runs[0].seconds:g} s each{polled}: about {_duration(expected_s(runs))} with starting and "
         "stopping all services. Ctrl-C stops everything."
     )
 

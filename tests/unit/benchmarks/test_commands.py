@@ -1,0 +1,65 @@
+"""The testbed's command lines are ones that the services understand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+
+from benchmarks.testbed.commands import Ports, device_arguments, edge_arguments, twin_arguments
+from benchmarks.testbed.frames import PreparedFrames
+from benchmarks.testbed.scenario import changed_scenario
+from benchmarks.testbed.scenarios import DEMO
+from device.settings import DeviceSettings
+from edge.settings import EdgeSettings
+from twin_service.settings import TwinSettings
+from twinsplit.settings_options import settings_options
+
+PORTS = Ports(1, 2, 3, 4, 5, 6)
+SPEEDS: Any = SimpleNamespace(device_slowdown=4.0, edge_slowdown=2.0)
+FRAMES = PreparedFrames(Path("frames"), Path("trace"), None, 3)
+SCENARIO = changed_scenario(DEMO, is_polled=True, uplink_outages=("1+2", "4+1"), penalty_s=1.5)
+
+
+def parsed(cls: Any, arguments: list[str]) -> Any:
+    """The settings that a service makes of its command line."""
+
+    @click.command()
+    @settings_options(cls)
+    def command(loaded: Any) -> Any:
+        return loaded.values
+
+    return command.main(args=arguments[2:], standalone_mode=False)
+
+
+def test_the_twin_is_told_rule_and_weights() -> None:
+    settings = parsed(TwinSettings, twin_arguments(SCENARIO, PORTS, Path("run")))
+    assert (settings.rule, settings.alpha_s, settings.penalty_s) == ("multi-step", 2.5, 1.5)
+    assert settings.listen == "127.0.0.1:1"
+
+
+def test_the_edge_is_told_its_models_its_twin_and_its_slowdown() -> None:
+    settings = parsed(EdgeSettings, edge_arguments(SCENARIO, SPEEDS, PORTS))
+    assert (settings.models, settings.twin, settings.emulate_slowdown) == (SCENARIO.model, "127.0.0.1:1", 2.0)
+
+
+def test_the_device_is_told_frames_arrivals_and_everything_emulated() -> None:
+    arguments = device_arguments(SCENARIO, SPEEDS, PORTS, FRAMES, Path("profile"), Path("run"))
+    settings = parsed(DeviceSettings, arguments)
+    assert (settings.source, settings.arrivals) == ("frames:frames", "trace:trace")
+    assert (settings.twin, settings.edge) == ("127.0.0.1:1", "127.0.0.1:3")
+    assert settings.emulate_slowdown == 4.0
+    assert settings.emulate_uplink_bytes_per_s == SCENARIO.uplink_bytes_per_s
+    assert settings.emulate_uplink_outages == ("1+2", "4+1")
+    assert settings.polled
+
+
+@pytest.mark.parametrize("rule", ["device-only", "static:2"])
+def test_rules_are_the_twins_business_alone(rule: str) -> None:
+    one, other = (changed_scenario(SCENARIO, rule=each) for each in ("multi-step", rule))
+    assert edge_arguments(one, SPEEDS, PORTS) == edge_arguments(other, SPEEDS, PORTS)
+    arguments = [device_arguments(each, SPEEDS, PORTS, FRAMES, Path("p"), Path("run")) for each in (one, other)]
+    assert arguments[0] == arguments[1]
