@@ -20,9 +20,9 @@ class StandingPlan:
     plan: Plan
     table: PlanTable
     points: PlanBreakPoints
-    sent_at_s: float
     weighed: Situation
-    """The situation for which keeping it was last found right."""
+    """The situation for which it was made, or keeping it was last found right."""
+    weighed_at_s: float
     held: BacklogState | None
     """The newest backlog reading that the device has: sent by the twin, or told by the edge in an answer."""
 

@@ -49,6 +49,8 @@ class PlannerSettings:
     """Expected utility per task, seconds, that keeping an old plan must cost before a new one is sent."""
     noticeable_share: float = 0.2
     """Relative move of a number since the last weighing from which a plan is weighed again."""
+    shortest_weighing_s: float = 0.5
+    """A device is weighed again at most so often, however much its numbers move."""
     update_share: float = 0.05
     """Share of samples whose decision must change at a break point for it to buy a backlog update."""
     idle_update_chance: float = 0.25
@@ -86,6 +88,8 @@ class Planner:
         plan = standing.plan
         if (edge.edge_id if edge else None, edge.address if edge else None) != (plan.edge_id, plan.edge_address):
             return Cause.EDGE_LOST if edge is None else Cause.EDGE_FOUND
+        if now_s < standing.weighed_at_s + self.settings.shortest_weighing_s:
+            return None
         share = self.settings.noticeable_share
         return _largest_move(standing.weighed, self.situation(device, edge, now_s), share)
 
@@ -143,7 +147,7 @@ class Planner:
                 if self._is_worth_sending(device, edge, situation, evaluation, now_s):
                     sends.append(self._plan(device, cause, edge, situation, evaluation, now_s))
                 elif device.standing is not None:
-                    device.standing.weighed = situation
+                    device.standing.weighed, device.standing.weighed_at_s = situation, now_s
         return sends
 
     def _is_worth_sending(
@@ -192,7 +196,7 @@ class Planner:
         points = PlanBreakPoints(plan, situation.manifest, least_share=self.settings.update_share)
         reading = None if edge is None else edge.reading
         held = device.standing.held if device.standing and device.standing.plan.edge_id == plan.edge_id else None
-        device.standing = StandingPlan(plan, table, points, now_s, situation, held)
+        device.standing = StandingPlan(plan, table, points, situation, now_s, held)
         if reading is not None:
             device.standing.hears(reading)
         device.status.plan_stands(plan.exits_run, now_s)

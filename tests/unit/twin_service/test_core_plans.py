@@ -172,10 +172,21 @@ def test_a_plan_that_a_high_threshold_does_not_buy_is_not_sent() -> None:
     world.attach_device()
     world.take()
     weighed = world.core.planner.weighed
-    world.say(DeviceHeartbeat(state=state(entered=1, goodput_bytes_per_s=9e5)))
+    world.wait(1.0)
     world.say(DeviceHeartbeat(state=state(entered=1, goodput_bytes_per_s=3e5)))
-    assert world.core.planner.weighed > weighed
+    assert world.core.planner.weighed == weighed + 1
     assert plans(world) == []
+
+
+def test_a_device_whose_numbers_jump_is_not_weighed_all_the_time() -> None:
+    world = World(rule_named("open-loop"))
+    world.attach_edge()
+    world.attach_device()
+    weighed = world.core.planner.weighed
+    for k in range(200):
+        world.wait(0.01)
+        world.say(DeviceHeartbeat(state=state(entered=1, goodput_bytes_per_s=3e5 if k % 2 else 3e6)))
+    assert 1 <= world.core.planner.weighed - weighed <= 4
 
 
 def test_desired_weights_change_the_plan() -> None:
