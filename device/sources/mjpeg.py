@@ -7,6 +7,7 @@ from dataclasses import dataclass
 MAX_PICTURE_BYTES = 64 << 20
 
 _SOI = b"\xff\xd8\xff"
+_BROKEN = 0
 _EOI = 0xD9
 _SOS = 0xDA
 _TEM = 0x01
@@ -44,7 +45,14 @@ class MjpegSplitter:
         """Pictures completed by ``chunk``."""
         self._pending += chunk
         pictures: list[JpegPicture] = []
-        while (self._at or self._find_start()) and (end := self._find_end()):
+        while self._at or self._find_start():
+            end = self._find_end()
+            if end is None:
+                break
+            if end == _BROKEN:
+                self.skipped_bytes += len(_SOI) - 1
+                self._drop(len(_SOI) - 1)
+                continue
             pictures.append(JpegPicture(bytes(self._pending[:end]), self._size))
             self._drop(end)
         if len(self._pending) > MAX_PICTURE_BYTES:
@@ -62,13 +70,12 @@ class MjpegSplitter:
             self._at = 2
         return start >= 0
 
-    def _find_end(self) -> int:
-        """End of the picture; 0: more bytes are needed, or it was broken and has been skipped."""
+    def _find_end(self) -> int | None:
+        """End of the picture; ``None``: more bytes are needed; _BROKEN: this is none."""
         pending = self._pending
         while self._at + 4 <= len(pending) or pending[self._at : self._at + 2] == bytes((0xFF, _EOI)):
             if pending[self._at] != 0xFF:
-                self._skip_broken()
-                return 0
+                return _BROKEN
             marker = pending[self._at + 1]
             if marker == _EOI:
                 return self._at + 2
@@ -79,22 +86,21 @@ class MjpegSplitter:
                 self._at += 2
                 continue
             length = int.from_bytes(pending[self._at + 2 : self._at + 4], "big")
-            if length < 2 or marker == 0:
-                self._skip_broken()
-                return 0
+            if length < 2 or marker in (0, _SOI[1]):
+                return _BROKEN
             after = self._at + 2 + length
             if after > len(pending):
-                return 0
+                return None
             if marker in _SIZED and length >= 7:
                 height, width = (int.from_bytes(pending[self._at + o : self._at + o + 2], "big") for o in (5, 7))
                 self._size = (width, height)
             if marker == _SOS:
                 scan_end = self._scan_end(after)
                 if scan_end is None:
-                    return 0
+                    return None
                 after = scan_end
             self._at = after
-        return 0
+        return None
 
     def _scan_end(self, start: int) -> int | None:
         """Next marker after entropy-coded data, in which 0xFF is followed by 0 or a restart marker."""
@@ -105,10 +111,6 @@ class MjpegSplitter:
                 return at
             at += 2
         return None
-
-    def _skip_broken(self) -> None:
-        self.skipped_bytes += 2
-        self._drop(2)
 
     def _drop(self, count: int) -> None:
         del self._pending[:count]
