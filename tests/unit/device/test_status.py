@@ -1,0 +1,133 @@
+"""Status and metrics say how things stand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from device.metrics import DeviceMetrics
+from device.status import status_document
+from device.status_text import status_text
+from tests.unit.device.made_up_device import EDGE, MadeUpDevice, manifest_of, offload_at, plan_of
+from twinsplit.reckoning import BacklogState
+from twinsplit.telemetry.exposition import StateCollector
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.calls import CallCount
+from twinsplit.types import Reason
+
+MANIFEST = manifest_of()
+IDENTITY = {
+    "id": "cam-1",
+    "model": {"name": "made-up", "version": 1, "digest": "ab" * 32, "segments_held": 4},
+    "provider": "CPUExecutionProvider",
+    "payloads": "any",
+    "emulation": {"slowdown": 8.0},
+    "twin": {"address": "127.0.0.1:7000", "is_attached": True},
+}
+
+
+@pytest.fixture
+def device() -> MadeUpDevice:
+    """One task at the edge, one back from it, one in service."""
+    device = MadeUpDevice(MANIFEST)
+    plan = plan_of(MANIFEST, offload_at(2), exits_run=(True, False))
+    device.take(device.pipeline.plan_received(device.now_s, plan, BacklogState(0.05, device.now_s, 0.05)))
+    for _ in range(2):
+        device.arrive()
+        device.run()
+    device.clock.advance(0.1)
+    device.answer(1)
+    device.take(device.pipeline.upload_failed(device.now_s, 2, Reason.EDGE_REFUSED))
+    device.run()
+    device.arrive()
+    return device
+
+
+def test_the_status_names_plan_edge_outcomes_and_reasons(device):
+    status = status_document(device.pipeline, device.now_s, IDENTITY)
+    assert json.loads(json.dumps(status)) == status
+    assert status["plan"]["in_force"]
+    assert (status["plan"]["plan_id"], status["plan"]["rule"]) == (1, "open-loop")
+    assert status["plan"]["exits_run"] == [True, False]
+    assert (status["edge"]["address"], status["edge"]["breaker"]) == (EDGE, "closed")
+    assert status["edge"]["came_back"] == {"edge-refused": 1}
+    assert (status["entered"], status["open"]) == (3, 1)
+    assert status["reasons"] == {"edge: offload-pays": 1, "device: edge-refused": 1}
+    assert status["stops"] == [{"epoch": 2, "decision": "offload-tensor", "reason": "offload-pays", "count": 2}]
+    assert status["task"]["task_id"] == 3
+
+
+def test_in_words_it_says_the_same(device):
+    text = status_text(status_document(device.pipeline, device.now_s, IDENTITY))
+    assert "plan 1 of rule open-loop" in text
+    assert "offloads to edge" in text
+    assert "EMULATION: slowdown 8.0" in text
+    assert "3 entered = 1 device, 0 exit, 1 edge, 0 dropped, 0 failed, 1 open" in text
+    assert "1  device: edge-refused" in text
+    assert "epoch 2: offload-tensor (offload-pays)" in text
+
+
+def test_without_twin_plan_and_edge_it_says_so():
+    device = MadeUpDevice(MANIFEST)
+    identity = IDENTITY | {"twin": None, "emulation": {}}
+    text = status_text(status_document(device.pipeline, device.now_s, identity))
+    assert "twin: none" in text
+    assert "no plan in force (no-plan)" in text
+    assert "edge:" not in text
+    assert "now: idle" in text
+
+
+def metrics_of(device: MadeUpDevice) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """By name and labels, as Prometheus would read them."""
+    metrics = DeviceMetrics(
+        manifest=MANIFEST,
+        provider="CPUExecutionProvider",
+        queue_capacity=64,
+        emulations=("slowdown",),
+        signalling=SignallingCount(),
+        calls=CallCount(),
+        link=None,
+        watch=None,
+        sink=None,
+    )
+    for record in device.records:
+        metrics.note_task(record)
+    metrics.note_upload("tensor", 1000, 4000)
+    collector = StateCollector("device", lambda: metrics.samples(device.pipeline, device.now_s))
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in collector.collect()
+        for sample in family.samples
+    }
+
+
+def test_metrics_are_in_the_catalogue_and_add_up(device):
+    samples = metrics_of(device)
+    ended = [value for (name, _), value in samples.items() if name == "twinsplit_tasks_total"]
+    assert len(ended) == 5
+    assert sum(ended) == 2.0
+    assert samples["twinsplit_tasks_entered_total", ()] == 3.0
+    assert samples["twinsplit_tasks_degraded_total", ()] == 1.0
+    assert samples["twinsplit_decisions_total", (("decision", "offload-tensor"), ("epoch", "2"))] == 2.0
+    assert samples["twinsplit_task_latency_seconds_count", (("outcome", "edge"),)] == 1.0
+    assert samples["twinsplit_offloads_resumed_total", (("reason", "edge-refused"),)] == 1.0
+    assert samples["twinsplit_breaker_state", (("state", "closed"),)] == 1.0
+    assert samples["twinsplit_breaker_state", (("state", "open"),)] == 0.0
+    assert samples["twinsplit_payload_raw_bytes_total", (("payload", "tensor"),)] == 4000.0
+    assert samples["twinsplit_emulation", (("kind", "slowdown"),)] == 1.0
+    energy = sum(record.energy_joules for record in device.records)
+    assert samples["twinsplit_energy_joules_total", (("source", "model"),)] == pytest.approx(energy)
+
+
+def test_kept_tensors_are_counted_in_bytes(device):
+    assert metrics_of(device)["twinsplit_kept_tensor_bytes", ()] == 0.0
+    device.run()
+    assert metrics_of(device)["twinsplit_kept_tensor_bytes", ()] == 8 * 4
+
+
+def test_what_is_not_known_has_no_series():
+    names = {name for name, _ in metrics_of(MadeUpDevice(MANIFEST))}
+    for absent in ("plan_id", "lease_left_seconds", "uplink_goodput_bytes_per_second", "predicted_backlog_seconds"):
+        assert f"twinsplit_{absent}" not in names
+    assert "twinsplit_energy_joules_total" not in names
