@@ -261,11 +261,14 @@ class LiveRun:
         while time.monotonic() < max(deadline_s, self._began_at_s - self.scenario.warm_up_s):
             self._check()
             device, edge = self._services["device"].metrics(), self._services["edge"].metrics()
-            is_planned = sample(device, "twinsplit_degraded") == 0.0
-            is_attached = sample(edge, "twinsplit_twin_attached") == 1.0
-            if is_planned and is_attached:
+            stands = {
+                "the edge is not attached to the twin": sample(edge, "twinsplit_twin_attached") == 1.0,
+                "it is not connected to the edge": sample(device, "twinsplit_uplink_round_trip_seconds") is not None,
+                "it has no plan": sample(device, "twinsplit_degraded") == 0.0,
+            }
+            if all(stands.values()):
                 return
-            reason = "it has no plan" if is_attached else "the edge is not attached to the twin"
+            reason = next(what for what, is_so in stands.items() if not is_so)
             time.sleep(_LOOK_EVERY_S)
         raise RunStalledError(
             f"the device was not ready {SETTLING_S:g} s after its source started: {reason}; this machine may be too "

@@ -1,27 +1,39 @@
 """Answers through every cut, payload, representation and exit, by a real device and a real edge.
 
 Tolerance: on frames whose two best classes lie at least 0.5 apart in the whole network, every way through it gives the
-whole network's label; an exit gives its own answer, bit for bit the label that its ONNX file gives.
+whole network's label; an exit gives the label that its ONNX file gives. Outputs of the edge lie within 0.001 of the
+largest output of what the same payload gives in one process, and lossless payloads of what the whole network gives.
 """
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.testbed.scenarios import SHIPPED_MODEL
 from tests.integration.testbed_peers import (
+    PATIENCE_S,
+    Submitter,
     device_process,
+    edge_connected,
     edge_process,
     plan_for,
     running,
     scripted_twin,
     submitting,
 )
+from twinsplit.model.check import DEFAULT_TOLERANCE as DIFFERENCE
+from twinsplit.model.check import relative_difference
+from twinsplit.model.payload import decode_payload, encode_payload
 from twinsplit.model.preprocessing import prepare
 from twinsplit.model.runtime import SegmentRuntime, softmax
+from twinsplit.tensor import decode
+from twinsplit.transport.channel import open_channel
+from twinsplit.transport.tail_stream import InferRequest, InferResponse, infer_call
 from twinsplit.types import Decision
 
 FRAMES = 3
@@ -61,6 +73,7 @@ async def test_every_way_through_the_network_gives_its_answer(
         device, device_address = device_process(SHIPPED_MODEL, twin_address, edge_address, tmp_path)
         async with running(edge, device), submitting(device_address) as program:
             await twin.hear("hello")
+            await edge_connected(device)
             for cut in manifest.cuts[: manifest.held_segments]:
                 for position, entry in enumerate(cut.representations):
                     if not entry.is_offered:
@@ -92,6 +105,7 @@ async def test_every_exit_gives_its_own_answer_with_its_calibrated_confidence(
         device, device_address = device_process(SHIPPED_MODEL, twin_address, edge_address, tmp_path)
         async with running(edge, device), submitting(device_address) as program:
             await twin.hear("hello")
+            await edge_connected(device)
             for exit_ in manifest.exits:
                 runs = [each.index == exit_.index for each in manifest.exits]
                 plan = plan_for(manifest, data, edge_address, {exit_.after_segment: Decision.EXIT}, exits_run=runs)
@@ -107,10 +121,38 @@ async def test_every_exit_gives_its_own_answer_with_its_calibrated_confidence(
                     assert task["confidence"] == pytest.approx(expected.p_right)
 
 
-async def _task_under(program, frame: bytes, plan_id: int):  # type: ignore[no-untyped-def]
+async def _task_under(program: Submitter, frame: bytes, plan_id: int) -> dict[str, Any]:
     """The frame's task once the device holds the plan."""
     for _ in range(20):
         task = await program.submit(frame)
         if task["plan_id"] == plan_id:
             return task
     raise AssertionError(f"the device does not take plan {plan_id}")
+
+
+async def test_the_edge_gives_the_numbers_that_its_payload_gives_in_one_process(
+    runtime: SegmentRuntime, frames: list[tuple[bytes, int]], tmp_path: Path
+) -> None:
+    manifest = runtime.manifest
+    prepared = prepare(frames[0][0], manifest)
+    whole = runtime.run_tail(0, prepared.tensor)
+    assert whole is not None
+    edge, edge_address = edge_process(SHIPPED_MODEL, tmp_path)
+    tensor, request_id = prepared.tensor, 0
+    async with running(edge), open_channel(edge_address) as channel:
+        call = infer_call(channel)
+        for cut in manifest.cuts[:-1]:
+            for position, entry in enumerate(cut.representations):
+                request_id += 1
+                payload = encode_payload(manifest, cut.index, position, tensor, prepared.picture)
+                await call.write(InferRequest(request_id, runtime.digest, cut.index, tensor=payload))
+                answer = await asyncio.wait_for(call.read(), PATIENCE_S)
+                assert isinstance(answer, InferResponse)
+                assert answer.tensor is not None, answer.error
+                found = decode(answer.tensor.header, answer.tensor.data, manifest.cuts[-1].tensor.shape[-1])
+                here = runtime.run_tail(cut.index, decode_payload(manifest, cut.index, payload.header, payload.data))
+                assert here is not None
+                assert relative_difference(here, found) <= DIFFERENCE, (cut.index, entry.name)
+                if entry.kind == "float32":
+                    assert relative_difference(whole, found) <= DIFFERENCE, (cut.index, entry.name)
+            tensor = runtime.run_segment(cut.index, tensor)

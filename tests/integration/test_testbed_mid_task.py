@@ -15,6 +15,7 @@ from tests.integration.testbed_peers import (
     ScriptedTwin,
     Submitter,
     device_process,
+    edge_connected,
     edge_process,
     plan_for,
     running,
@@ -91,6 +92,7 @@ async def slow_device(folder: Path) -> AsyncIterator[Stage]:
         )
         async with running(edge, device), submitting(device_address) as program:
             await twin.hear("hello")
+            await edge_connected(device)
             yield Stage(manifest, manifest_bytes, edge_address, twin, program, frame)
 
 

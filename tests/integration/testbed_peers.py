@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from benchmarks.testbed.process import HOST, ServiceProcess, free_ports
+from benchmarks.testbed.process import HOST, ServiceProcess, free_ports, sample
 from twinsplit.model.manifest import Manifest, manifest_digest
 from twinsplit.plan import NO_REPRESENTATION, QUEUE_LEVELS, Contingency, Plan
 from twinsplit.reckoning import BacklogState
@@ -130,6 +130,14 @@ def device_process(model: Path, twin: str, edge: str, folder: Path, *flags: str)
         *(f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}", "--drain-s=0"),
     ]
     return ServiceProcess("device", [*arguments, *flags], folder, http_port), f"{HOST}:{port}"
+
+
+async def edge_connected(device: ServiceProcess) -> None:
+    """Return when the device has measured the way to its edge, and so is connected to it."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while sample(await asyncio.to_thread(device.metrics), "twinsplit_uplink_round_trip_seconds") is None:
+        assert time.monotonic() < deadline_s, "the device does not connect to its edge"
+        await asyncio.sleep(0.02)
 
 
 class Submitter:
