@@ -86,6 +86,7 @@ def plan_of(
     contingency_cut: int | None = None,
     observation: Observation = Observation.EACH_EPOCH,
     representation: int = 1,
+    input_representations: tuple[int, ...] | None = None,
 ) -> Plan:
     """``decide`` is asked for every cell (epoch, evidence, queue length, band)."""
     shape = (manifest.held_segments + 1, manifest.evidence_count, QUEUE_LEVELS, len(band_edges_s) + 1)
@@ -99,8 +100,10 @@ def plan_of(
         exits_run=exits_run if exits_run is not None else (True,) * len(manifest.exits),
         band_edges_s=band_edges_s,
         table=table,
-        tensor_representations=(representation,) * shape[0],
-        input_representations=(representation,) * shape[0],
+        tensor_representations=tuple(
+            min(representation, len(manifest.cuts[k].representations) - 1) for k in range(shape[0])
+        ),
+        input_representations=input_representations or (representation,) * shape[0],
         lease_s=lease_s,
         contingency=Contingency(
             thresholds if thresholds is not None else (0.9,) * len(manifest.exits), contingency_cut
