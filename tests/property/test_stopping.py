@@ -17,7 +17,7 @@ from twin_service.decision.reduction import ceiling_s
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.stopping import present_payoffs
-from twin_service.decision.tables import QUEUES, decisions
+from twin_service.decision.tables import QUEUES, banded
 from twin_service.decision.utility import NEVER, batch_of
 from twinsplit.plan import Observation
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
@@ -113,7 +113,7 @@ def test_payoffs_equal_the_plain_recursion(seed: int, manifest, tensors_only: bo
     exits_run = (runs_exits,) * len(manifest.exits)
     batch = batch_of([s], statistics_of(manifest), exits_run)
     backlogs = np.array([[0.0, 0.21, 0.9]])
-    found = present_payoffs(batch, QUEUES[:3], backlogs, is_reduced=False).by_epoch
+    found = present_payoffs(batch, QUEUES[:3], backlogs, is_reduced=False).dense(0)
     plain = Plain(s, exits_run)
     rng = np.random.default_rng(seed)
     for epoch in range(manifest.held_segments + 1):
@@ -121,7 +121,7 @@ def test_payoffs_equal_the_plain_recursion(seed: int, manifest, tensors_only: bo
         queue, position = int(rng.integers(3)), int(rng.integers(3))
         for decision in Decision:
             expected = plain.value(epoch, evidence, queue, backlogs[0, position], 0.0, decision)
-            got = found[epoch][decision, 0, queue, position, evidence]
+            got = found[decision, epoch, queue, position, evidence]
             assert got == pytest.approx(expected, abs=1e-9) or (got < NEVER / 4 and expected < NEVER / 4)
 
 
@@ -134,11 +134,32 @@ def test_reduction_changes_no_decision_and_no_value_that_wins(seed, manifest, te
     full = present_payoffs(batch, QUEUES, backlogs, observation, is_reduced=False)
     reduced = present_payoffs(batch, QUEUES, backlogs, observation, is_reduced=True)
     assert full.pruning.considered == 0
-    for a, b in zip(full.by_epoch, reduced.by_epoch, strict=True):
-        if observation is Observation.EACH_EPOCH:
-            assert np.array_equal(decisions(a), decisions(b))
-            np.testing.assert_allclose(a.max(axis=0), b.max(axis=0), atol=1e-9)
-    np.testing.assert_allclose(full.by_epoch[0].max(axis=0), reduced.by_epoch[0].max(axis=0), atol=1e-9)
+    best, best_reduced = full.dense(0), reduced.dense(0)
+    if observation is Observation.EACH_EPOCH:
+        np.testing.assert_allclose(best.max(axis=0), best_reduced.max(axis=0), atol=1e-9)
+        assert np.array_equal(best.argmax(axis=0), best_reduced.argmax(axis=0))
+    np.testing.assert_allclose(best[:, 0].max(axis=0), best_reduced[:, 0].max(axis=0), atol=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.sampled_from(MANIFESTS))
+def test_a_table_has_the_best_decision_in_every_cell_of_a_fine_grid_but_for_the_merging_of_break_points(
+    seed: int, manifest
+) -> None:
+    s = situation_of(manifest, seed)
+    batch = batch_of([s], statistics_of(manifest), (True,) * len(manifest.exits))
+    backlogs = np.linspace(0.0, 1.5, 200)[None, :]
+    payoffs = present_payoffs(batch, QUEUES, backlogs, is_reduced=False)
+    table, edges = banded(payoffs, 0, backlogs[0])
+    dense = payoffs.dense(0)
+    bands = np.searchsorted(edges, backlogs[0], side="right")
+    for epoch in range(manifest.held_segments + 1):
+        seen = batch.statistics.seen[epoch]
+        chosen = table[epoch][:, :, bands].transpose(1, 2, 0)[..., seen].astype(np.intp)
+        here = dense[:, epoch][..., seen]
+        lost = here.max(axis=0) - np.take_along_axis(here, chosen[None], axis=0)[0]
+        assert lost.mean() < 0.003
+        assert (table[epoch][~seen] == Decision.CONTINUE).all()
 
 
 def test_reduction_prunes_a_good_share() -> None:
@@ -160,6 +181,7 @@ def test_nobody_offloads_above_the_ceiling(seed: int, manifest) -> None:
         assert manifest.device_segments is not None
         return
     above = np.array([[1.0, 1.5, 3.0]]) * ceiling[0] + 1e-6
-    for epoch, payoffs in enumerate(present_payoffs(batch, QUEUES, above).by_epoch):
-        seen = batch.statistics.seen_by(epoch)
-        assert not (decisions(payoffs)[..., seen] >= Decision.OFFLOAD_TENSOR).any()
+    dense = present_payoffs(batch, QUEUES, above).dense(0)
+    for epoch in range(manifest.held_segments + 1):
+        best = dense[:, epoch].argmax(axis=0)[..., batch.statistics.seen[epoch]]
+        assert not (best >= Decision.OFFLOAD_TENSOR).any()

@@ -7,7 +7,7 @@ import numpy as np
 from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, statistics_of
-from twin_service.decision.tables import QUEUES, PlanTable
+from twin_service.decision.tables import QUEUES, PlanTable, interpolated
 from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.types import NO_EVIDENCE, Decision
 
@@ -18,28 +18,51 @@ def regret_s(
     """Expected utility lost per task, seconds, if ``old`` stands where ``evaluation`` was made for the situation now.
 
     Averaged over where queue and backlog are likely to be when a task starts, and over the evidence its exits will
-    show. ``inf`` where the old table cannot be obeyed any more (another payload, exit set or shape) or where the rule
-    does not optimise and its table has changed.
+    show. ``inf`` where the old table is of another kind, or where the rule does not optimise and its table has
+    changed; more than any real loss where it offloads to an edge that is gone.
     """
     new = evaluation.plan_table
     if new.is_same(old):
         return 0.0
-    if evaluation.payoffs is None or not _is_comparable(old, new):
+    if (
+        evaluation.payoffs_with is None
+        or old.observation != new.observation
+        or old.table.shape[:3] != new.table.shape[:3]
+    ):
         return float("inf")
-    worth, grid_s = evaluation.payoffs()
     backlogs = _likely_backlogs_s(situation, backlog_s)
-    weights = _queue_weights(queue_length, situation.busy_share)
+    weights = _queue_weights(queue_length, situation.busy_share)[:, None] / len(backlogs)  # (Q, 1)
+    worth, grid_s = evaluation.payoffs_with(old)
+    lost = _deviation_s(old, worth, grid_s, situation, backlogs, weights)
+    if not _sends_alike(old, new):
+        # Other exits or representations: what the best use of the old ones is worth less than that of the new.
+        best, best_grid_s = evaluation.payoffs_with(new)
+        start = interpolated(best[:, 0, ..., NO_EVIDENCE], best_grid_s, backlogs).max(axis=0)
+        lost += float(
+            (weights * (start - interpolated(worth[:, 0, ..., NO_EVIDENCE], grid_s, backlogs).max(axis=0))).sum()
+        )
+    return lost
+
+
+def _deviation_s(
+    old: PlanTable, worth: Array, grid_s: Array, situation: Situation, backlogs_s: Array, weights: Array
+) -> float:
+    """What is lost by the decisions of ``old`` against the best with the same exits and representations."""
     statistics = statistics_of(situation.manifest)
-    evidence = np.zeros((len(weights), len(backlogs), statistics.evidence_count))
-    evidence[:, :, NO_EVIDENCE] = weights[:, None] / len(backlogs)
-    reached = np.concatenate(([0.0], new.boundaries_s))
+    evidence = np.zeros((len(weights), len(backlogs_s), statistics.evidence_count))  # (Q, N, E)
+    evidence[:, :, NO_EVIDENCE] = weights
+    reached = np.concatenate(([0.0], old.boundaries_s))
     lost = 0.0
-    for epoch in range(len(new.table)):
+    for epoch in range(len(old.table)):
         for index, at in enumerate(statistics.exit_epochs):
-            if at == epoch and new.exits_run[index]:
+            if at == epoch and old.exits_run[index]:
                 evidence = evidence @ statistics.transitions[index]
-        now = backlogs if new.observation is Observation.SERVICE_START else _after(situation, backlogs, reached[epoch])
-        payoffs = _interpolated(worth[:, epoch], grid_s, now)  # (decision, Q, N, E)
+        now = backlogs_s
+        if old.observation is Observation.EACH_EPOCH:
+            now = _after(situation, backlogs_s, reached[epoch])
+        payoffs = np.moveaxis(
+            interpolated(np.swapaxes(worth[:, epoch], 2, 3), grid_s, now), 3, 2
+        )  # (decision, Q, N, E)
         bands = np.searchsorted(old.band_edges_s, now, side="right")
         kept = old.table[epoch][:, :, bands].transpose(1, 2, 0)  # (Q, N, E)
         best = payoffs.max(axis=0)
@@ -49,11 +72,9 @@ def regret_s(
     return lost
 
 
-def _is_comparable(old: PlanTable, new: PlanTable) -> bool:
+def _sends_alike(old: PlanTable, new: PlanTable) -> bool:
     return (
-        old.table.shape[:3] == new.table.shape[:3]
-        and old.exits_run == new.exits_run
-        and old.observation == new.observation
+        old.exits_run == new.exits_run
         and old.tensor_representations == new.tensor_representations
         and old.input_representations == new.input_representations
     )
@@ -84,11 +105,3 @@ def _queue_weights(queue_length: int, busy_share: float) -> Array:
     weights[min(queue_length, QUEUE_LEVELS - 1)] += 0.5
     weights /= weights.sum()
     return weights
-
-
-def _interpolated(payoffs: Array, grid_s: Array, at_s: Array) -> Array:
-    """``payoffs`` (decision, Q, G, E) at backlogs ``at_s`` (N,); beyond the grid its end holds."""
-    right = np.clip(np.searchsorted(grid_s, at_s), 1, len(grid_s) - 1)
-    weight = np.clip((at_s - grid_s[right - 1]) / (grid_s[right] - grid_s[right - 1]), 0.0, 1.0)[:, None]
-    at: Array = payoffs[:, :, right - 1] * (1.0 - weight) + payoffs[:, :, right] * weight
-    return at

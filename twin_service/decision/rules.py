@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from twin_service.decision.reduction import Pruning, ceiling_s
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, Statistics, statistics_of, statistics_without_evidence
-from twin_service.decision.stopping import present_payoffs
+from twin_service.decision.stopping import PresentPayoffs, present_payoffs
 from twin_service.decision.tables import QUEUES, PlanTable, banded
-from twin_service.decision.utility import NEVER, Batch, batch_of
+from twin_service.decision.utility import Batch, Representations, batch_of
 from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import Manifest
 from twinsplit.plan import QUEUE_LEVELS, Observation
@@ -39,9 +39,10 @@ class Evaluation:
 
     plan_table: PlanTable
     pruning: Pruning
-    payoffs: Callable[[], tuple[Array, Array]] | None = None
-    """Payoffs (decision, K, Q, G, E) of every decision, seconds, and their backlog grid (G,). Made on demand and
-    without pruning: a pruned continuation value decides alike but is worth less. ``None``: the rule does not optimise.
+    payoffs_with: Callable[[PlanTable], tuple[Array, Array]] | None = None
+    """Payoffs (decision, K, Q, G, E) of every decision, seconds, and their backlog grid (G,), with the exits and
+    representations of the table that is given. Without pruning: a pruned continuation value decides alike but is worth
+    less. ``None``: the rule does not optimise.
     """
 
 
@@ -84,12 +85,26 @@ class Optimising(_Single):
         if self.is_myopic:
             situations = [replace(s, is_caused_waiting_counted=False) for s in situations]
         manifest = situations[0].manifest
-        statistics = statistics_of(manifest) if self.has_evidence else statistics_without_evidence(manifest)
+        statistics = self._statistics(manifest)
         batch = batch_of(situations, statistics, self._exits_run(situations, statistics))
-        return [
-            Evaluation(table, pruning, partial(self._exact_payoffs, s, table.exits_run))
-            for s, (table, pruning) in zip(situations, self._tables(batch, manifest), strict=True)
-        ]
+        payoffs, backlog_s = self._payoffs(batch, is_reduced=self.is_reduced)
+        evaluations = []
+        for device, situation in enumerate(situations):
+            table, edges = banded(payoffs, device, backlog_s[device])
+            plan_table = PlanTable(
+                table if self.has_evidence else table[:, _spread(manifest)],
+                edges,
+                tuple(bool(run) for run in batch.exits_run[device]),
+                tuple(int(r) for r in batch.tensor.representation[device]),
+                tuple(int(r) for r in batch.input.representation[device]),
+                self.observation,
+                tuple(float(t) for t in batch.reached_s[device, 1:]),
+            )
+            evaluations.append(Evaluation(plan_table, payoffs.pruning, partial(self._payoffs_with, situation)))
+        return evaluations
+
+    def _statistics(self, manifest: Manifest) -> Statistics:
+        return statistics_of(manifest) if self.has_evidence else statistics_without_evidence(manifest)
 
     def _exits_run(self, situations: Sequence[Situation], statistics: Statistics) -> NDArray[np.bool_]:
         """Which exits are worth running: value at service start over a few queue lengths and backlogs.  # (D, X)"""
@@ -98,48 +113,27 @@ class Optimising(_Single):
         batch = batch_of(every, statistics, np.tile(sets, (len(situations), 1)))
         backlog_s = batch.backlog_mean_s[:, None] * np.array([0.0, 0.7, 2.0])
         start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
-        value = start.by_epoch[0][..., 0].max(axis=0).mean(axis=(1, 2)).reshape(len(situations), len(sets))
+        stop = np.maximum(start.tensor[:, 0], start.input[:, 0]) + start.right[:, 0, None, None]
+        value = np.maximum(stop, start.going_on[0][..., 0]).mean(axis=(1, 2)).reshape(len(situations), len(sets))
         chosen: NDArray[np.bool_] = sets[np.argmax(value, axis=1)]
         return chosen
 
-    def _payoffs(self, batch: Batch, manifest: Manifest, *, is_reduced: bool) -> tuple[Array, Array, Pruning]:
-        """Payoffs (decision, K, D, Q, G, E) over all evidence states of the manifest, and their grid (D, G)."""
+    def _payoffs(self, batch: Batch, *, is_reduced: bool) -> tuple[PresentPayoffs, Array]:
+        """Payoffs and their backlog grid (D, G)."""
         top = ceiling_s(batch, QUEUES)
         if self.observation is Observation.SERVICE_START:
             top = top + batch.reached_s[:, -1]  # it drains until a later epoch looks at what was seen at the start
         top = np.clip(top, 0.01, MAX_BACKLOG_S)
         backlog_s = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** 1.5)
-        result = present_payoffs(batch, QUEUES, backlog_s, self.observation, is_reduced=is_reduced)
-        stacked = np.stack(result.by_epoch, axis=1)
-        for epoch in range(batch.last_epoch + 1):  # evidence of exits still ahead cannot be: no break points for it
-            unseen = ~batch.statistics.seen_by(epoch)
-            stacked[:, epoch][..., unseen] = NEVER
-            stacked[Decision.CONTINUE, epoch][..., unseen] = 0.0
-        return stacked if self.has_evidence else stacked[..., _spread(manifest)], backlog_s, result.pruning
+        return present_payoffs(batch, QUEUES, backlog_s, self.observation, is_reduced=is_reduced), backlog_s
 
-    def _tables(self, batch: Batch, manifest: Manifest) -> list[tuple[PlanTable, Pruning]]:
-        payoffs, backlog_s, pruning = self._payoffs(batch, manifest, is_reduced=self.is_reduced)
-        tables = []
-        for device in range(batch.size):
-            table, edges = banded(payoffs[:, :, device], backlog_s[device])
-            plan_table = PlanTable(
-                table,
-                edges,
-                tuple(bool(run) for run in batch.exits_run[device]),
-                tuple(int(r) for r in batch.tensor.representation[device]),
-                tuple(int(r) for r in batch.input.representation[device]),
-                self.observation,
-                tuple(float(t) for t in batch.reached_s[device, 1:]),
-            )
-            tables.append((plan_table, pruning))
-        return tables
-
-    def _exact_payoffs(self, situation: Situation, exits_run: tuple[bool, ...]) -> tuple[Array, Array]:
+    def _payoffs_with(self, situation: Situation, like: PlanTable) -> tuple[Array, Array]:
         manifest = situation.manifest
-        statistics = statistics_of(manifest) if self.has_evidence else statistics_without_evidence(manifest)
-        batch = batch_of([situation], statistics, exits_run)
-        payoffs, backlog_s, _ = self._payoffs(batch, manifest, is_reduced=False)
-        return payoffs[:, :, 0], backlog_s[0]
+        sent = Representations(like.tensor_representations, like.input_representations)
+        batch = batch_of([situation], self._statistics(manifest), like.exits_run, sent)
+        payoffs, backlog_s = self._payoffs(batch, is_reduced=False)
+        dense = payoffs.dense(0)
+        return dense if self.has_evidence else dense[..., _spread(manifest)], backlog_s[0]
 
 
 def exit_sets(count: int) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from twinsplit.model.manifest import Manifest
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """Evidence states: 0 is ``none``, then every (exit, bin) as :func:`twinsplit.types.evidence_state` numbers them."""
 
+    segment_count: int
     bin_count: int
     exit_epochs: tuple[int, ...]
     """Decision epoch of every exit."""
@@ -28,13 +29,12 @@ class Statistics:
     def evidence_count(self) -> int:
         return len(self.p_exit_right)
 
-    def seen_by(self, epoch: int) -> NDArray[np.bool_]:
-        """Which evidence states can exist at ``epoch``: ``none`` and exits at or before it.  # (evidence,)"""
-        seen = np.ones(self.evidence_count, dtype=bool)
-        for index, at in enumerate(self.exit_epochs):
-            if at > epoch:
-                seen[1 + index * self.bin_count : 1 + (index + 1) * self.bin_count] = False
-        return seen
+    @cached_property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which evidence states can exist at each epoch: ``none`` and exits at or before it.  # (epochs, evidence)"""
+        exits = np.repeat(np.array(self.exit_epochs, dtype=np.int64), self.bin_count)
+        epochs = np.arange(self.segment_count + 1)
+        return np.concatenate((np.ones((len(epochs), 1), dtype=bool), exits <= epochs[:, None]), axis=1)
 
 
 @lru_cache(maxsize=64)
@@ -55,6 +55,7 @@ def statistics_of(manifest: Manifest) -> Statistics:
         transitions.append(matrix)
     evidence = range(count)
     return Statistics(
+        manifest.segment_count,
         bins,
         tuple(e.after_segment for e in manifest.exits),
         np.array([manifest.p_exit_right(e) for e in evidence]),
@@ -76,6 +77,7 @@ def statistics_without_evidence(manifest: Manifest) -> Statistics:
         transitions.append(matrix)
     whole = manifest.p_whole_right(0)
     return Statistics(
+        manifest.segment_count,
         1,
         tuple(e.after_segment for e in exits),
         np.array([0.0] + [e.accuracy for e in exits]),

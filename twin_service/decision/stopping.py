@@ -12,17 +12,32 @@ import numpy as np
 
 from twin_service.decision.reduction import Pruning, hopeless, ruled_out
 from twin_service.decision.statistics import Array
-from twin_service.decision.utility import NEVER, Batch, Course, course, offload
+from twin_service.decision.utility import NEVER, Batch, course, offload
 from twinsplit.plan import Observation
 from twinsplit.types import Decision
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PresentPayoffs:
-    """Expected utility to go of every decision, seconds: one array per epoch, (decision, D, Q, G, E)."""
+    """Expected utility to go of every decision at every epoch, seconds, apart where they depend on different things."""
 
-    by_epoch: tuple[Array, ...]
+    tensor: Array  # (D, K, Q, G) OFFLOAD_TENSOR less alpha * P(whole right)
+    input: Array  # (D, K, Q, G) OFFLOAD_INPUT, likewise
+    right: Array  # (D, E) alpha * P(whole right | evidence)
+    exit: Array  # (D, K, E) EXIT
+    going_on: tuple[Array, ...]  # CONTINUE by epoch: (D, Q, G, E), or (D, Q, 1, E) where backlog does not matter
     pruning: Pruning = field(default_factory=Pruning)
+
+    def dense(self, device: int) -> Array:
+        """All payoffs of one device in one array.  # (decision, K, Q, G, E)"""
+        epochs, queues, backlogs = self.tensor.shape[1:]
+        found = np.empty((len(Decision), epochs, queues, backlogs, self.right.shape[1]))
+        found[Decision.OFFLOAD_TENSOR] = self.tensor[device][..., None] + self.right[device]
+        found[Decision.OFFLOAD_INPUT] = self.input[device][..., None] + self.right[device]
+        found[Decision.EXIT] = self.exit[device][:, None, None, :]
+        for epoch, value in enumerate(self.going_on):
+            found[Decision.CONTINUE, epoch] = value[device]
+        return found
 
 
 def present_payoffs(
@@ -42,43 +57,32 @@ def present_payoffs(
     epochs = np.arange(batch.last_epoch + 1)
     is_start_only = observation is Observation.SERVICE_START
     present = course(batch, queue, backlog_s, np.zeros_like(epochs) if is_start_only else epochs, epochs)
-    here = _offloads(batch, present)
+    tensor, sent_input = offload(batch, batch.tensor, present), offload(batch, batch.input, present)
     pruning = Pruning()
-    ahead = {} if is_start_only else _offloads_ahead(batch, queue, backlog_s, pruning if is_reduced else None)
-    right = (batch.alpha[:, None] * batch.statistics.p_whole_right)[:, None, None, None, :]
-    shape = (len(Decision), batch.size, len(queue), backlog_s.shape[1], batch.statistics.evidence_count)
-    by_epoch: list[Array] = []
+    if is_start_only:
+        best = np.maximum(tensor, sent_input)
+        ahead = {int(epoch): best[:, [epoch]] for epoch in epochs}
+    else:
+        ahead = _offloads_ahead(batch, queue, backlog_s, pruning if is_reduced else None)
+    right = batch.alpha[:, None] * batch.statistics.p_whole_right
+    exits = _exit_payoffs(batch)
+    going_on: list[Array] = []
     value: Array | None = None  # (D, S, Q, G or 1, E): best from the epoch after on, seen from presents before it
     for epoch in range(batch.last_epoch, -1, -1):
-        exit_payoff = _exit_payoff(batch, epoch)
-        going_on = _continuing(batch, epoch, present.queue[:, [epoch]], None if value is None else value[:, -1:])
-        payoffs = np.full(shape, NEVER)
-        for decision, base in here.items():
-            np.add(base[:, epoch, :, :, None], right[:, 0], out=payoffs[decision])
-        payoffs[Decision.EXIT] = exit_payoff[:, None, None, :]
-        payoffs[Decision.CONTINUE] = going_on[:, 0]
-        by_epoch.append(payoffs)
-        if is_start_only:
-            value = payoffs.max(axis=0)[:, None]
-        elif epoch:
-            queue_then = queue + batch.task_rate[:, None, None] * (
-                batch.reached_s[:, epoch, None, None] - batch.reached_s[:, :epoch, None]
-            )
-            value = _continuing(batch, epoch, queue_then, None if value is None else value[:, :-1])
-            value = np.maximum(value, exit_payoff[:, None, None, None, :])
-            if epoch in ahead:
-                value = np.maximum(value, ahead[epoch][..., None] + right)
-            value = np.broadcast_to(value, (batch.size, epoch, *value.shape[2:]))
-    return PresentPayoffs(tuple(reversed(by_epoch)), pruning)
-
-
-def _offloads(batch: Batch, there: Course) -> dict[Decision, Array]:
-    """Offloading payoffs less ``alpha * P(whole right)``, each (D, P, Q, G)."""
-    return {
-        decision: offload(batch, payload, there)
-        for decision, payload in ((Decision.OFFLOAD_TENSOR, batch.tensor), (Decision.OFFLOAD_INPUT, batch.input))
-        if payload.is_available.any()
-    }
+        queue_now = present.queue[:, [epoch]]
+        now = _continuing(batch, epoch, queue_now, None if value is None else value[:, -1:])
+        going_on.append(np.broadcast_to(now[:, 0], (batch.size, len(queue), *now.shape[3:])))
+        if epoch == 0:
+            break
+        if not is_start_only:
+            elapsed = batch.reached_s[:, epoch, None] - batch.reached_s[:, :epoch]
+            queue_then = queue + (batch.task_rate[:, None] * elapsed)[..., None]
+            now = _continuing(batch, epoch, queue_then, None if value is None else value[:, :-1])
+        value = np.maximum(now, exits[:, epoch, None, None, None, :])
+        if epoch in ahead:
+            value = np.maximum(value, ahead[epoch][..., None] + right[:, None, None, None, :])
+        value = np.broadcast_to(value, (batch.size, 1 if is_start_only else epoch, len(queue), *value.shape[3:]))
+    return PresentPayoffs(tensor, sent_input, right, exits, tuple(reversed(going_on)), pruning)
 
 
 def _offloads_ahead(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruning | None) -> dict[int, Array]:
@@ -116,14 +120,14 @@ def _continuing(batch: Batch, epoch: int, queue: Array, value: Array | None) -> 
     """
     if value is None:
         if not batch.is_whole:
-            return np.full((batch.size, 1, 1, 1, 1), NEVER / 2)
+            return np.full((batch.size, 1, 1, 1, batch.statistics.evidence_count), NEVER / 2)
         return (batch.alpha[:, None] * batch.statistics.p_whole_right)[:, None, None, None, :]
     step = batch.step_s[:, epoch][:, None, None]
     return batch.after_exits_at(epoch + 1, value) - batch.price(step, queue)[..., None, None]
 
 
-def _exit_payoff(batch: Batch, epoch: int) -> Array:
-    """alpha * P(right) of the last exit that ran; NEVER without one.  # (D, E)"""
-    seen = batch.statistics.seen_by(epoch)
-    seen[0] = False
-    return np.where(seen, batch.alpha[:, None] * batch.statistics.p_exit_right, NEVER)
+def _exit_payoffs(batch: Batch) -> Array:
+    """alpha * P(right) of the last exit that ran; NEVER without one.  # (D, K, E)"""
+    is_exit = batch.statistics.seen[: batch.last_epoch + 1].copy()
+    is_exit[:, 0] = False
+    return np.where(is_exit, (batch.alpha[:, None] * batch.statistics.p_exit_right)[:, None, :], NEVER)

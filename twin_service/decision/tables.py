@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_service.decision.statistics import Array
+from twin_service.decision.stopping import PresentPayoffs
+from twin_service.decision.utility import NEVER
 from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.types import Decision
 
 MAX_BREAK_POINTS = 15
+_SAME_BACKLOG_S = 1e-6
 QUEUES = np.arange(QUEUE_LEVELS, dtype=float)
-
-_PREFERRED = (Decision.EXIT, Decision.OFFLOAD_TENSOR, Decision.OFFLOAD_INPUT, Decision.CONTINUE)
-"""Order in which a tie is broken: stop at once, and with the smaller secret."""
-_ORDER = np.array(_PREFERRED, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,40 +39,91 @@ class PlanTable:
             and self.tensor_representations == other.tensor_representations
             and self.input_representations == other.input_representations
             and self.observation == other.observation
-            and self.band_edges_s == other.band_edges_s
             and np.array_equal(self.table, other.table)
+            and np.allclose(self.band_edges_s, other.band_edges_s, rtol=0.0, atol=_SAME_BACKLOG_S)
         )
 
 
-def decisions(payoffs: Array) -> NDArray[np.uint8]:
-    """Best decision along the first axis (by :class:`~twinsplit.types.Decision`)."""
-    best: NDArray[np.uint8] = _ORDER[np.argmax(payoffs[_ORDER], axis=0)]
-    return best
-
-
-def banded(payoffs: Array, backlog_s: Array) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
-    """Table (K, E, Q, bands) and break points from payoffs (decision, K, Q, G, E) on the grid ``backlog_s`` (G,).
+def banded(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
+    """Table (K, E, Q, bands) and break points of one device from its payoffs on the grid ``backlog_s`` (G,).
 
     A break point lies where two decisions are worth the same, by linear interpolation between grid points; close ones
     are merged until at most ``MAX_BREAK_POINTS`` are left, and each band takes the decision that is best at its middle.
     """
-    chosen = decisions(payoffs)  # (K, Q, G, E)
-    changes = np.nonzero(chosen[:, :, :-1] != chosen[:, :, 1:])
-    if not len(changes[0]):
-        return np.ascontiguousarray(np.moveaxis(chosen[:, :, :1], 2, 3).transpose(0, 2, 1, 3)), ()
-    epoch, queue, left, evidence = changes
-    before, after = chosen[changes], chosen[epoch, queue, left + 1, evidence]
-    lead = payoffs[before, epoch, queue, left, evidence] - payoffs[after, epoch, queue, left, evidence]
-    lag = payoffs[after, epoch, queue, left + 1, evidence] - payoffs[before, epoch, queue, left + 1, evidence]
-    share = lead / np.maximum(lead + lag, 1e-12)
-    points = np.sort(backlog_s[left] + share * (backlog_s[left + 1] - backlog_s[left]))
+    points = np.sort(np.concatenate(list(_break_points(payoffs, device, backlog_s))))
+    if not len(points):
+        return _decisions(payoffs, device, backlog_s, backlog_s[:1]), ()
     edges = _merged(points)
-    middles = np.concatenate(([edges[0] / 2.0], (edges[:-1] + edges[1:]) / 2.0, [(edges[-1] + backlog_s[-1]) / 2.0]))
-    right = np.clip(np.searchsorted(backlog_s, middles), 1, len(backlog_s) - 1)
-    weight = ((middles - backlog_s[right - 1]) / (backlog_s[right] - backlog_s[right - 1]))[:, None]
-    at_middles = payoffs[:, :, :, right - 1] * (1.0 - weight) + payoffs[:, :, :, right] * weight
-    table = decisions(at_middles)  # (K, Q, bands, E)
-    return np.ascontiguousarray(table.transpose(0, 3, 1, 2)), tuple(float(edge) for edge in edges)
+    last = (edges[-1] + max(backlog_s[-1], edges[-1])) / 2.0
+    middles = np.concatenate(([edges[0] / 2.0], (edges[:-1] + edges[1:]) / 2.0, [last]))
+    return _decisions(payoffs, device, backlog_s, middles), tuple(float(edge) for edge in edges)
+
+
+def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Iterator[Array]:
+    """Backlogs at which the best decision changes in some cell."""
+    tensor, sent_input = payoffs.tensor[device], payoffs.input[device]
+    exits, right = payoffs.exit[device], payoffs.right[device]
+    best = np.maximum(tensor, sent_input)
+    does_offload = np.zeros(best.shape, dtype=bool)
+    for epoch, value in enumerate(payoffs.going_on):
+        seen = _seen(exits[epoch])
+        going_on, leave = value[device][..., seen], exits[epoch][seen]  # (Q, G or 1, E), (E,)
+        lead = best[epoch][..., None] + right[seen] - np.maximum(going_on, leave)  # (Q, G, E)
+        yield _crossings(lead, backlog_s)
+        does_offload[epoch] = (lead > 0.0).any(axis=-1)
+        if going_on.shape[1] > 1 and len(leave) > 1:
+            yield _crossings(np.broadcast_to(going_on - leave, lead.shape), backlog_s, lead <= 0.0)
+    yield _crossings((tensor - sent_input)[..., None], backlog_s, does_offload[..., None])
+
+
+def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_] | None = None) -> Array:
+    """Where ``lead`` (..., G, E) changes its sign along the grid, between two points that both count."""
+    is_ahead = lead > 0.0
+    changes = is_ahead[..., :-1, :] != is_ahead[..., 1:, :]
+    if counts is not None:
+        changes = changes & counts[..., :-1, :] & counts[..., 1:, :]
+    if not changes.any():
+        return np.empty(0)
+    left = np.broadcast_to(np.arange(len(backlog_s) - 1)[:, None], changes.shape)[changes]
+    before, after = lead[..., :-1, :][changes], lead[..., 1:, :][changes]
+    share = np.clip(before / (before - after), 0.0, 1.0)
+    crossings: Array = backlog_s[left] + share * (backlog_s[left + 1] - backlog_s[left])
+    return crossings
+
+
+def _decisions(payoffs: PresentPayoffs, device: int, backlog_s: Array, at_s: Array) -> NDArray[np.uint8]:
+    """Best decision at backlogs ``at_s`` (B,). Ties stop at an exit first, and go on last.  # (K, E, Q, B)"""
+    right = payoffs.right[device]
+    tensor = interpolated(payoffs.tensor[device], backlog_s, at_s)  # (K, Q, B)
+    sent_input = interpolated(payoffs.input[device], backlog_s, at_s)
+    best = np.maximum(tensor, sent_input)
+    sends = np.where(tensor >= sent_input, np.uint8(Decision.OFFLOAD_TENSOR), np.uint8(Decision.OFFLOAD_INPUT))
+    exits = payoffs.exit[device]
+    table = np.full((len(exits), len(right), best.shape[1], len(at_s)), Decision.CONTINUE, dtype=np.uint8)
+    for epoch, value in enumerate(payoffs.going_on):
+        seen = _seen(exits[epoch])
+        going_on, leave = value[device][..., seen], exits[epoch][seen]
+        if going_on.shape[1] > 1:
+            going_on = interpolated(np.swapaxes(going_on, 1, 2), backlog_s, at_s).swapaxes(1, 2)
+        remains = np.where(leave >= going_on, np.uint8(Decision.EXIT), np.uint8(Decision.CONTINUE))  # (Q, B or 1, E)
+        offloads = best[epoch][..., None] + right[seen] > np.maximum(going_on, leave)
+        table[epoch, seen] = np.where(offloads, sends[epoch][..., None], remains).transpose(2, 0, 1)
+    return table
+
+
+def _seen(exit_payoff: Array) -> NDArray[np.bool_]:
+    """Evidence that can exist where EXIT is worth ``exit_payoff`` (E,): ``none``, and exits that have been passed."""
+    seen: NDArray[np.bool_] = exit_payoff > NEVER
+    seen[0] = True
+    return seen
+
+
+def interpolated(values: Array, backlog_s: Array, at_s: Array) -> Array:
+    """``values`` (..., G) on the grid ``backlog_s`` (G,), linear in between and constant beyond.  # (..., at)"""
+    right = np.clip(np.searchsorted(backlog_s, at_s), 1, len(backlog_s) - 1)
+    weight = np.clip((at_s - backlog_s[right - 1]) / (backlog_s[right] - backlog_s[right - 1]), 0.0, 1.0)
+    found: Array = values[..., right - 1] * (1.0 - weight) + values[..., right] * weight
+    return found
 
 
 def _merged(points: Array) -> Array:

@@ -134,10 +134,23 @@ def offload(batch: Batch, payload: PayloadTerms, at: Course) -> Array:
     return payoff if available.all() else np.where(available[:, :, None, None], payoff, NEVER)
 
 
+@dataclass(frozen=True, slots=True)
+class Representations:
+    """Positions of the representations that are sent at every epoch, of the boundary tensor and of the input."""
+
+    tensor: tuple[int, ...]
+    input: tuple[int, ...]
+
+
 def batch_of(
-    situations: Sequence[Situation], statistics: Statistics, exits_run: NDArray[np.bool_] | tuple[bool, ...]
+    situations: Sequence[Situation],
+    statistics: Statistics,
+    exits_run: NDArray[np.bool_] | tuple[bool, ...],
+    representations: Representations | None = None,
 ) -> Batch:
     """Arrays of ``situations``, which all hold the same manifest; ``exits_run`` (D, X), or (X,) for all alike.
+
+    ``representations``: those to reckon with; ``None``: the cheapest at every epoch.
 
     Only what differs between devices is looped over; everything after it is numpy.
     """
@@ -153,7 +166,7 @@ def batch_of(
     np.cumsum(step, axis=1, out=reached[:, 1:])
     weights = [s.weights for s in situations]
     beta = np.array([w.beta_s_per_joule for w in weights])
-    tensor, sent_input = _payload_terms(situations, manifest)
+    tensor, sent_input = _payload_terms(situations, manifest, representations)
     return Batch(
         statistics,
         run,
@@ -174,7 +187,9 @@ def batch_of(
     )
 
 
-def _payload_terms(situations: Sequence[Situation], manifest: Manifest) -> tuple[PayloadTerms, PayloadTerms]:
+def _payload_terms(
+    situations: Sequence[Situation], manifest: Manifest, chosen: Representations | None
+) -> tuple[PayloadTerms, PayloadTerms]:
     """Terms of the boundary tensor (epochs 1..h, not the output) and of the input, for every device."""
     epochs = manifest.held_segments + 1
     inner = [k for k in range(1, epochs) if k < manifest.segment_count]
@@ -183,11 +198,15 @@ def _payload_terms(situations: Sequence[Situation], manifest: Manifest) -> tuple
         empty = (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
         tensor = [empty] * epochs
         for k in inner:
-            tensor[k] = _cheapest(s, k)
-        sent_input = empty if s.is_tensors_only else _cheapest(s, 0)
+            tensor[k] = _cheapest(s, k, None if chosen is None else chosen.tensor[k])
         last_input = epochs if manifest.held_segments < manifest.segment_count else epochs - 1
+        sent_input = [empty] * epochs
+        if not s.is_tensors_only:
+            cheapest = _cheapest(s, 0, None)
+            for k in range(last_input):
+                sent_input[k] = cheapest if chosen is None else _cheapest(s, 0, chosen.input[k])
         rows_tensor.append(tensor)
-        rows_input.append([sent_input] * last_input + [empty] * (epochs - last_input))
+        rows_input.append(sent_input)
     return _terms(rows_tensor), _terms(rows_input)
 
 
@@ -199,15 +218,18 @@ def _terms(rows: list[list[tuple[int, float, float, float, float]]]) -> PayloadT
     )
 
 
-def _cheapest(s: Situation, cut: int) -> tuple[int, float, float, float, float]:
-    """The representation of ``cut`` that costs least on an idle edge: (position, encode_s, upload_s, tail_s, loss)."""
+def _cheapest(s: Situation, cut: int, only: int | None) -> tuple[int, float, float, float, float]:
+    """The representation of ``cut`` that costs least on an idle edge: (position, encode_s, upload_s, tail_s, loss).
+
+    ``only``: the position to take; ``None``: any that is offered.
+    """
     if s.tail_s is None:
         return (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
     w = s.weights
     best_cost = float("inf")
     best = (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
     for position, entry in enumerate(s.manifest.cuts[cut].representations):
-        if not entry.is_offered:
+        if not entry.is_offered or (only is not None and position != only):
             continue
         encode_s = s.encode_s.get((cut, position), entry.encode_s)
         upload_s = entry.mean_bytes / s.goodput_bytes_per_s

@@ -143,16 +143,26 @@ def test_keeping_the_same_table_costs_nothing_and_a_wrong_one_costs_more_the_wro
     assert regret_s(evaluation.plan_table, evaluation, s, backlog_s=0.1, queue_length=0) == 0.0
     losses = []
     for factor in (0.95, 0.5, 0.05):
-        old = replace(OPEN_LOOP.table(with_rate(s, factor)))
-        old = replace(
-            old,
-            exits_run=evaluation.plan_table.exits_run,
-            tensor_representations=evaluation.plan_table.tensor_representations,
-            input_representations=evaluation.plan_table.input_representations,
-        )
+        old = OPEN_LOOP.table(with_rate(s, factor))
         losses.append(regret_s(old, evaluation, s, backlog_s=0.1, queue_length=0))
     assert 0.0 <= losses[0] <= losses[1] <= losses[2]
     assert losses[2] > 0.001
+
+
+def test_another_set_of_exits_costs_what_it_is_worth_less() -> None:
+    s = replace(situation_of(MANIFEST, 4), goodput_bytes_per_s=3e3)
+    evaluation = OPEN_LOOP.evaluate([s])[0]
+    assert any(evaluation.plan_table.exits_run)
+    blind = LOAD_ONLY.table(s)
+    lost = regret_s(replace(blind, exits_run=(False, False)), evaluation, s, backlog_s=0.1, queue_length=0)
+    assert 0.001 < lost < 2.5
+
+
+def test_a_plan_that_offloads_to_an_edge_that_is_gone_costs_more_than_anything() -> None:
+    s = replace(situation_of(MANIFEST, 4), goodput_bytes_per_s=1e6, backlog_mean_s=0.0, overhead_s=0.0)
+    gone = replace(s, tail_s=None)
+    assert (OPEN_LOOP.table(s).table >= Decision.OFFLOAD_TENSOR).any()
+    assert regret_s(OPEN_LOOP.table(s), OPEN_LOOP.evaluate([gone])[0], gone, backlog_s=0.0, queue_length=0) > 1e3
 
 
 def test_a_table_that_cannot_be_obeyed_any_more_must_go() -> None:
