@@ -109,8 +109,8 @@ class DeviceBench:
     def plan(self, decide: Callable[..., Any], edge_address: str | None, plan_id: int = 1, **changes: Any) -> None:
         """Stand a plan, as the twin would send it."""
         backlog_s = changes.pop("backlog_s", 0.0)
-        never_leave = {"thresholds": (2.0,) * len(self.manifest.exits)}
-        made = plan_of(self.manifest, decide, plan_id=plan_id, lease_s=60.0, **never_leave | changes)
+        never_leave = {"lease_s": 60.0, "thresholds": (2.0,) * len(self.manifest.exits)}
+        made = plan_of(self.manifest, decide, plan_id=plan_id, **never_leave | changes)
         plan = Plan(
             **{name: getattr(made, name) for name in Plan.__slots__}
             | {"model_digest": self.digest, "edge_address": edge_address, "edge_id": "edge" if edge_address else None}

@@ -1,0 +1,160 @@
+"""With ``tensors-only`` no input leaves the device, whatever fails: every byte that it sends is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from device.task import Offload
+from tests.integration.device_bench import running_device, running_edge, until, write_frames, write_network
+from tests.unit.device.made_up_device import offload_at
+from twinsplit.errors import BadMessageError
+from twinsplit.model.manifest import read_manifest
+from twinsplit.model.payload import encode_payload
+from twinsplit.model.preprocessing import prepare
+from twinsplit.tensor import EncodedTensor, TensorHeader
+from twinsplit.types import Decision, Payload
+
+pytestmark = pytest.mark.slow
+
+WINDOW_BYTES = 24
+"""So many bytes in a row that belong to an input are no accident."""
+
+
+class RecordingProxy:
+    """Passes TCP on to an edge and keeps every byte that the device sends."""
+
+    def __init__(self, target_port: int) -> None:
+        self.sent = bytearray()
+        self._target_port = target_port
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        edge_reader, edge_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers += [writer, edge_writer]
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_kept: bool) -> None:
+            with contextlib.suppress(OSError):
+                while data := await source.read(1 << 16):
+                    if is_kept:
+                        self.sent += data
+                    sink.write(data)
+                    await sink.drain()
+            sink.close()
+
+        await asyncio.gather(copy(reader, edge_writer, is_kept=True), copy(edge_reader, writer, is_kept=False))
+
+    def cut_connections(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+
+@asynccontextmanager
+async def recording_proxy(target: str) -> AsyncIterator[tuple[RecordingProxy, str]]:
+    proxy = RecordingProxy(int(target.rpartition(":")[2]))
+    server = await asyncio.start_server(proxy.pass_on, "127.0.0.1", 0)
+    try:
+        yield proxy, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        proxy.cut_connections()
+        await asyncio.sleep(0.05)
+
+
+def traces_of_inputs(model: Path, frames: list[Path]) -> list[bytes]:
+    """Every form in which an input may be sent: the file, the picture, the tensor and all its representations."""
+    manifest, _ = read_manifest(model)
+    forms: list[bytes] = []
+    for path in frames:
+        prepared = prepare(path.read_bytes(), manifest)
+        assert prepared.picture is not None
+        forms += [path.read_bytes(), prepared.picture.tobytes(), prepared.tensor.tobytes()]
+        for index in range(len(manifest.cuts[0].representations)):
+            encoded = encode_payload(manifest, 0, index, prepared.tensor, prepared.picture)
+            forms.append(bytes(encoded.data))
+    return forms
+
+
+def found_in(sent: bytes, forms: list[bytes]) -> bool:
+    """Whether a window of any form was sent. File headers, which all files share, are left out."""
+    return any(
+        form[at : at + WINDOW_BYTES] in sent
+        for form in forms
+        for at in range(64, len(form) - WINDOW_BYTES, WINDOW_BYTES // 2)
+        if len(set(form[at : at + WINDOW_BYTES])) > 6
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_network(tmp_path_factory.mktemp("model") / "1")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return sorted(write_frames(tmp_path_factory.mktemp("frames"), 12).iterdir())
+
+
+@pytest.mark.parametrize("decision", [Decision.OFFLOAD_INPUT, Decision.OFFLOAD_TENSOR])
+async def test_where_the_input_may_leave_it_is_found_in_what_was_sent(model, frames, decision):
+    """The look itself works."""
+    cut = 0 if decision is Decision.OFFLOAD_TENSOR else 1
+    async with (
+        running_edge(model) as edge,
+        recording_proxy(edge.address) as (proxy, address),
+        running_device(model) as bench,
+    ):
+        bench.plan(offload_at(cut, decision), address, representation=0)
+        await bench.submit(frames)
+        await bench.ended(len(frames))
+    assert found_in(bytes(proxy.sent), traces_of_inputs(model, frames))
+
+
+async def test_with_tensors_only_no_byte_of_it_is_sent_whatever_fails(model, frames):
+    async with (
+        running_edge(model, queue_capacity=1, emulate_slowdown=500.0) as edge,
+        recording_proxy(edge.address) as (proxy, address),
+        running_device(
+            model, payloads="tensors-only", edge=address, answer_timeout_s=0.2, kept_tensors=3, deadline_s=1.0
+        ) as bench,
+    ):
+        for cut, decision in ((1, Decision.OFFLOAD_INPUT), (0, Decision.OFFLOAD_TENSOR)):
+            with pytest.raises(BadMessageError, match="tensors only"):
+                bench.plan(offload_at(cut, decision), address, plan_id=99)
+        bench.plan(offload_at(1), address, plan_id=1, representation=0)
+        await bench.edge_is("closed")
+        for number, frame in enumerate(frames * 3):
+            await bench.submit([frame])
+            await asyncio.sleep(0.02)
+            if number % 9 == 4:
+                proxy.cut_connections()
+                await until(lambda: bench.device.status()["edge"]["breaker"] != "open")
+            if number % 9 == 8:  # without a lease the contingency decides
+                bench.plan(offload_at(2), address, plan_id=number, lease_s=0.01, contingency_cut=1)
+        records = await bench.ended(3 * len(frames))
+    assert len({r.reason for r in records}) >= 3, "things failed"
+    assert {r.payload for r in records} == {Payload.TENSOR, None}
+    assert len(proxy.sent) > 6_000, "tensors were sent, of 1,024 bytes each"
+    assert not found_in(bytes(proxy.sent), traces_of_inputs(model, frames))
+
+
+async def test_the_last_lock_is_in_the_uplink(model):
+    async with running_device(model, payloads="tensors-only") as bench:
+        offload = Offload(Payload.INPUT, 0, 0, "127.0.0.1:9")
+        encoded = EncodedTensor(TensorHeader((1,), "float32", "float32"), b"1234")
+        with pytest.raises(AssertionError, match="sends tensors only"):
+            bench.device.shell.uplink.send(1, offload, encoded)
+
+
+def test_the_look_tells_inputs_from_boundary_tensors(model: Path, frames: list[Path]) -> None:
+    rng: Any = np.random.default_rng(3)
+    other = rng.normal(size=4096).astype(np.float32).tobytes()
+    assert not found_in(other, traces_of_inputs(model, frames))
