@@ -64,13 +64,21 @@ def _tls_options(function: Any) -> Any:
 @device.command()
 @click.argument("address", metavar="HOST:PORT")
 @click.option("--json", "is_json", is_flag=True, help="The whole JSON object.")
+@click.option("--timeout-s", default=5.0, show_default=True, help="Longest wait for the device, seconds.")
 @_tls_options
-def status(address: str, is_json: bool, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None) -> None:
+def status(
+    address: str,
+    is_json: bool,
+    timeout_s: float,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
     """Say which plan stands at the device at HOST:PORT and why tasks end where they do."""
     from device.status_text import status_text
     from twinsplit.transport.tls import TlsFiles
 
-    document = asyncio.run(_status(address, TlsFiles(tls_ca, tls_cert, tls_key)))
+    document = asyncio.run(_status(address, TlsFiles(tls_ca, tls_cert, tls_key), timeout_s))
     click.echo(json.dumps(document, indent=2) if is_json else status_text(document))
 
 
@@ -87,16 +95,16 @@ def submit(
     asyncio.run(_submit(address, files, TlsFiles(tls_ca, tls_cert, tls_key)))
 
 
-async def _status(address: str, tls: TlsFiles) -> dict[str, Any]:
+async def _status(address: str, tls: TlsFiles, timeout_s: float) -> dict[str, Any]:
     import grpc.aio
 
     from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
     from twinsplit.transport.status import error_from_rpc
 
-    async with await _reach(address, tls) as channel:
+    async with await _reach(address, tls, timeout_s) as channel:
         stub = device_pb2_grpc.DeviceServiceStub(channel)  # type: ignore[no-untyped-call]
         try:
-            response = await stub.GetStatus(device_pb2.GetStatusRequest(), timeout=REACH_TIMEOUT_S)
+            response = await stub.GetStatus(device_pb2.GetStatusRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError as failure:
             raise error_from_rpc(failure, address) from None
     document: dict[str, Any] = json.loads(response.status_json)
@@ -130,12 +138,12 @@ async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> None:
             raise error_from_rpc(failure, address) from None
 
 
-async def _reach(address: str, tls: TlsFiles) -> grpc.aio.Channel:
+async def _reach(address: str, tls: TlsFiles, timeout_s: float = REACH_TIMEOUT_S) -> grpc.aio.Channel:
     from twinsplit.transport.channel import await_reachable, open_channel
 
     channel = open_channel(address, tls)
     try:
-        await await_reachable(channel, address, timeout_s=REACH_TIMEOUT_S)
+        await await_reachable(channel, address, timeout_s=timeout_s)
     except Exception:
         await channel.close(None)
         raise
