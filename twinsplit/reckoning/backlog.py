@@ -20,9 +20,10 @@ class BacklogState:
     at_s: float
     """Instant of the reading on the holder's own monotonic clock."""
     mean_s: float = 0.0
-    """Tracked long-run mean of the backlog; 0 where unknown, which leaves drain only."""
-    time_constant_s: float = 1.0
-    """Time constant of the reversion to the mean, seconds, > 0."""
+    """Tracked long-run mean of the backlog; 0 where unknown."""
+    time_constant_s: float = 0.05
+    """Time constant of the reversion to the mean, seconds, > 0. The default, with a mean of 0, leaves little but drain.
+    """
 
 
 def predicted_backlog_s(state: BacklogState, now_s: float) -> float:

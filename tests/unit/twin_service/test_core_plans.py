@@ -192,7 +192,7 @@ def test_a_device_whose_numbers_jump_is_not_weighed_all_the_time() -> None:
 def test_desired_weights_change_the_plan() -> None:
     world = World(rule_named("open-loop"))
     world.attach_edge()
-    world.attach_device()
+    world.attach_device(goodput_bytes_per_s=1e4)
     world.take()
     version = world.core.device_view("cam", world.now_s).version
     assert world.core.desire("cam", Desired(alpha_s=0.01), version) == version + 1
