@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 from numpy.typing import NDArray
@@ -85,9 +86,9 @@ class Engine:
         self._deliver = deliver
         self._slowdown = slowdown
         self._ask_twin = ask_twin
-        self._changed = threading.Condition(threading.Lock())
-        self._step: Step | None = None
-        self._is_closing = False
+        self._lock = threading.Lock()
+        self._steps: SimpleQueue[Step | None] = SimpleQueue()
+        """At most one step, or ``None``: the end."""
         self._last_resort_cut = self._cut_of_last_resort()
         self._thread = threading.Thread(target=self._run, name="device-compute", daemon=True)
 
@@ -97,43 +98,38 @@ class Engine:
 
     def event(self, event: Event) -> None:
         """Something happened; from any thread."""
-        with self._changed:
+        with self._lock:
             instructions = event(self._pipeline, self._now_s())
             if instructions:
                 self._hand_out(instructions)
 
     def look(self, read: Callable[[Pipeline, float], T]) -> T:
         """Read the pipeline's state under the lock; ``read`` must not change it."""
-        with self._changed:
+        with self._lock:
             return read(self._pipeline, self._now_s())
 
     def close(self) -> None:
         """End the compute thread after the step that runs."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
+        self._steps.put(None)
         if self._thread.is_alive():
             self._thread.join(LAST_STEP_S)
 
     def _hand_out(self, instructions: list[Instruction]) -> None:
-        others = instructions
+        step: Step | None = None
+        others: list[Instruction] = []
         for instruction in instructions:
             if isinstance(instruction, STEPS):
-                others = [other for other in instructions if other is not instruction]
-                self._step = instruction
-                self._changed.notify()
-                break
+                step = instruction
+            else:
+                others.append(instruction)
         if others:
+            # Before the next step: what is on its way must not wait for the thread that computes.
             self._deliver(others)
+        if step is not None:
+            self._steps.put(step)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while self._step is None and not self._is_closing:
-                    self._changed.wait()
-                if self._is_closing:
-                    return
-                step, self._step = cast(Step, self._step), None
+        while (step := self._steps.get()) is not None:
             try:
                 event = self._done(step)
             except Exception as error:  # noqa: BLE001 - one broken task must not end the thread that serves all others

@@ -24,7 +24,7 @@ from device.twin_link import TwinLink
 from device.twin_wire import Attachment, LiveState
 from device.uplink import Uplink
 from twinsplit.clock import Clock
-from twinsplit.errors import FrameError, RefusedError, TensorError, TwinsplitError
+from twinsplit.errors import FrameError, RefusedError, TensorError
 from twinsplit.model.preprocessing import PreparedInput, prepare
 from twinsplit.model.runtime import Answer, SegmentRuntime
 from twinsplit.plan import Plan
@@ -81,8 +81,8 @@ class Shell:
         cargo = cargo_of(upload.task)
         encoded, cargo.encoded = cargo.encoded, None
         assert encoded is not None, "what is sent was encoded before"
-        self.metrics.note_upload(upload.offload.payload.value, encoded.wire_bytes, encoded.header.raw_bytes)
         self.uplink.send(upload.task.task_id, upload.offload, encoded)
+        self.metrics.note_upload(upload.offload.payload.value, encoded.wire_bytes, encoded.header.raw_bytes)
 
     def _finish(self, finish: Finish) -> None:
         record, cargo = finish.record, cargo_of(finish.task)
@@ -126,37 +126,37 @@ class Shell:
 
     # From the uplink.
 
-    def answered(self, task_id: int, response: InferResponse) -> None:
-        """The edge has finished a tail."""
-        try:
-            answer = self._answer_of(response)
-        except RefusedError as error:
-            self.refused(task_id, error)
-            return
+    def responded(self, address: str, response: InferResponse) -> None:
+        """The edge has finished a tail, or refused it; its backlog may come with either."""
+        task_id, answer = response.request_id, None
+        error = response.problem or response.error
+        if error is None:
+            try:
+                answer = self._answer_of(response)
+            except RefusedError as problem:
+                error = problem
 
         def event(pipeline: Pipeline, now_s: float) -> list[Instruction]:
+            if response.backlog is not None:
+                pipeline.plans.backlog_seen(response.backlog, address)
             task = pipeline.offloads.task(task_id)
-            if task is not None:
-                cargo_of(task).answer = answer
+            if error is not None or task is None:
+                return pipeline.upload_failed(now_s, task_id, Reason.EDGE_REFUSED)
+            cargo_of(task).answer = answer
             return pipeline.answer_received(
                 now_s, task_id, answer, edge_queue_s=response.queue_wait_s, edge_compute_s=response.service_s
             )
 
         self.engine.event(event)
+        if error is not None:
+            kind = type(error).__name__
+            _log.warning("edge-refused", limit_s=REPEATED_LINE_S, limit_key=kind, edge=address, error=str(error))
 
     def _answer_of(self, response: InferResponse) -> Answer:
         if response.tensor is None or response.tensor.header.shape != self._output_shape:
             raise TensorError(f"the edge's answer is no output of shape {self._output_shape}; give it the same model")
         header, data = response.tensor
         return self._runtime.answer(decode(header, data, math.prod(self._output_shape)))
-
-    def refused(self, task_id: int, error: TwinsplitError) -> None:
-        """The edge will not finish a tail."""
-        self.engine.event(lambda pipeline, now_s: pipeline.upload_failed(now_s, task_id, Reason.EDGE_REFUSED))
-
-    def backlog_seen(self, address: str, backlog: BacklogState) -> None:
-        """The edge told its backlog with an answer or a refusal."""
-        self.engine.event(lambda pipeline, now_s: pipeline.backlog_seen(now_s, backlog, address))
 
     def connected(self, address: str, round_trip_s: float) -> None:
         """The edge answers."""

@@ -18,8 +18,6 @@ import grpc.aio
 from device.emulation import EmulatedUplink
 from device.task import Offload
 from twinsplit.clock import Clock
-from twinsplit.errors import TwinsplitError
-from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.tensor import EncodedTensor
@@ -42,14 +40,8 @@ TailCall = grpc.aio.StreamStreamCall[InferRequest, InferResponse]
 class UplinkEvents(Protocol):
     """What the uplink tells."""
 
-    def answered(self, task_id: int, response: InferResponse) -> None:
-        """The edge has finished a tail."""
-
-    def refused(self, task_id: int, error: TwinsplitError) -> None:
-        """The edge will not finish a tail."""
-
-    def backlog_seen(self, address: str, backlog: BacklogState) -> None:
-        """The edge told its backlog with an answer or a refusal."""
+    def responded(self, address: str, response: InferResponse) -> None:
+        """The edge has finished a tail, or refused it; its backlog may come with either."""
 
     def connected(self, address: str, round_trip_s: float) -> None:
         """The edge answers."""
@@ -259,18 +251,8 @@ class EdgeStream:
                 asyncio.get_running_loop().call_later(self._emulation.way_s(), self._take, response)
 
     def _take(self, response: InferResponse) -> None:
-        if not self._is_up:
-            return
-        if response.backlog is not None:
-            self._events.backlog_seen(self._address, response.backlog)
-        error = response.problem or response.error
-        if error is None:
-            self._events.answered(response.request_id, response)
-            return
-        _log.warning(
-            "edge-refused", limit_s=REPEATED_LINE_S, limit_key=type(error).__name__, edge=self._address, error=error
-        )
-        self._events.refused(response.request_id, error)
+        if self._is_up:
+            self._events.responded(self._address, response)
 
     def _lose(self) -> None:
         self._is_up = False

@@ -53,15 +53,17 @@ class FolderSource:
     def frames(self, watch: SourceWatch) -> Iterator[SourceFrame]:
         started_at_s = self._now_s()
         for path, offset_s in zip(self._in_order(), self._arrivals.offsets_s(), strict=False):
-            if not watch.sleep_until(started_at_s + offset_s):
-                return
+            # Read before its instant: a camera has its frame in memory when it is generated.
             try:
                 data = _read(path)
             except (OSError, ValueError) as error:
                 watch.note(Problem.UNREADABLE, file=path.name, error=str(error))
-                continue
-            watch.note_frame()
-            yield SourceFrame(path.relative_to(self._folder).as_posix(), data, started_at_s + offset_s)
+                data = None
+            if not watch.sleep_until(started_at_s + offset_s):
+                return
+            if data is not None:
+                watch.note_frame()
+                yield SourceFrame(path.relative_to(self._folder).as_posix(), data, started_at_s + offset_s)
 
     def _in_order(self) -> Iterator[Path]:
         files = list(self._files)
