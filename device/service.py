@@ -36,7 +36,7 @@ from twinsplit.types import Outcome
 
 _log = EventLog("device")
 
-TICK_S = 0.01
+TICK_S = 0.02
 """Granularity of deadlines of offloads and of heartbeats."""
 PROFILE_REPEATS = 10
 PROFILE_BUDGET_S = 10.0
@@ -110,7 +110,9 @@ class DeviceService:
         def register(server: grpc.aio.Server) -> None:
             register_device_service(self, server)
 
-        self._server = await start_server(register, settings.listen, settings.tls, is_insecure=settings.insecure)
+        # With an authority alone the device shows no certificate: then TLS is for the channels only.
+        tls = settings.tls if settings.tls.cert is not None else None
+        self._server = await start_server(register, settings.listen, tls, is_insecure=settings.insecure)
         self.shell.metrics = DeviceMetrics(
             manifest=self._runtime.manifest,
             provider=self._runtime.provider,
@@ -136,6 +138,16 @@ class DeviceService:
 
     def begin(self) -> None:
         """Attach to the twin, connect to the edge and take frames."""
+        _log.info(
+            "device-running",
+            id=self._settings.id,
+            address=self.address,
+            http_address=self.http_address,
+            model=f"{self._runtime.manifest.name} {self._runtime.manifest.version} ({self._runtime.digest[:12]})",
+            provider=self._runtime.provider,
+            payloads=self._settings.payloads.value,
+            emulation=self._emulations,
+        )
         self.shell.engine.start()
         if self._settings.edge is not None:
             self.shell.uplink.prepare(self._settings.edge)
@@ -265,6 +277,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         runtime.digest,
         shell,
         clock,
+        device.signalling,
         tls=settings.tls if settings.tls.is_set else None,
         max_message_bytes=max(2 * tensor_message_bytes([manifest]), CONTROL_MESSAGE_BYTES),
         is_input_forbidden=settings.payloads.value == "tensors-only",
@@ -296,13 +309,6 @@ async def run(settings: DeviceSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, device.finished.set)
-    _log.info(
-        "device-running",
-        id=settings.id,
-        address=device.address,
-        http_address=device.http_address,
-        **{key: value for key, value in device.status().items() if key in ("model", "provider", "emulation")},
-    )
     await device.finished.wait()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)

@@ -20,6 +20,7 @@ from device.task import Offload
 from twinsplit.clock import Clock
 from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.telemetry.logs import EventLog
+from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.tensor import EncodedTensor
 from twinsplit.transport.back_off import reconnect_delay_s
 from twinsplit.transport.channel import open_channel
@@ -65,6 +66,7 @@ class Uplink:
         model_digest: str,
         events: UplinkEvents,
         clock: Clock,
+        signalling: SignallingCount,
         *,
         tls: TlsFiles | None = None,
         max_message_bytes: int,
@@ -82,6 +84,7 @@ class Uplink:
         self.events = events
         self.now_s = clock.monotonic_s
         self.clock = clock
+        self.signalling = signalling
         self.tls = tls
         self.max_message_bytes = max_message_bytes
         self.emulation = emulation
@@ -146,6 +149,10 @@ class EdgeStream:
             self._unpaced.remove(task_id)
         elif self._is_up:
             self._requests.put_nowait(InferRequest(task_id, is_cancel=True))
+            # A cancellation carries no tensor and gets no answer.
+            self._uplink.signalling.note_sent(
+                "cancel", edge_pb2.InferRequest(request_id=task_id, cancel=True).ByteSize()
+            )
 
     async def close(self) -> None:
         """End the stream."""
@@ -184,14 +191,7 @@ class EdgeStream:
             return True
 
     async def _ping(self, channel: grpc.aio.Channel) -> float:
-        describe: grpc.aio.UnaryUnaryMultiCallable[edge_pb2.DescribeRequest, edge_pb2.DescribeResponse] = (
-            channel.unary_unary(
-                f"/{SERVICE}/Describe",
-                request_serializer=edge_pb2.DescribeRequest.SerializeToString,
-                response_deserializer=edge_pb2.DescribeResponse.FromString,
-            )
-        )
-        described = await describe(edge_pb2.DescribeRequest(), timeout=DESCRIBE_TIMEOUT_S)
+        described = await self._describe(channel)
         if digest_to_wire(self._uplink.model_digest) not in described.model_digests:
             _log.warning(
                 "edge-lacks-model",
@@ -203,10 +203,23 @@ class EdgeStream:
         shortest_s = float("inf")
         for _ in range(PINGS):
             began_s = self._uplink.now_s()
-            await describe(edge_pb2.DescribeRequest(), timeout=DESCRIBE_TIMEOUT_S)
+            await self._describe(channel)
             shortest_s = min(shortest_s, self._uplink.now_s() - began_s)
         ways_s = 0.0 if self._emulation is None else self._emulation.way_s() + self._emulation.way_s()
         return shortest_s + ways_s
+
+    async def _describe(self, channel: grpc.aio.Channel) -> edge_pb2.DescribeResponse:
+        describe: grpc.aio.UnaryUnaryMultiCallable[edge_pb2.DescribeRequest, edge_pb2.DescribeResponse] = (
+            channel.unary_unary(
+                f"/{SERVICE}/Describe",
+                request_serializer=edge_pb2.DescribeRequest.SerializeToString,
+                response_deserializer=edge_pb2.DescribeResponse.FromString,
+            )
+        )
+        request = edge_pb2.DescribeRequest()
+        response = await describe(request, timeout=DESCRIBE_TIMEOUT_S)
+        self._uplink.signalling.note_sent("describe", request.ByteSize())
+        return response
 
     async def _pace(self, emulation: EmulatedUplink | None) -> None:
         """Hold payloads back as the emulated uplink says."""
