@@ -180,6 +180,8 @@ class Pipeline:
         task = self._in_service
         if task is None:
             return out
+        # Waiting for the twin is waiting.
+        task.queue_s += now_s - task.step_began_s
         choice = None if decision is None else self.plans.polled(decision, task.epoch, task.evidence)
         self._obey(now_s, task, self._standing_choice(now_s, task) if choice is None else choice, out)
         return self._reported(now_s, out)
@@ -294,6 +296,7 @@ class Pipeline:
             outcome = Outcome.DROPPED if waiting.started_at_s is None else Outcome.FAILED
             self._lose(now_s, waiting, outcome, Reason.SHUTDOWN, out)
         if self._in_service is not None:
+            self._in_service.compute_s += now_s - self._in_service.step_began_s
             self._lose(now_s, self._in_service, Outcome.FAILED, Reason.SHUTDOWN, out)
         return self._reported(now_s, out)
 

@@ -121,7 +121,8 @@ class Reporter:
         self._believed: ProgressModel | None = None
         self._late_at: tuple[int, float] | None = None
         self._ended: list[TaskRecord] = []
-        self._last_sent_s = float("-inf")
+        # No heartbeat before a twin has attached.
+        self._last_sent_s = float("inf")
         self.profile_reported()
 
     @property

@@ -248,7 +248,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         StorageError: sink or profile cannot be written.
     """
     clock = clock or SystemClock()
-    _check_addresses(settings)
+    _check_settings(settings)
     uplink_settings = uplink_settings_of(settings)
     source = open_source(settings, clock.monotonic_s)
     manifest, _ = read_manifest(settings.model)
@@ -319,14 +319,18 @@ async def run(settings: DeviceSettings) -> None:
         _log.info("device-stopped", **device.summary())
 
 
-def _check_addresses(settings: DeviceSettings) -> None:
+def _check_settings(settings: DeviceSettings) -> None:
     """A wrong address or setting is said before the model is loaded for many seconds.
 
     Raises:
         SettingsError: one is not HOST:PORT, or polled mode without a twin.
+        TlsError: the TLS files cannot be used for channels.
     """
     for address in (settings.listen, settings.http_listen, settings.twin, settings.edge):
         if address is not None:
             Address.parse(address)
+    if settings.tls.is_set and (settings.twin is not None or settings.edge is not None):
+        # A channel would find out only when it is opened.
+        settings.tls.channel_credentials()
     if settings.polled and settings.twin is None:
         raise SettingsError("--polled asks the twin at every epoch; name it in --twin HOST:PORT")

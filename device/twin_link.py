@@ -48,6 +48,8 @@ _log = EventLog("device.twin_link")
 
 WELCOME_TIMEOUT_S = 10.0
 """A twin that takes the stream but says nothing for this long is tried again."""
+STEADY_S = 1.0
+"""A stream that ends sooner counts as a failure for the pauses between tries."""
 REPEATED_LINE_S = 10.0
 KEPT_RECORDS = 256
 """Ended tasks kept for a twin that is gone; the oldest are given up."""
@@ -152,8 +154,13 @@ class TwinLink:
         """Attach, and attach again, until cancelled."""
         failures = 0
         while True:
-            was_welcome = await self._attach()
-            failures = 0 if was_welcome else failures + 1
+            began_s = self._now_s()
+            was_welcome = False
+            try:
+                was_welcome = await self._attach()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the twin is tried again
+                _log.exception("twin-link-failed", error, address=self._address)
+            failures = 0 if was_welcome and self._now_s() - began_s > STEADY_S else failures + 1
             delay_s = reconnect_delay_s(failures, self._rng)
             if was_welcome or failures == 1:
                 event = "twin-lost" if was_welcome else "twin-unreachable"

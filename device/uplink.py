@@ -31,6 +31,8 @@ from twinsplit.transport.tls import TlsFiles
 _log = EventLog("device.uplink")
 
 DESCRIBE_TIMEOUT_S = 3.0
+STEADY_S = 1.0
+"""A connection that ends sooner counts as a failure for the pauses between tries."""
 PINGS = 3
 """Round trips measured at every connection; the shortest counts."""
 REPEATED_LINE_S = 10.0
@@ -163,9 +165,14 @@ class EdgeStream:
         failures = 0
         while True:
             await self._await_outage_end()
-            was_up = await self._connection()
-            failures = 0 if was_up else failures + 1
-            self._lose()
+            began_s = self._uplink.now_s()
+            was_up = False
+            try:
+                was_up = await self._connection()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the edge is tried again
+                _log.exception("uplink-failed", error, edge=self._address)
+                self._lose()
+            failures = 0 if self._uplink.now_s() - began_s > STEADY_S and was_up else failures + 1
             delay_s = reconnect_delay_s(failures, self._uplink.rng)
             if was_up or failures == 1:
                 event = "edge-lost" if was_up else "edge-unreachable"
@@ -181,12 +188,14 @@ class EdgeStream:
                 round_trip_s = await self._ping(channel)
             except (grpc.aio.AioRpcError, asyncio.TimeoutError) as error:
                 _log.debug("edge-silent", edge=self._address, error=type(error).__name__)
+                self._lose()
                 return False
             call = infer_call(channel, uplink.clock)
             self._is_up = True
             self._events.connected(self._address, round_trip_s)
             _log.info("edge-connected", edge=self._address, round_trip_s=round(round_trip_s, 6))
             await _first_end(self._pace(self._emulation), self._write(call), self._read(call), self._await_outage())
+            self._lose()
             call.cancel()
             return True
 
@@ -230,12 +239,12 @@ class EdgeStream:
                 continue
             departure_s = emulation.departure_s(outgoing.encoded.wire_bytes, now_s())
             await _sleep_until(departure_s, now_s)
-            self._unpaced.discard(outgoing.task_id)
             arrival_s = emulation.arrival_s(departure_s)
             call_later(max(0.0, arrival_s - now_s()), self._arrive, self._connections, outgoing)
 
     def _arrive(self, connection: int, outgoing: _Outgoing) -> None:
-        if connection == self._connections:
+        if connection == self._connections and outgoing.task_id in self._unpaced:
+            self._unpaced.remove(outgoing.task_id)
             self._requests.put_nowait(self._request(outgoing))
 
     def _request(self, outgoing: _Outgoing) -> InferRequest:

@@ -139,7 +139,7 @@ async def test_a_plan_is_obeyed_and_every_task_is_reported_once(model, frames):
     assert all(task.reason == "exit-confident" and task.plan_id == 3 for task in ended)
     assert status["plan"]["rule"] == "open-loop"
     assert twin.all("start"), "a task that starts on an idle device is announced"
-    messages = len(twin.heard) - 2  # hello and heartbeat
+    messages = len(twin.heard) - 2  # hello and the heartbeat after it
     assert messages <= 2 * len(frames)
     sent = bench.device.signalling.by_kind()
     assert {kind: count.messages for kind, count in sent.items()} == {

@@ -442,6 +442,17 @@ class TestPolled:
         device.take(device.pipeline.polled(device.now_s, Decision.EXIT))
         assert device.record.outcome is Outcome.EXIT
 
+    def test_waiting_for_the_twin_counts_as_waiting(self):
+        device = device_with(plan_of(MANIFEST, exits_run=(False, False)), settings=settings_of(is_polled=True))
+        device.arrive()
+        for _ in range(4):
+            device.clock.advance(0.03)
+            device.do_step()
+            device.do_step()
+        stages = device.record.stages
+        assert stages.queue == pytest.approx(4 * 0.03)
+        assert device.record.latency_s == pytest.approx(stages.queue + stages.compute)
+
     def test_without_an_answer_the_standing_plan_decides(self):
         device = device_with(plan_of(MANIFEST, offload_at(0)), settings=settings_of(is_polled=True))
         device.arrive()

@@ -140,6 +140,13 @@ def test_a_heartbeat_fills_silence():
     assert (report.started, report.queue_length) == (None, 0)
 
 
+def test_before_a_twin_attaches_there_is_no_heartbeat():
+    device = MadeUpDevice(MANIFEST)
+    device.clock.advance(100.0)
+    device.take(device.pipeline.tick(device.now_s))
+    assert device.reports == []
+
+
 def test_any_report_puts_the_heartbeat_off():
     device = attached_device(plan_of(MANIFEST))
     device.clock.advance(4.0)
