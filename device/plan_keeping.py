@@ -138,8 +138,8 @@ class PlanKeeper:
         return True
 
     def lease_renewed(self, lease_s: float, now_s: float) -> None:
-        """A message of the twin arrived at ``now_s``."""
-        self._lease_ends_at_s = max(self._lease_ends_at_s, now_s + lease_s)
+        """A message of the twin arrived at ``now_s``: the lease ends ``lease_s`` later."""
+        self._lease_ends_at_s = now_s + lease_s
 
     def backlog_seen(self, state: BacklogState, edge_address: str | None = None) -> None:
         """A reading from an answer of the edge at ``edge_address``, or from the twin (``None``); the newest one of the

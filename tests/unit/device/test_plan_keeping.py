@@ -69,11 +69,11 @@ class TestLease:
         assert keeper.absence(18.0) is Reason.LEASE_ENDED
         assert keeper.is_degraded(18.0)
 
-    def test_a_shorter_renewal_does_not_shorten_it(self):
+    def test_the_newest_message_says_how_long_it_is(self):
         keeper = keeper_of()
         keeper.plan_received(plan_of(MANIFEST, lease_s=10.0), None, 0.0)
         keeper.lease_renewed(1.0, 1.0)
-        assert keeper.absence(9.0) is None
+        assert keeper.absence(2.0) is Reason.LEASE_ENDED
 
     def test_before_the_first_plan_there_is_none(self):
         keeper = keeper_of()
