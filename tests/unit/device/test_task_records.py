@@ -32,7 +32,9 @@ def validator() -> Draft202012Validator:
 
 def records_of_every_kind():
     device = MadeUpDevice(MANIFEST, settings_of(queue_capacity=1), exit_bin=2)
-    device.take(device.pipeline.plan_received(device.now_s, plan_of(MANIFEST, offload_at(2)), None))
+    device.take(
+        device.pipeline.plan_received(device.now_s, plan_of(MANIFEST, offload_at(2), thresholds=(2.0, 2.0)), None)
+    )
     for _ in range(3):  # served by the edge, resumed, dropped
         device.arrive()
     device.run()
