@@ -24,8 +24,8 @@ from twinsplit.tensor.header import (
 )
 
 _LEVELS = {"uint8": 255, "uint4": 15}
-_NAMES_AS_STORED = {np.empty(0, dtype).data.format: name for name, dtype in DTYPES.items() if dtype.isnative}
-"""Types whose memory is what the wire wants, by the format of a view: numpy's own names take long to ask for."""
+_NAMES_AS_STORED = {dtype: name for name, dtype in DTYPES.items() if dtype.isnative}
+"""Types whose memory is what the wire wants; numpy's own names take long to ask for."""
 _ANY_BITS = frozenset(DTYPES) - {"bool"}
 """Types of which every bit pattern is a value."""
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -41,13 +41,15 @@ def encode(tensor: NDArray[np.generic], kind: str, codec: str = "none") -> Encod
         TensorError: the element type does not fit the representation, values are not finite where they must be, or
             ``kind`` or ``codec`` is unknown.
     """
-    memory = tensor.data
-    name = _NAMES_AS_STORED.get(memory.format)
-    if kind == "float32" and name is not None and memory.c_contiguous and memory.nbytes and memory.ndim:
-        payload = memory.cast("B")
-        if codec != "none":
-            return EncodedTensor(TensorHeader(tensor.shape, name, kind, codec), compress(payload, codec))
-        return EncodedTensor(TensorHeader(tensor.shape, name, kind, codec), payload)
+    name = _NAMES_AS_STORED.get(tensor.dtype)
+    if kind == "float32" and codec == "none" and name is not None:
+        try:
+            # Refused for what is not contiguous or has no elements.
+            view = tensor.data.cast("B")
+        except TypeError:
+            pass
+        else:
+            return EncodedTensor(TensorHeader(tensor.shape, name, kind, codec), view)
     dtype = tensor.dtype.name
     wire = wire_dtype(dtype)
     # ascontiguousarray would turn a scalar into a vector.

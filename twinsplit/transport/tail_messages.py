@@ -33,10 +33,9 @@ from twinsplit.transport.convert import (
     seconds_from_wire,
 )
 from twinsplit.transport.status import error_from_wire, error_to_wire
-from twinsplit.transport.tail_framing import before_payload, payload_place, read_varint, varint
+from twinsplit.transport.tail_framing import Frame, before_payload, frame_of, varint
 
-_ID_TAG = 0x08
-_ID_FIELD = bytes((_ID_TAG,))
+_ID_TAG = b"\x08"
 _BUDGET = struct.Struct("<Bd")
 _BUDGET_TAG = 0x21
 _TIMES = struct.Struct("<BdBdBBBdBdBdBd")
@@ -94,36 +93,22 @@ class TailCodec:
         header, data = tensor
         number = varint(request_id)
         fields = _request_fields_to_bytes(digest, cut, header, traceparent, len(number), len(data))
-        return b"".join((_ID_FIELD, number, _BUDGET.pack(_BUDGET_TAG, budget_s or 0.0), fields, data))
+        return b"".join((_ID_TAG, number, _BUDGET.pack(_BUDGET_TAG, budget_s or 0.0), fields, data))
 
     def request_from_bytes(self, data: bytes) -> InferRequest:
         """Read a request; never raises, see ``problem``."""
-        place = payload_place(data)
-        if place is not None:
-            read = _request_at_a_glance(data, *place)
-            if read is not None:
-                return read
-        message = edge_pb2.InferRequest()
-        try:
-            payload = _parse(message, data)
-        except DecodeError:
-            return InferRequest(0, problem=BadMessageError("the message is not an InferRequest; use edge.proto of v1"))
-        if message.cancel:
-            return InferRequest(message.request_id, is_cancel=True)
-        try:
-            if message.request_id == 0:
-                raise BadMessageError("request_id: is missing; ids start at 1")
-            return InferRequest(
-                message.request_id,
-                digest_from_wire(message.model_digest),
-                message.cut,
-                seconds_from_wire(message.budget_s, "budget_s") or None,
-                False,
-                EncodedTensor(_header(message), payload),
-                message.traceparent,
-            )
-        except RefusedError as error:
-            return InferRequest(message.request_id, problem=error)
+        frame = frame_of(data)
+        if frame is not None:
+            request_id, at, head_end, start = frame
+            rest = at + _BUDGET.size
+            if request_id and rest <= head_end and data[at] == _BUDGET_TAG:
+                _, budget_s = _BUDGET.unpack_from(data, at)
+                fields = _request_fields(data[rest:head_end]) if 0.0 <= budget_s < math.inf else None
+                if fields is not None:
+                    digest, cut, header, traceparent = fields
+                    tensor = EncodedTensor(header, memoryview(data)[start:])
+                    return InferRequest(request_id, digest, cut, budget_s or None, False, tensor, traceparent)
+        return _request_parsed(data, frame)
 
     def response_to_bytes(self, response: InferResponse) -> bytes:
         """Standard protobuf bytes of ``edge.proto``'s InferResponse."""
@@ -136,7 +121,7 @@ class TailCodec:
                 *(0x19, queue_wait_s, 0x21, service_s, 0x2A, _BACKLOG_BYTES),
                 *(0x09, backlog.backlog_s, 0x11, age_s, 0x19, backlog.mean_s, 0x21, backlog.time_constant_s),
             )
-            return b"".join((_ID_FIELD, number, times, _response_fields_to_bytes(header, len(number), len(data)), data))
+            return b"".join((_ID_TAG, number, times, _response_fields_to_bytes(header, len(number), len(data)), data))
         return edge_pb2.InferResponse(
             request_id=request_id,
             error=None if error is None else error_to_wire(error),
@@ -149,69 +134,77 @@ class TailCodec:
 
     def response_from_bytes(self, data: bytes) -> InferResponse:
         """Read a response; never raises, see ``problem``."""
-        place = payload_place(data)
-        if place is not None:
-            read = self._response_at_a_glance(data, *place)
-            if read is not None:
-                return read
-        message = edge_pb2.InferResponse()
-        try:
-            payload = _parse(message, data)
-        except DecodeError:
-            problem = BadMessageError("the message is not an InferResponse; use edge.proto of v1")
-            return InferResponse(0, problem=problem)
-        try:
-            backlog = None
-            if message.HasField("backlog"):
-                backlog = backlog_from_wire(message.backlog, self._clock.monotonic_s())
-            if message.HasField("error"):
-                return InferResponse(message.request_id, error_from_wire(message.error), backlog=backlog)
-            return InferResponse(
-                message.request_id,
-                None,
-                seconds_from_wire(message.queue_wait_s, "queue_wait_s"),
-                seconds_from_wire(message.service_s, "service_s"),
-                backlog,
-                EncodedTensor(_header(message), payload),
-            )
-        except RefusedError as error:
-            return InferResponse(message.request_id, problem=error)
-
-    def _response_at_a_glance(self, data: bytes, head_end: int, start: int) -> InferResponse | None:
-        request_id, at = read_varint(data, 1)
-        rest = at + _TIMES.size
-        if (
-            data[0] != _ID_TAG
-            or at == 0
-            or rest > head_end
-            or data[at : at + 27 : 9] != _TIMES_TAGS
-            or data[at + 19] != _BACKLOG_BYTES
-            or data[at + 20 : rest : 9] != _BACKLOG_TAGS
-        ):
-            return None
-        queue_wait_s, service_s, backlog_s, age_s, mean_s, constant_s = values = _TIMES_VALUES.unpack_from(data, at)
-        # Infinity and NaN show in the sum; the ordinary way then names the field.
-        is_possible = sum(values) < math.inf and min(values) >= 0.0 and constant_s > 0.0
-        header = _response_header(data[rest:head_end]) if is_possible else None
-        if header is None:
-            return None
-        backlog = BacklogState(backlog_s, self._clock.monotonic_s() - age_s, mean_s, constant_s)
-        tensor = EncodedTensor(header, memoryview(data)[start:])
-        return InferResponse(request_id, None, queue_wait_s, service_s, backlog, tensor)
+        frame = frame_of(data)
+        if frame is not None:
+            request_id, at, head_end, start = frame
+            rest = at + _TIMES.size
+            if (
+                request_id
+                and rest <= head_end
+                and data[at : at + 27 : 9] == _TIMES_TAGS
+                and data[at + 19] == _BACKLOG_BYTES
+                and data[at + 20 : rest : 9] == _BACKLOG_TAGS
+            ):
+                queue_wait_s, service_s, backlog_s, age_s, mean_s, constant_s = times = _TIMES_VALUES.unpack_from(
+                    data, at
+                )
+                # Infinity and NaN show in the sum; the ordinary way then names the field.
+                is_possible = sum(times) < math.inf and min(times) >= 0.0 and constant_s > 0.0
+                header = _response_header(data[rest:head_end]) if is_possible else None
+                if header is not None:
+                    backlog = BacklogState(backlog_s, self._clock.monotonic_s() - age_s, mean_s, constant_s)
+                    tensor = EncodedTensor(header, memoryview(data)[start:])
+                    return InferResponse(request_id, None, queue_wait_s, service_s, backlog, tensor)
+        return _response_parsed(data, frame, self._clock.monotonic_s())
 
 
-def _request_at_a_glance(data: bytes, head_end: int, start: int) -> InferRequest | None:
-    request_id, at = read_varint(data, 1)
-    rest = at + _BUDGET.size
-    if data[0] != _ID_TAG or request_id == 0 or rest > head_end or data[at] != _BUDGET_TAG:
-        return None
-    _, budget_s = _BUDGET.unpack_from(data, at)
-    fields = _request_fields(data[rest:head_end]) if 0.0 <= budget_s < math.inf else None
-    if fields is None:
-        return None
-    digest, cut, header, traceparent = fields
-    tensor = EncodedTensor(header, memoryview(data)[start:])
-    return InferRequest(request_id, digest, cut, budget_s or None, False, tensor, traceparent)
+def _request_parsed(data: bytes, frame: Frame | None) -> InferRequest:
+    message = edge_pb2.InferRequest()
+    try:
+        payload = _parse(message, data, frame)
+    except DecodeError:
+        return InferRequest(0, problem=BadMessageError("the message is not an InferRequest; use edge.proto of v1"))
+    if message.cancel:
+        return InferRequest(message.request_id, is_cancel=True)
+    try:
+        if message.request_id == 0:
+            raise BadMessageError("request_id: is missing; ids start at 1")
+        return InferRequest(
+            message.request_id,
+            digest_from_wire(message.model_digest),
+            message.cut,
+            seconds_from_wire(message.budget_s, "budget_s") or None,
+            False,
+            EncodedTensor(_header(message), payload),
+            message.traceparent,
+        )
+    except RefusedError as error:
+        return InferRequest(message.request_id, problem=error)
+
+
+def _response_parsed(data: bytes, frame: Frame | None, now_s: float) -> InferResponse:
+    message = edge_pb2.InferResponse()
+    try:
+        payload = _parse(message, data, frame)
+    except DecodeError:
+        problem = BadMessageError("the message is not an InferResponse; use edge.proto of v1")
+        return InferResponse(0, problem=problem)
+    try:
+        backlog = None
+        if message.HasField("backlog"):
+            backlog = backlog_from_wire(message.backlog, now_s)
+        if message.HasField("error"):
+            return InferResponse(message.request_id, error_from_wire(message.error), backlog=backlog)
+        return InferResponse(
+            message.request_id,
+            None,
+            seconds_from_wire(message.queue_wait_s, "queue_wait_s"),
+            seconds_from_wire(message.service_s, "service_s"),
+            backlog,
+            EncodedTensor(_header(message), payload),
+        )
+    except RefusedError as error:
+        return InferResponse(message.request_id, problem=error)
 
 
 # Shapes, models and lengths of ids repeat from message to message; only affine headers are new each time.
@@ -262,21 +255,21 @@ def _header(message: edge_pb2.InferRequest | edge_pb2.InferResponse) -> TensorHe
     return header_from_wire(message.header)
 
 
-def _parse(message: edge_pb2.InferRequest | edge_pb2.InferResponse, data: bytes) -> bytes | memoryview:
+def _parse(
+    message: edge_pb2.InferRequest | edge_pb2.InferResponse, data: bytes, frame: Frame | None
+) -> bytes | memoryview:
     """Read everything but the payload into ``message`` and give the payload, as a view where it comes last.
 
     Raises:
         DecodeError: not protobuf of this message.
     """
-    place = payload_place(data)
-    if place is not None:
-        head_end, start = place
+    if frame is not None:
         try:
-            message.ParseFromString(data[:head_end])
+            message.ParseFromString(data[: frame.head_end])
         except DecodeError:
             pass
         else:
-            return memoryview(data)[start:]
+            return memoryview(data)[frame.payload_at :]
     message.ParseFromString(data)
     payload = message.data
     message.ClearField("data")

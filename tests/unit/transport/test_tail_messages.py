@@ -212,10 +212,17 @@ def test_a_bad_request_is_delivered_with_its_problem(
     assert says in str(read.problem)
 
 
+@pytest.mark.parametrize("tail", [b"\x7a", b"\x7a\x80", b"\x7a\xff\xff\xff\xff\xff\x01"])
+def test_a_payload_without_its_length_is_a_problem(codec: TailCodec, tail: bytes) -> None:
+    head = codec.request_to_bytes(InferRequest(4, DIGEST, 1, 1.0, tensor=EncodedTensor(HEADER, b"")))
+    assert codec.request_from_bytes(head).problem is None
+    assert codec.request_from_bytes(head + tail).problem is not None
+
+
 @pytest.mark.parametrize("size", range(60))
 def test_a_message_that_ends_early_is_a_problem(codec: TailCodec, size: int) -> None:
     whole = codec.request_to_bytes(InferRequest(4, DIGEST, 1, 1.0, tensor=TENSOR))
-    for tail in (b"", b"\x7a\x00", b"\x7a\x01z"):
+    for tail in (b"", b"\x7a", b"\x7a\x80", b"\x7a\x00", b"\x7a\x01z"):
         assert codec.request_from_bytes(whole[:size] + tail).problem is not None
     answer = codec.response_to_bytes(InferResponse(4, backlog=BacklogState(1.0, 40.0), tensor=TENSOR))
     assert codec.response_from_bytes(answer[:size] + b"\x7a\x01z").problem is not None
