@@ -154,8 +154,7 @@ class LiveRun:
         """
         self._check()
         for line in self._lines.new_objects():
-            weights = self.scenario.weights
-            self._books.enter(entry_of_line(line, whole_accuracy_of(self.speeds.manifest), weights, self._labels))
+            self._books.enter(entry_of_line(line, self.speeds.manifest, self.scenario.weights, self._labels))
         now_s = time.monotonic()
         if now_s >= self._scraped_at_s + _SCRAPE_EVERY_S:
             self._scrape()
@@ -272,7 +271,8 @@ class LiveRun:
             time.sleep(_LOOK_EVERY_S)
         raise RunStalledError(
             f"the device was not ready {SETTLING_S:g} s after its source started: {reason}; this machine may be too "
-            f"busy; the device's last lines: {self._services['device'].last_lines()}"
+            f"busy; last lines of the device: {self._services['device'].last_lines()}; of the twin: "
+            f"{self._services['twin'].last_lines()}"
         )
 
     def _check(self) -> None:

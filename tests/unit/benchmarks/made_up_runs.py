@@ -6,9 +6,12 @@ from typing import Any
 
 from benchmarks.books import Books, Entry, entry_of_line
 from benchmarks.testbed.result import RunResult
+from tests.unit.decision.situations import manifest_of
 from twin_service.decision.situation import Weights
 
 WEIGHTS = Weights(alpha_s=2.0, beta_s_per_joule=0.1, compute_watts=3.0, transmit_watts=1.0)
+MANIFEST = manifest_of()
+"""Five segments, two exits with four bins each; the whole network is right in 0.9 of all cases."""
 WHOLE = 0.9
 
 
@@ -21,7 +24,8 @@ def line(task_id: int = 1, **changes: Any) -> dict[str, Any]:
         "confidence": 0.9,
         "outcome": "device",
         "reason": "not-worth-it",
-        "stop_epoch": 6,
+        "stop_epoch": 5,
+        "evidence": 0,
         "exit": None,
         "payload": None,
         "degraded": False,
@@ -34,7 +38,7 @@ def line(task_id: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def entry(task_id: int = 1, **changes: Any) -> Entry:
-    return entry_of_line(line(task_id, **changes), WHOLE, WEIGHTS)
+    return entry_of_line(line(task_id, **changes), MANIFEST, WEIGHTS)
 
 
 def result(rule: str, latencies_s: list[float], *, messages: int = 10, is_polled: bool = False) -> RunResult:

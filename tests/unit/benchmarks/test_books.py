@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.books import Books, BooksError, booked_accuracy, entry_of_line, entry_of_record, whole_accuracy_of
-from tests.unit.benchmarks.made_up_runs import WEIGHTS, WHOLE, entry, line
+from tests.unit.benchmarks.made_up_runs import MANIFEST, WEIGHTS, WHOLE, entry, line
 from twinsplit.model.manifest import Manifest
 from twinsplit.types import Outcome, Payload, Reason, Stages, TaskRecord
 
@@ -18,6 +18,23 @@ def books(*entries: object) -> Books:
 def test_cost_is_lost_accuracy_and_time_and_energy() -> None:
     at_exit = entry(outcome="exit", exit=0, confidence=0.8, latency_s=0.1, energy_joules=0.5)
     assert books(at_exit).close().cost_s == pytest.approx(2.0 * (0.9 - 0.8) + 0.1 + 0.1 * 0.5)
+
+
+def test_accuracy_is_lost_against_the_whole_network_on_the_same_evidence() -> None:
+    certain = MANIFEST.evidence_count - 1
+    at_exit = entry(outcome="exit", exit=1, evidence=certain, confidence=MANIFEST.p_exit_right(certain), latency_s=0.1)
+    lost = MANIFEST.p_whole_right(certain) - MANIFEST.p_exit_right(certain)
+    summary = books(at_exit).close()
+    assert summary.cost_s == pytest.approx(2.0 * lost + 0.1 + 0.1 * 0.6)
+    assert summary.plain_cost_s == pytest.approx(2.0 * (WHOLE - MANIFEST.p_exit_right(certain)) + 0.1 + 0.1 * 0.6)
+
+
+def test_hard_frames_are_nobodys_fault() -> None:
+    on_device = [
+        entry(i + 1, evidence=evidence, confidence=MANIFEST.p_whole_right(evidence))
+        for i, evidence in enumerate((1, 1, 4))
+    ]
+    assert books(*on_device).close().cost_s == pytest.approx(books(entry()).close().cost_s)
 
 
 def test_a_lost_task_counts_no_accuracy_its_time_its_energy_and_a_penalty() -> None:
@@ -70,16 +87,16 @@ def test_no_tasks_at_all_are_refused() -> None:
 def test_what_was_right_counts_over_every_task_that_entered() -> None:
     labels = {"a.jpg": "coat", "b.jpg": "bag"}
     lines = [line(1), line(2, frame="b.jpg"), line(3, outcome="dropped", label=None), line(4, outcome="exit", exit=0)]
-    found = books(*(entry_of_line(each, WHOLE, WEIGHTS, labels) for each in lines)).close()
+    found = books(*(entry_of_line(each, MANIFEST, WEIGHTS, labels) for each in lines)).close()
     assert found.accuracy == pytest.approx(2 / 4)
     assert books(entry()).close().accuracy is None
 
 
 def test_a_line_that_cannot_be_booked_names_what_is_wrong() -> None:
     with pytest.raises(BooksError, match="outcome"):
-        entry_of_line({"task_id": 1}, WHOLE, WEIGHTS)
+        entry_of_line({"task_id": 1}, MANIFEST, WEIGHTS)
     with pytest.raises(BooksError, match="vanished"):
-        entry_of_line(line(outcome="vanished"), WHOLE, WEIGHTS)
+        entry_of_line(line(outcome="vanished"), MANIFEST, WEIGHTS)
 
 
 def test_unknown_energy_is_reckoned_from_power_and_time() -> None:
@@ -117,6 +134,7 @@ def test_records_and_lines_of_a_task_are_booked_alike(manifest: Manifest) -> Non
             outcome="edge",
             reason="offload-pays",
             stop_epoch=1,
+            evidence=2,
             payload="tensor",
             latency_s=record.latency_s,
             confidence=record.confidence,
@@ -124,7 +142,7 @@ def test_records_and_lines_of_a_task_are_booked_alike(manifest: Manifest) -> Non
             energy_joules=None,
             energy_source=None,
         ),
-        whole_accuracy_of(manifest),
+        manifest,
         WEIGHTS,
         {"a.jpg": "coat"},
     )
