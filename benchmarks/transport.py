@@ -2,7 +2,7 @@
 
     python -m benchmarks.transport [--rounds 300] [--json FILE] [--default-malloc]
 
-For each payload size every round times one echo of each method, in an order drawn anew, so that whatever disturbs the
+For each payload size every round times one echo of each way, in an order drawn anew, so that whatever disturbs the
 machine disturbs all of them alike:
 
 - ``tcp``: blocking sockets, the length before the payload;
@@ -11,7 +11,10 @@ machine disturbs all of them alike:
 - ``ours``: a float32 tensor encoded, sent as InferRequest, decoded at the edge, encoded, sent back as InferResponse
   with a backlog, and decoded.
 
-Both processes set the malloc thresholds that the services set; ``--default-malloc`` leaves glibc's own.
+Both processes set the malloc thresholds that the services set (``--default-malloc`` leaves glibc's own), and ours is
+judged against ``bare`` with the very same thresholds. What a stream costs without anything of twinsplit is shown by
+
+- ``plain``: as ``bare``, in two processes of its own with glibc's thresholds, half before and half after the others.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,9 @@ from twinsplit.transport.server import start_server
 from twinsplit.transport.tail_stream import InferRequest, InferResponse, infer_call, register_edge_service
 
 SIZES = (9_000, 150_000, 600_000, 2_400_000)
-METHODS = ("tcp", "bare", "field", "ours")
+WAYS = ("tcp", "bare", "field", "ours")
+"""Timed in one pair of processes, in random order."""
+METHODS = ("tcp", "plain", "bare", "field", "ours")
 WARM_UP = 20
 MESSAGE_BYTES = 8 << 20
 BARE_SERVICE = "twinsplit.benchmark.Bare"
@@ -184,12 +189,14 @@ class _Device:
         assert decoded.shape == tensor.shape
 
 
-async def _measure(ports: dict[str, Any], rounds: int, seed: int) -> dict[str, dict[int, list[float]]]:
+async def _measure(
+    ports: dict[str, Any], rounds: int, seed: int, ways: Sequence[str]
+) -> dict[str, dict[int, list[float]]]:
     device = _Device(ports)
     draw = random.Random(seed)
     values = np.random.default_rng(seed)
-    times: dict[str, dict[int, list[float]]] = {method: {} for method in METHODS}
-    order = list(METHODS)
+    times: dict[str, dict[int, list[float]]] = {way: {} for way in ways}
+    order = list(ways)
     for size in SIZES:
         tensor = values.standard_normal((1, size // 4), dtype=np.float32)
         data = tensor.tobytes()
@@ -204,20 +211,34 @@ async def _measure(ports: dict[str, Any], rounds: int, seed: int) -> dict[str, d
     return times
 
 
+def _timed(rounds: int, seed: int, ways: Sequence[str], is_default_malloc: bool) -> dict[str, dict[int, list[float]]]:
+    command = [sys.executable, "-m", "benchmarks.transport", "--serve"]
+    with subprocess.Popen(
+        [*command, *(["--default-malloc"] if is_default_malloc else [])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as edge:
+        assert edge.stdout is not None
+        return asyncio.run(_measure(json.loads(edge.stdout.readline()), rounds, seed, ways))
+
+
+def _timed_plain(rounds: int, seed: int) -> dict[int, list[float]]:
+    # The thresholds of this process are set for good, so the device's side needs a process of its own too.
+    command = [sys.executable, "-m", "benchmarks.transport", "--plain", "--rounds", str(rounds), "--seed", str(seed)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return {int(size): times for size, times in json.loads(done.stdout).items()}
+
+
 def measure(rounds: int, *, seed: int = 1, is_default_malloc: bool = False) -> dict[str, Any]:
-    """Run both processes and give medians, 95th percentiles (seconds) and whether the goals are met, by size."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.transport",
-        "--serve",
-        *(["--default-malloc"] if is_default_malloc else []),
-    ]
+    """Run all pairs of processes; medians, 95th percentiles (seconds) and whether the goals are met, by size."""
+    half = (rounds + 1) // 2
+    before = _timed_plain(half, seed)
     if not is_default_malloc:
         keep_freed_memory()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as edge:
-        assert edge.stdout is not None
-        times = asyncio.run(_measure(json.loads(edge.stdout.readline()), rounds, seed))
+    times = _timed(rounds, seed, WAYS, is_default_malloc)
+    after = _timed_plain(half, seed + 1)
+    times["plain"] = {size: before[size] + after[size] for size in SIZES}
     rows = []
     for size in SIZES:
         row: dict[str, Any] = {"bytes": size}
@@ -238,10 +259,14 @@ def measure(rounds: int, *, seed: int = 1, is_default_malloc: bool = False) -> d
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures here too.")
 @click.option("--default-malloc", is_flag=True, help="Leave glibc's malloc thresholds alone.")
 @click.option("--serve", is_flag=True, hidden=True)
-def main(rounds: int, seed: int, path: Path | None, default_malloc: bool, serve: bool) -> None:
+@click.option("--plain", is_flag=True, hidden=True)
+def main(rounds: int, seed: int, path: Path | None, default_malloc: bool, serve: bool, plain: bool) -> None:
     """Round trips of tensors on loopback: ours beside raw TCP, a bare stream and a bytes field."""
     if serve:
         asyncio.run(_serve(default_malloc))
+        return
+    if plain:
+        print(json.dumps(_timed(rounds, seed, ("bare",), True)["bare"]))
         return
     found = measure(rounds, seed=seed, is_default_malloc=default_malloc)
     print(f"{'bytes':>9}  " + "  ".join(f"{method + ' ms (p95)':>16}" for method in METHODS) + "  ours/bare (p95)")
