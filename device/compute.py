@@ -72,12 +72,14 @@ class Engine:
         *,
         slowdown: Slowdown | None = None,
         ask_twin: Callable[[AskTwin], Decision | None] = lambda question: None,
+        broken: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         """
         Args:
             deliver: takes uploads, outcomes and reports in order; called under the lock, must not block.
             slowdown: emulation; ``None``: none.
             ask_twin: polled mode; blocks for a bounded time.
+            broken: told of a defect of the pipeline, after which the thread has ended.
         """
         self._pipeline = pipeline
         self._runtime = runtime
@@ -86,6 +88,7 @@ class Engine:
         self._deliver = deliver
         self._slowdown = slowdown
         self._ask_twin = ask_twin
+        self._broken = broken
         self._lock = threading.Lock()
         self._steps: SimpleQueue[Step | None] = SimpleQueue()
         """At most one step, or ``None``: the end."""
@@ -135,7 +138,12 @@ class Engine:
             except Exception as error:  # noqa: BLE001 - one broken task must not end the thread that serves all others
                 self._log_failure(step, error)
                 event = _step_failed
-            self.event(event)
+            try:
+                self.event(event)
+            except Exception as error:  # noqa: BLE001 - a device that stands still must not look alive
+                _log.exception("pipeline-broken", error)
+                self._broken(error)
+                return
 
     def _done(self, step: Step) -> Event:
         """Carry out ``step``: the event that says so."""

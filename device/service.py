@@ -63,7 +63,9 @@ class DeviceService:
     ) -> None:
         self.shell = shell
         self.finished = asyncio.Event()
-        """The source has ended, or as much was taken as was asked for."""
+        """The source has ended, as much was taken as was asked for, or the device is broken."""
+        self.defect: Exception | None = None
+        """Why the device is broken; ``None``: it is not."""
         self.signalling = SignallingCount()
         self.watch = None
         self._feeder = None
@@ -198,7 +200,7 @@ class DeviceService:
         if self._feeder is not None:
             await asyncio.to_thread(self._feeder.stop)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.shell.drained(), self._settings.drain_s)
+            await asyncio.wait_for(self.shell.drained(), 0.0 if self.defect is not None else self._settings.drain_s)
         engine.event(lambda pipeline, now_s: pipeline.abort(now_s))
         await asyncio.to_thread(engine.close)
         await self._delivered()
@@ -220,6 +222,11 @@ class DeviceService:
         for (outcome, _), count in ended.items():
             outcomes[outcome.value] += count
         return {"entered": self._pipeline.outcomes.entered, **outcomes}
+
+    def broken(self, error: Exception) -> None:
+        """The compute thread has met a defect; from that thread."""
+        self.defect = error
+        self._end_from_thread()
 
     def _end_from_thread(self) -> None:
         self._loop.call_soon_threadsafe(self.finished.set)
@@ -292,6 +299,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         shell.deliver,
         slowdown=Slowdown(factor, step_times_s(profile), clock.monotonic_s) if factor > 1.0 else None,
         ask_twin=shell.link.ask if shell.link is not None else lambda question: None,
+        broken=device.broken,
     )
     await device.listen()
     device.begin()
@@ -317,6 +325,8 @@ async def run(settings: DeviceSettings) -> None:
         await device.stop()
     finally:
         _log.info("device-stopped", **device.summary())
+    if device.defect is not None:
+        raise device.defect
 
 
 def _check_settings(settings: DeviceSettings) -> None:

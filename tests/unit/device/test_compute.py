@@ -56,7 +56,11 @@ class Bench:
         self.runtime = CountingRuntime(manifest)
         self.delivered: queue.Queue = queue.Queue()
         self.engine = Engine(
-            self.device.pipeline, self.runtime, self.device.clock, lambda out: [self.delivered.put(o) for o in out]
+            self.device.pipeline,
+            self.runtime,
+            self.device.clock,
+            lambda out: [self.delivered.put(o) for o in out],
+            broken=self.delivered.put,
         )
         self.engine.start()
 
@@ -150,6 +154,17 @@ def test_a_step_that_fails_fails_its_task_and_no_other(benches):
         (Outcome.FAILED, Reason.COMPUTE_ERROR),
         (Outcome.DEVICE, Reason.NOT_WORTH_IT),
     ]
+
+
+def test_a_defect_of_the_pipeline_is_told_and_not_hidden(benches, monkeypatch):
+    bench = bench_of(benches)
+
+    def defective(now_s, answer=None):
+        raise AssertionError("books do not add up")
+
+    monkeypatch.setattr(bench.device.pipeline, "segment_done", defective)
+    bench.arrive()
+    assert str(bench.next(AssertionError)) == "books do not add up"
 
 
 def test_state_is_read_under_the_lock(benches):
