@@ -1,4 +1,4 @@
-"""The benchmark of the tail stream runs, in two processes, and judges by its goals."""
+"""The benchmark of the tail stream runs, each way in processes of its own, and judges by its goals."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from benchmarks import transport
 
 @pytest.mark.slow
 def test_every_size_and_way_is_measured_and_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "WARM_UP", 1)
+    monkeypatch.setattr(transport, "WARM_UP_TURNS", 0)
     found = transport.measure(3)
     assert [row["bytes"] for row in found["rows"]] == list(transport.SIZES)
     for row in found["rows"]:
