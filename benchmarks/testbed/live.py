@@ -204,7 +204,7 @@ class LiveRun:
         profile = folder / "device-profile.json"
         save_profile(speeds.profile, profile)
         self._add("twin", twin_arguments(scenario, ports, folder), ports.twin_http)
-        self._add("edge", edge_arguments(scenario, speeds, ports), ports.edge_http)
+        self._add("edge", edge_arguments(scenario, speeds, ports, profile), ports.edge_http)
         for name in ("twin", "edge"):
             self._services[name].wait_until_ready()
         self._start_load()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -80,17 +79,18 @@ async def test_every_way_through_the_network_gives_its_answer(
                         continue
                     decision = Decision.OFFLOAD_TENSOR if cut.index else Decision.OFFLOAD_INPUT
                     plan = plan_for(manifest, data, edge_address, {cut.index: decision}, representation=position)
-                    plan_id = await twin.send_plan(plan)
+                    await _in_force(program, frames[0][0], await twin.send_plan(plan))
                     for frame, label in frames:
-                        task = await _task_under(program, frame, plan_id)
+                        task = await program.submit(frame)
                         assert task["outcome"] == "edge", (cut.index, entry.name, task)
                         assert task["payload"] == ("tensor" if cut.index else "input")
                         assert task["stop_epoch"] == cut.index
                         assert task["label"] == manifest.classes[label], (cut.index, entry.name)
                     ways += 1
-            plan_id = await twin.send_plan(plan_for(manifest, data, edge_address, {}))
+            never = plan_for(manifest, data, edge_address, {})
+            await _in_force(program, frames[0][0], await twin.send_plan(never))
             for frame, label in frames:
-                task = await _task_under(program, frame, plan_id)
+                task = await program.submit(frame)
                 assert (task["outcome"], task["label"]) == ("device", manifest.classes[label])
     assert ways == sum(entry.is_offered for cut in manifest.cuts for entry in cut.representations) > 0
 
@@ -109,24 +109,23 @@ async def test_every_exit_gives_its_own_answer_with_its_calibrated_confidence(
             for exit_ in manifest.exits:
                 runs = [each.index == exit_.index for each in manifest.exits]
                 plan = plan_for(manifest, data, edge_address, {exit_.after_segment: Decision.EXIT}, exits_run=runs)
-                plan_id = await twin.send_plan(plan)
+                await _in_force(program, frames[0][0], await twin.send_plan(plan))
                 for frame, _ in frames:
                     tensor = prepare(frame, manifest).tensor
                     for index in range(exit_.after_segment):
                         tensor = runtime.run_segment(index, tensor)
                     expected = runtime.run_exit(exit_.index, tensor)
-                    task = await _task_under(program, frame, plan_id)
+                    task = await program.submit(frame)
                     assert (task["outcome"], task["exit"]) == ("exit", exit_.index)
                     assert task["label"] == manifest.classes[expected.label_index]
                     assert task["confidence"] == pytest.approx(expected.p_right)
 
 
-async def _task_under(program: Submitter, frame: bytes, plan_id: int) -> dict[str, Any]:
-    """The frame's task once the device holds the plan."""
+async def _in_force(program: Submitter, frame: bytes, plan_id: int) -> None:
+    """Return when a task has ended under the plan, so that the next one starts under it."""
     for _ in range(20):
-        task = await program.submit(frame)
-        if task["plan_id"] == plan_id:
-            return task
+        if (await program.submit(frame))["plan_id"] == plan_id:
+            return
     raise AssertionError(f"the device does not take plan {plan_id}")
 
 

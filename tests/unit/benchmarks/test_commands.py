@@ -21,6 +21,7 @@ from twinsplit.settings_options import settings_options
 PORTS = Ports(1, 2, 3, 4, 5, 6)
 SPEEDS: Any = SimpleNamespace(device_slowdown=4.0, edge_slowdown=2.0)
 FRAMES = PreparedFrames(Path("frames"), Path("trace"), None, 3)
+FILE = Path("profile")
 SCENARIO = changed_scenario(DEMO, is_polled=True, uplink_outages=("1+2", "4+1"), penalty_s=1.5)
 
 
@@ -42,12 +43,12 @@ def test_the_twin_is_told_rule_and_weights() -> None:
 
 
 def test_the_edge_is_told_its_models_its_twin_and_its_slowdown() -> None:
-    settings = parsed(EdgeSettings, edge_arguments(SCENARIO, SPEEDS, PORTS))
+    settings = parsed(EdgeSettings, edge_arguments(SCENARIO, SPEEDS, PORTS, FILE))
     assert (settings.models, settings.twin, settings.emulate_slowdown) == (SCENARIO.model, "127.0.0.1:1", 2.0)
 
 
 def test_the_device_is_told_frames_arrivals_and_everything_emulated() -> None:
-    arguments = device_arguments(SCENARIO, SPEEDS, PORTS, FRAMES, Path("profile"), Path("run"))
+    arguments = device_arguments(SCENARIO, SPEEDS, PORTS, FRAMES, FILE, Path("run"))
     settings = parsed(DeviceSettings, arguments)
     assert (settings.source, settings.arrivals) == ("frames:frames", "trace:trace")
     assert (settings.twin, settings.edge) == ("127.0.0.1:1", "127.0.0.1:3")
@@ -60,6 +61,6 @@ def test_the_device_is_told_frames_arrivals_and_everything_emulated() -> None:
 @pytest.mark.parametrize("rule", ["device-only", "static:2"])
 def test_rules_are_the_twins_business_alone(rule: str) -> None:
     one, other = (changed_scenario(SCENARIO, rule=each) for each in ("multi-step", rule))
-    assert edge_arguments(one, SPEEDS, PORTS) == edge_arguments(other, SPEEDS, PORTS)
+    assert edge_arguments(one, SPEEDS, PORTS, FILE) == edge_arguments(other, SPEEDS, PORTS, FILE)
     arguments = [device_arguments(each, SPEEDS, PORTS, FRAMES, Path("p"), Path("run")) for each in (one, other)]
     assert arguments[0] == arguments[1]
