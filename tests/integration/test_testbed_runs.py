@@ -68,7 +68,7 @@ def test_the_twin_knows_the_epoch_at_nearly_every_instant_without_asking(speeds:
         seen = asyncio.run(_read_at_random_instants(run, random.Random(5)))
         result = run.close()
     in_service = [(at_s, epoch, line) for at_s, epoch in seen for line in run.lines if _is_in_service(line, at_s)]
-    assert len(in_service) > 50
+    assert len(in_service) > 30
     is_right = [epoch == _true_epoch(line, at_s) for at_s, epoch, line in in_service]
     assert result.mirror_accuracy is not None
     assert result.mirror_accuracy >= LEAST_MIRROR_ACCURACY
@@ -90,7 +90,7 @@ async def _read_at_random_instants(run: LiveRun, draw: random.Random) -> list[tu
                 answered_at_s = time.monotonic()
                 fields = {field.name: field for field in response.twin.fields}
                 epoch = fields["epoch"].predicted if fields["epoch"].HasField("predicted") else None
-                if answered_at_s - asked_at_s < 0.005:
+                if answered_at_s - asked_at_s < 0.01:
                     seen.append(((asked_at_s + answered_at_s) / 2.0, epoch))
     return seen
 
