@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def measure(
         scenario = _scenario(model, frames, tasks, threads, seed, _median_s(whole, input_tensor))
         progress(f"{tasks} tasks, about {scenario.seconds:.0f} s")
         lines, whole_times, digest = _run(scenario, whole, input_tensor)
-    return _found(lines[WARM_UP_TASKS:], whole_times, digest, threads)
+    return figures(lines[WARM_UP_TASKS:], whole_times, digest, threads)
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
@@ -72,7 +73,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"{verdicts['overhead_p95']})",
         f"head plus tail {ms(computing['median_s'])} ms, whole network {ms(whole['median_s'])} ms: ratio "
         f"{found['ratio']:.3f} (goal {RATIO_GOAL}: {verdicts['ratio']})",
-        f"medians of the stages, ms: {stages}",
+        f"medians of the stages, ms: {stages}; {found['wire_bytes'] / 1e3:.0f} kB as "
+        f"{', '.join(found['representations'])}",
     ]
 
 
@@ -113,9 +115,14 @@ def _run(
         return run.lines, whole_times[WARM_UP_TASKS:], result.model_digest
 
 
-def _found(
+def figures(
     tasks: Sequence[Mapping[str, Any]], whole_times: Sequence[float], digest: str, threads: int
 ) -> dict[str, Any]:
+    """Figures from lines of the device's sink and times of the whole network, seconds.
+
+    Raises:
+        RunStalledError: too few tasks ended at the edge.
+    """
     at_edge = [task for task in tasks if task["outcome"] == "edge" and task["payload"] == "tensor"]
     if len(at_edge) < 0.95 * len(tasks):
         ends = sorted({f"{task['outcome']} ({task['reason']})" for task in tasks})
@@ -131,6 +138,8 @@ def _found(
         "digest": digest,
         "threads": threads,
         "tasks": len(at_edge),
+        "representations": dict(Counter(task["representation"] for task in at_edge)),
+        "wire_bytes": int(np.median([task["wire_bytes"] for task in at_edge])),
         "overhead": rest,
         "head_and_tail": both,
         "whole": whole,

@@ -41,9 +41,10 @@ def test_the_demo_says_first_how_long_it_takes() -> None:
 
 
 def test_everything_emulated_is_called_so() -> None:
-    text = emulation(DEMO)
+    scenario = changed_scenario(DEMO, device_whole_s=0.3, edge_slowdown=2.0, uplink_bytes_per_s=70_000.0)
+    text = emulation(scenario)
     assert text.startswith("Emulated on this one machine")
-    assert all(word in text for word in ("device", "uplink", "edge", "other users", "170 ms", "80 kB/s"))
+    assert all(word in text for word in ("300 ms for the whole network", "70 kB/s", "2 times this", "other users"))
     bare = changed_scenario(DEMO, device_whole_s=None, edge_whole_s=None, uplink_bytes_per_s=None, load_share=0.0)
     assert emulation(bare).startswith("Nothing is emulated")
 
