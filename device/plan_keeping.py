@@ -42,8 +42,7 @@ class Choice(NamedTuple):
 def default_contingency(manifest: Manifest) -> Contingency:
     """What a device without any plan does: leave at an exit that is as sure to be right as the whole network, else go
     on; offload only where the device holds no more than the head."""
-    whole = manifest.whole_accuracy
-    threshold = NEVER if whole is None else whole
+    threshold = NEVER if manifest.whole_accuracy is None else manifest.p_whole_right(NO_EVIDENCE)
     is_head_only = manifest.held_segments < manifest.segment_count
     return Contingency(
         exit_thresholds=tuple(threshold for _ in manifest.exits),

@@ -17,7 +17,7 @@ from twinsplit.clock import Clock
 from twinsplit.errors import BadMessageError, ModelError, WrongDigestError
 from twinsplit.model.manifest import MANIFEST_NAME, Manifest
 from twinsplit.model.payload import PICTURE_KINDS, decode_payload, encode_payload
-from twinsplit.model.profile import made_up_input, measure_profile
+from twinsplit.model.profile import Profile, made_up_input, measure_profile
 from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.telemetry.logs import EventLog
 
@@ -106,6 +106,7 @@ def load_models(
     provider: str = "cpu",
     threads: int = 1,
     slowdown: float = 1.0,
+    known: Profile | None = None,
     clock: Clock,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, HeldModel]:
@@ -115,6 +116,7 @@ def load_models(
         provider: see :meth:`SegmentRuntime.load`.
         threads: threads of one inference.
         slowdown: emulation, see :attr:`HeldModel.slowdown`.
+        known: times of the model that it fits, which is then not measured.
         progress: told a line for people before each model.
 
     Raises:
@@ -129,17 +131,20 @@ def load_models(
         if runtime.digest in models:
             _log.warning("model-twice", folder=str(folder), digest=runtime.digest)
             continue
-        models[runtime.digest] = measured_model(runtime, slowdown=slowdown, clock=clock)
+        models[runtime.digest] = measured_model(runtime, slowdown=slowdown, known=known, clock=clock)
     return models
 
 
-def measured_model(runtime: SegmentRuntime, *, slowdown: float = 1.0, clock: Clock) -> HeldModel:
-    """Measure segments and decoding of a loaded model.
+def measured_model(
+    runtime: SegmentRuntime, *, slowdown: float = 1.0, known: Profile | None = None, clock: Clock
+) -> HeldModel:
+    """Measure segments (unless ``known`` fits) and decoding of a loaded model.
 
     Raises:
         ComputeError: ONNX Runtime fails.
     """
-    profile = measure_profile(runtime, PROFILE_REPEATS, clock=clock)
+    is_known = known is not None and known.fits(runtime) and len(known.segment_s) == runtime.manifest.segment_count
+    profile = known if known is not None and is_known else measure_profile(runtime, PROFILE_REPEATS, clock=clock)
     return HeldModel(
         manifest=runtime.manifest,
         digest=runtime.digest,

@@ -20,6 +20,7 @@ from edge.tail_queue import TailQueue
 from edge.twin_link import Announcement, TwinLink
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
+from twinsplit.model.profile import load_profile
 from twinsplit.model.runtime import provider_named
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -103,6 +104,7 @@ async def start_edge(
             provider=settings.provider,
             threads=settings.threads,
             slowdown=settings.emulate_slowdown,
+            known=None if settings.profile is None else load_profile(settings.profile),
             clock=clock,
             progress=progress,
         )

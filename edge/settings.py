@@ -35,6 +35,11 @@ class EdgeSettings(BaseServiceSettings):
         "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
     )
     threads: int = Field(1, ge=1, description="Threads of one inference.")
+    profile: Path | None = Field(
+        None,
+        description="File with measured times (twinsplit model profile): the model, provider and threads that it fits "
+        "are not measured at the start.",
+    )
     queue_capacity: int = Field(64, ge=1, description="Tails that may wait; further ones are refused as EDGE_FULL.")
     report_threshold_s: float = Field(
         0.05, ge=0, description="Deviation of the backlog from its prediction that is never reported, seconds."

@@ -80,7 +80,7 @@ def statistics_without_evidence(manifest: Manifest) -> Statistics:
         manifest.segment_count,
         1,
         tuple(e.after_segment for e in exits),
-        np.array([0.0] + [e.accuracy for e in exits]),
+        np.array([0.0] + [e.mean_p_right for e in exits]),
         np.full(count, whole),
         tuple(transitions),
     )

@@ -8,6 +8,7 @@ section 2: cut 0 is the input, cut k the tensor after segment k, cut m the outpu
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_right
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +104,11 @@ class Exit(_Frozen):
     """P(bin) when this exit is the first to run."""
     transitions: dict[int, tuple[tuple[Probability, ...], ...]] = {}
     """Later exit's index to the matrix P(its bin | this exit's bin), rows by this exit's bin."""
+
+    @property
+    def mean_p_right(self) -> float:
+        """P(exit right) over all samples, on the calibration split."""
+        return math.fsum(p * q for p, q in zip(self.prior, self.p_right, strict=True))
 
     def bin_of(self, confidence: float) -> int:
         """Calibrated bin of a raw confidence (largest softmax output)."""
@@ -218,8 +224,15 @@ class Manifest(_Frozen):
         return self.exits[index].p_right[bin_index]
 
     def p_whole_right(self, evidence: int) -> float:
-        """Calibrated probability that the whole network is right; 1 where nothing was measured."""
+        """Calibrated probability that the whole network is right; 1 where nothing was measured.
+
+        Without evidence it is the expectation over the first exit's bins, not the accuracy on test frames: on the same
+        split as everything else, so that running an exit does not seem to make the network any better.
+        """
         if evidence == NO_EVIDENCE:
+            if self.exits:
+                first = self.exits[0]
+                return math.fsum(p * q for p, q in zip(first.prior, first.p_whole_right, strict=True))
             return 1.0 if self.whole_accuracy is None else self.whole_accuracy
         index, bin_index = divmod(evidence - 1, self.bin_count)
         return self.exits[index].p_whole_right[bin_index]

@@ -11,8 +11,8 @@ from twin_service.decision.situation import Weights
 
 WEIGHTS = Weights(alpha_s=2.0, beta_s_per_joule=0.1, compute_watts=3.0, transmit_watts=1.0)
 MANIFEST = manifest_of()
-"""Five segments, two exits with four bins each; the whole network is right in 0.9 of all cases."""
-WHOLE = 0.9
+"""Five segments, two exits with four bins each."""
+WHOLE = MANIFEST.p_whole_right(0)
 
 
 def line(task_id: int = 1, **changes: Any) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def line(task_id: int = 1, **changes: Any) -> dict[str, Any]:
         "task_id": task_id,
         "frame": "a.jpg",
         "label": "coat",
-        "confidence": 0.9,
+        "confidence": WHOLE,
         "outcome": "device",
         "reason": "not-worth-it",
         "stop_epoch": 5,

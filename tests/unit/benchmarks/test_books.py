@@ -17,7 +17,7 @@ def books(*entries: object) -> Books:
 
 def test_cost_is_lost_accuracy_and_time_and_energy() -> None:
     at_exit = entry(outcome="exit", exit=0, confidence=0.8, latency_s=0.1, energy_joules=0.5)
-    assert books(at_exit).close().cost_s == pytest.approx(2.0 * (0.9 - 0.8) + 0.1 + 0.1 * 0.5)
+    assert books(at_exit).close().cost_s == pytest.approx(2.0 * (WHOLE - 0.8) + 0.1 + 0.1 * 0.5)
 
 
 def test_accuracy_is_lost_against_the_whole_network_on_the_same_evidence() -> None:
@@ -40,7 +40,7 @@ def test_hard_frames_are_nobodys_fault() -> None:
 def test_a_lost_task_counts_no_accuracy_its_time_its_energy_and_a_penalty() -> None:
     dropped = entry(outcome="dropped", confidence=None, label=None, latency_s=1.5, energy_joules=0.2, stop_epoch=None)
     summary = books(dropped).close()
-    assert summary.cost_s == pytest.approx(2.0 * 0.9 + 1.5 + 0.1 * 0.2 + 2.0)
+    assert summary.cost_s == pytest.approx(2.0 * WHOLE + 1.5 + 0.1 * 0.2 + 2.0)
     assert (summary.booked_accuracy, summary.share_answered, summary.latency_p50_s) == (0.0, 0.0, None)
 
 

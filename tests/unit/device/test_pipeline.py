@@ -58,11 +58,11 @@ class TestOnTheDevice:
         assert record.plan_id == 1
         assert not record.degraded
 
-    def test_without_exits_the_confidence_is_the_measured_accuracy(self):
+    def test_without_evidence_the_confidence_is_that_of_the_whole_network_on_all_samples(self):
         device = device_with(plan_of(MANIFEST, exits_run=(False, False)))
         device.arrive()
         device.run()
-        assert device.record.confidence == 0.9
+        assert device.record.confidence == MANIFEST.p_whole_right(0)
         assert device.record.exit_agrees is None
 
     def test_where_nothing_is_calibrated_the_confidence_is_unknown(self):

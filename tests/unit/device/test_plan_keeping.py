@@ -146,7 +146,7 @@ class TestLookUp:
         assert keeper.exits_run(0.0) == (True, True)
 
     def test_the_default_never_offloads_from_a_device_that_holds_the_whole_network(self):
-        assert default_contingency(MANIFEST) == Contingency((0.9, 0.9), None)
+        assert default_contingency(MANIFEST) == Contingency((MANIFEST.p_whole_right(0),) * 2, None)
         assert default_contingency(manifest_of(4, (1,), device_segments=2)).cut == 2
 
     def test_without_measured_accuracy_the_default_leaves_at_no_exit(self):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from edge.models import HeldModel, held_model, load_models, model_folders
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.clock import SystemClock
 from twinsplit.errors import BadMessageError, ManifestError, ModelError, ModelFileError, ProviderError, WrongDigestError
+from twinsplit.model.profile import Profile
+from twinsplit.model.runtime import PROVIDERS, SegmentRuntime
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,15 @@ def test_the_slowdown_counts_for_segments_and_not_for_decoding(models: dict[str,
     model = next(iter(models.values()))
     slowed = HeldModel(model.manifest, model.digest, model.runtime, (0.1, 0.2, 0.3), (0.01, 0.02, 0.03), 10.0)
     assert slowed.tail_s == pytest.approx((6.01, 5.02, 3.03))
+
+
+def test_times_that_are_known_already_are_not_measured_again(root: Path) -> None:
+    folder = root / "b" / "1"
+    digest = SegmentRuntime.load(folder).digest
+    known = Profile(digest, PROVIDERS["cpu"], 1, "made up", 1, (0.1, 0.2, 0.3), (), {})
+    assert load_models(folder, known=known, clock=SystemClock())[digest].segment_s == (0.1, 0.2, 0.3)
+    other = replace(known, threads=2)
+    assert load_models(folder, known=other, clock=SystemClock())[digest].segment_s != (0.1, 0.2, 0.3)
 
 
 def test_the_same_model_twice_is_held_once(root: Path, tmp_path: Path) -> None:
