@@ -11,13 +11,13 @@ SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "models" / "alexnet-fashio
 DEMO = Scenario(
     model=SHIPPED_MODEL,
     seconds=15.0,
-    task_rate_per_s=7.0,
+    task_rate_per_s=5.0,
     device_whole_s=0.17,
     edge_whole_s=0.015,
-    uplink_bytes_per_s=40_000.0,
-    uplink_delay_s=0.010,
+    uplink_bytes_per_s=20_000.0,
+    uplink_delay_s=0.020,
     uplink_jitter_s=0.002,
-    load_share=0.6,
+    load_share=0.7,
     load_burst_s=0.6,
     load_peak=1.8,
 )

@@ -34,20 +34,12 @@ class Pruning:
         return self.pruned / self.considered if self.considered else 0.0
 
 
-def ruled_out(batch: Batch, payload: PayloadTerms, queue: Array, there: Course) -> NDArray[np.bool_]:
-    """R1: pairs (present, epoch ahead) of ``there`` in which no backlog makes going on to offload pay.  # (D, P)
-
-    What may be paid in time is linear in the queue, so its ends speak for all of ``queue``.
-    """
-    ends = queue[[0, -1]]
-    found = np.zeros((batch.size, len(there.epochs)), dtype=bool)
-    for slack, applies, _ in _neighbours(batch, payload, ends, there):
-        found |= applies & (slack.max(axis=2) <= 0.0)
-    return found
-
-
 def hopeless(batch: Batch, payload: PayloadTerms, queue: Array, there: Course) -> NDArray[np.bool_]:
-    """R2: where going on to offload pays only while the edge's wait hides it, and it does not.  # (D, P, Q, G)"""
+    """R1 and R2: where going on toward offloading ``payload`` at the epoch ahead of a pair of ``there`` cannot pay.
+
+    Where the last axis is all True no backlog helps (R1); else it pays at most while the edge's wait hides the way, and
+    it does not (R2).  # (D, P, Q, G)
+    """
     found = np.zeros((*there.queue.shape, there.backlog_s.shape[2]), dtype=bool)
     for slack, applies, later in _neighbours(batch, payload, queue, there):
         found |= applies[..., None, None] & (slack[..., None] <= later[:, :, None, :])

@@ -114,7 +114,7 @@ class Optimising(_Single):
         backlog_s = batch.backlog_mean_s[:, None] * np.array([0.0, 0.7, 2.0])
         start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
         stop = np.maximum(start.tensor[:, 0], start.input[:, 0]) + start.right[:, 0, None, None]
-        value = np.maximum(stop, start.going_on[0][..., 0]).mean(axis=(1, 2)).reshape(len(situations), len(sets))
+        value = np.maximum(stop, start.going_on[:, 0, ..., 0]).mean(axis=(1, 2)).reshape(len(situations), len(sets))
         chosen: NDArray[np.bool_] = sets[np.argmax(value, axis=1)]
         return chosen
 

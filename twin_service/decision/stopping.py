@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twin_service.decision.reduction import Pruning, hopeless, ruled_out
+from twin_service.decision.reduction import Pruning, hopeless
 from twin_service.decision.statistics import Array
 from twin_service.decision.utility import NEVER, Batch, course, offload
 from twinsplit.plan import Observation
@@ -25,7 +25,7 @@ class PresentPayoffs:
     input: Array  # (D, K, Q, G) OFFLOAD_INPUT, likewise
     right: Array  # (D, E) alpha * P(whole right | evidence)
     exit: Array  # (D, K, E) EXIT
-    going_on: tuple[Array, ...]  # CONTINUE by epoch: (D, Q, G, E), or (D, Q, 1, E) where backlog does not matter
+    going_on: Array  # (D, K, Q, G, E) CONTINUE
     pruning: Pruning = field(default_factory=Pruning)
 
     def dense(self, device: int) -> Array:
@@ -35,8 +35,7 @@ class PresentPayoffs:
         found[Decision.OFFLOAD_TENSOR] = self.tensor[device][..., None] + self.right[device]
         found[Decision.OFFLOAD_INPUT] = self.input[device][..., None] + self.right[device]
         found[Decision.EXIT] = self.exit[device][:, None, None, :]
-        for epoch, value in enumerate(self.going_on):
-            found[Decision.CONTINUE, epoch] = value[device]
+        found[Decision.CONTINUE] = self.going_on[device]
         return found
 
 
@@ -66,12 +65,12 @@ def present_payoffs(
         ahead = _offloads_ahead(batch, queue, backlog_s, pruning if is_reduced else None)
     right = batch.alpha[:, None] * batch.statistics.p_whole_right
     exits = _exit_payoffs(batch)
-    going_on: list[Array] = []
+    going_on = np.empty((*tensor.shape, batch.statistics.evidence_count))
     value: Array | None = None  # (D, S, Q, G or 1, E): best from the epoch after on, seen from presents before it
     for epoch in range(batch.last_epoch, -1, -1):
         queue_now = present.queue[:, [epoch]]
         now = _continuing(batch, epoch, queue_now, None if value is None else value[:, -1:])
-        going_on.append(np.broadcast_to(now[:, 0], (batch.size, len(queue), *now.shape[3:])))
+        going_on[:, epoch] = now[:, 0]
         if epoch == 0:
             break
         if not is_start_only:
@@ -82,7 +81,7 @@ def present_payoffs(
         if epoch in ahead:
             value = np.maximum(value, ahead[epoch][..., None] + right[:, None, None, None, :])
         value = np.broadcast_to(value, (batch.size, 1 if is_start_only else epoch, len(queue), *value.shape[3:]))
-    return PresentPayoffs(tensor, sent_input, right, exits, tuple(reversed(going_on)), pruning)
+    return PresentPayoffs(tensor, sent_input, right, exits, going_on, pruning)
 
 
 def _offloads_ahead(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruning | None) -> dict[int, Array]:
@@ -91,25 +90,25 @@ def _offloads_ahead(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruni
     By epoch (D, S, Q, G). With ``pruning`` the necessary conditions apply, and an epoch at which nothing is left is
     left out: the value there does not depend on the backlog.
     """
-    starts, epochs = np.tril_indices(batch.last_epoch + 1, -1)[::-1]
-    there = course(batch, queue, backlog_s[:, :1], starts, epochs)
-    found: dict[int, Array] = {}
+    epochs, starts = np.tril_indices(batch.last_epoch + 1, -1)  # by epoch, and by present within
+    there = course(batch, queue, backlog_s, starts, epochs)
+    best: Array | None = None
     for payload in (batch.tensor, batch.input):
-        is_open = payload.is_available[:, epochs]
+        if not payload.is_available.any():
+            continue
+        base = offload(batch, payload, there)
         if pruning is not None:
-            cells = len(queue) * backlog_s.shape[1]
-            pruning.considered += int(is_open.sum()) * cells
-            out = ruled_out(batch, payload, queue, there)
-            pruning.pruned += int((is_open & out).sum()) * cells
-            is_open = is_open & ~out
-        for epoch in np.unique(epochs[is_open.any(axis=0)]):
-            some = course(batch, queue, backlog_s, np.arange(epoch), np.full(epoch, epoch))
-            base = offload(batch, payload, some)
-            if pruning is not None:
-                shut = ~is_open[:, epochs == epoch][..., None, None] | hopeless(batch, payload, queue, some)
-                base = np.where(shut, NEVER, base)
-                pruning.pruned += int((shut & is_open[:, epochs == epoch][..., None, None]).sum())
-            found[int(epoch)] = np.maximum(found[int(epoch)], base) if int(epoch) in found else base
+            shut = hopeless(batch, payload, queue, there)
+            pruning.considered += int(payload.is_available[:, epochs].sum()) * base[0, 0].size
+            pruning.pruned += int(shut.sum())
+            base = np.where(shut, NEVER, base)
+        best = base if best is None else np.maximum(best, base)
+    found: dict[int, Array] = {}
+    if best is not None:
+        for epoch in range(1, batch.last_epoch + 1):
+            part = best[:, epoch * (epoch - 1) // 2 : epoch * (epoch + 1) // 2]
+            if pruning is None or part.max() > NEVER / 2:
+                found[epoch] = part
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +49,7 @@ def banded(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> tuple[NDAr
     A break point lies where two decisions are worth the same, by linear interpolation between grid points; close ones
     are merged until at most ``MAX_BREAK_POINTS`` are left, and each band takes the decision that is best at its middle.
     """
-    points = np.sort(np.concatenate(list(_break_points(payoffs, device, backlog_s))))
+    points = np.sort(_break_points(payoffs, device, backlog_s))
     if not len(points):
         return _decisions(payoffs, device, backlog_s, backlog_s[:1]), ()
     edges = _merged(points)
@@ -59,62 +58,52 @@ def banded(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> tuple[NDAr
     return _decisions(payoffs, device, backlog_s, middles), tuple(float(edge) for edge in edges)
 
 
-def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Iterator[Array]:
+def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Array:
     """Backlogs at which the best decision changes in some cell."""
-    tensor, sent_input = payoffs.tensor[device], payoffs.input[device]
-    exits, right = payoffs.exit[device], payoffs.right[device]
-    best = np.maximum(tensor, sent_input)
-    does_offload = np.zeros(best.shape, dtype=bool)
-    for epoch, value in enumerate(payoffs.going_on):
-        seen = _seen(exits[epoch])
-        going_on, leave = value[device][..., seen], exits[epoch][seen]  # (Q, G or 1, E), (E,)
-        lead = best[epoch][..., None] + right[seen] - np.maximum(going_on, leave)  # (Q, G, E)
-        yield _crossings(lead, backlog_s)
-        does_offload[epoch] = (lead > 0.0).any(axis=-1)
-        if going_on.shape[1] > 1 and len(leave) > 1:
-            yield _crossings(np.broadcast_to(going_on - leave, lead.shape), backlog_s, lead <= 0.0)
-    yield _crossings((tensor - sent_input)[..., None], backlog_s, does_offload[..., None])
+    tensor, sent_input, going_on = payoffs.tensor[device], payoffs.input[device], payoffs.going_on[device]
+    leave = payoffs.exit[device][:, None, None, :]  # (K, 1, 1, E)
+    seen = _seen(payoffs.exit[device])[:, None, None, :]
+    lead = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device] - np.maximum(going_on, leave)
+    stays = (lead <= 0.0) & seen  # (K, Q, G, E)
+    does_offload = ((lead > 0.0) & seen).any(axis=-1)
+    return np.concatenate(
+        (
+            _crossings(lead, backlog_s, np.broadcast_to(seen, lead.shape)),
+            _crossings(going_on - leave, backlog_s, stays),
+            _crossings((tensor - sent_input)[..., None], backlog_s, does_offload[..., None]),
+        )
+    )
 
 
-def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_] | None = None) -> Array:
+def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_]) -> Array:
     """Where ``lead`` (..., G, E) changes its sign along the grid, between two points that both count."""
     is_ahead = lead > 0.0
-    changes = is_ahead[..., :-1, :] != is_ahead[..., 1:, :]
-    if counts is not None:
-        changes = changes & counts[..., :-1, :] & counts[..., 1:, :]
-    if not changes.any():
-        return np.empty(0)
-    left = np.broadcast_to(np.arange(len(backlog_s) - 1)[:, None], changes.shape)[changes]
+    changes = np.nonzero((is_ahead[..., :-1, :] != is_ahead[..., 1:, :]) & counts[..., :-1, :] & counts[..., 1:, :])
+    left = changes[-2]
     before, after = lead[..., :-1, :][changes], lead[..., 1:, :][changes]
-    share = np.clip(before / (before - after), 0.0, 1.0)
+    share = before / (before - after)
     crossings: Array = backlog_s[left] + share * (backlog_s[left + 1] - backlog_s[left])
     return crossings
 
 
 def _decisions(payoffs: PresentPayoffs, device: int, backlog_s: Array, at_s: Array) -> NDArray[np.uint8]:
     """Best decision at backlogs ``at_s`` (B,). Ties stop at an exit first, and go on last.  # (K, E, Q, B)"""
-    right = payoffs.right[device]
     tensor = interpolated(payoffs.tensor[device], backlog_s, at_s)  # (K, Q, B)
     sent_input = interpolated(payoffs.input[device], backlog_s, at_s)
-    best = np.maximum(tensor, sent_input)
+    going_on = interpolated(payoffs.going_on[device].swapaxes(2, 3), backlog_s, at_s).swapaxes(2, 3)  # (K, Q, B, E)
+    leave = payoffs.exit[device][:, None, None, :]
     sends = np.where(tensor >= sent_input, np.uint8(Decision.OFFLOAD_TENSOR), np.uint8(Decision.OFFLOAD_INPUT))
-    exits = payoffs.exit[device]
-    table = np.full((len(exits), len(right), best.shape[1], len(at_s)), Decision.CONTINUE, dtype=np.uint8)
-    for epoch, value in enumerate(payoffs.going_on):
-        seen = _seen(exits[epoch])
-        going_on, leave = value[device][..., seen], exits[epoch][seen]
-        if going_on.shape[1] > 1:
-            going_on = interpolated(np.swapaxes(going_on, 1, 2), backlog_s, at_s).swapaxes(1, 2)
-        remains = np.where(leave >= going_on, np.uint8(Decision.EXIT), np.uint8(Decision.CONTINUE))  # (Q, B or 1, E)
-        offloads = best[epoch][..., None] + right[seen] > np.maximum(going_on, leave)
-        table[epoch, seen] = np.where(offloads, sends[epoch][..., None], remains).transpose(2, 0, 1)
-    return table
+    remains = np.where(leave >= going_on, np.uint8(Decision.EXIT), np.uint8(Decision.CONTINUE))
+    best = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device]
+    table = np.where(best > np.maximum(going_on, leave), sends[..., None], remains)
+    table = np.where(_seen(payoffs.exit[device])[:, None, None, :], table, np.uint8(Decision.CONTINUE))
+    return np.ascontiguousarray(table.transpose(0, 3, 1, 2))
 
 
 def _seen(exit_payoff: Array) -> NDArray[np.bool_]:
-    """Evidence that can exist where EXIT is worth ``exit_payoff`` (E,): ``none``, and exits that have been passed."""
+    """Evidence that can exist where EXIT is worth ``exit_payoff``: ``none``, and exits passed.  # (K, E)"""
     seen: NDArray[np.bool_] = exit_payoff > NEVER
-    seen[0] = True
+    seen[:, 0] = True
     return seen
 
 
