@@ -87,7 +87,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
         InsecureBindError, TlsError, ListenError: see :func:`twinsplit.transport.server.start_server`.
     """
     core_settings = _core_settings(settings)
-    rule, weights = rule_named(settings.rule), _weights(settings)
+    rule, weights = rule_named(settings.rule, is_reduced=settings.reduction), _weights(settings)
     store = Store(settings.state, max_documents=settings.max_devices)
     server: RunningServer | None = None
     try:

@@ -46,6 +46,9 @@ class TwinSettings(BaseServiceSettings):
     price_waiting_up: bool = Field(
         True, description="Count the waiting a task causes also for those who come later in the same busy period."
     )
+    reduction: bool = Field(
+        True, description="Let the necessary conditions R1 and R2 rule decisions out; it changes none that is taken."
+    )
     plan_threshold_s: float = Field(
         0.005,
         ge=0,

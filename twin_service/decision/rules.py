@@ -250,14 +250,17 @@ RULE_FORMS = (*_NAMED, "static:K", "one-time-threshold:T", "threshold-static:K,T
 """What :func:`rule_named` understands: K a cut, T a calibrated probability."""
 
 
-def rule_named(name: str) -> Rule:
+def rule_named(name: str, *, is_reduced: bool = True) -> Rule:
     """The rule of a name such as ``open-loop``, ``static:2`` or ``one-time-threshold:0.9``.
+
+    ``is_reduced``: whether R1 and R2 rule decisions out, in rules that look at every epoch.
 
     Raises:
         SettingsError: no such rule, or its parameter does not fit.
     """
     if name in _NAMED:
-        return _NAMED[name]
+        rule = _NAMED[name]
+        return replace(rule, is_reduced=is_reduced) if isinstance(rule, Optimising) else rule
     head, _, tail = name.partition(":")
     try:
         if head == "static":

@@ -125,6 +125,13 @@ def test_a_batch_gives_each_device_the_table_it_gets_alone() -> None:
             assert rule.table(s).is_same(together.plan_table)
 
 
+def test_the_reduction_can_be_switched_off_and_changes_no_decision_on_the_grid() -> None:
+    s = situation_of(MANIFEST, 3)
+    reduced, full = (rule_named("open-loop", is_reduced=on).evaluate([s])[0] for on in (True, False))
+    assert reduced.pruning.pruned > 0 == full.pruning.considered
+    assert regret_s(reduced.plan_table, full, s, backlog_s=0.1, queue_length=1) == pytest.approx(0.0, abs=1e-3)
+
+
 def test_a_better_edge_is_used_more() -> None:
     s = situation_of(MANIFEST, 5)
     slow = replace(s, goodput_bytes_per_s=2e3, backlog_mean_s=0.0)
