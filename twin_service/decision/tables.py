@@ -13,7 +13,7 @@ from twin_service.decision.utility import NEVER
 from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.types import Decision
 
-MAX_BREAK_POINTS = 15
+MAX_BREAK_POINTS = 23
 _SAME_BACKLOG_S = 1e-6
 QUEUES = np.arange(QUEUE_LEVELS, dtype=float)
 
