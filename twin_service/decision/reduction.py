@@ -34,12 +34,28 @@ class Pruning:
         return self.pruned / self.considered if self.considered else 0.0
 
 
-def hopeless(batch: Batch, payload: PayloadTerms, queue: Array, there: Course) -> NDArray[np.bool_]:
-    """R1 and R2: where going on toward offloading ``payload`` at the epoch ahead of a pair of ``there`` cannot pay.
+def ruled_out(
+    batch: Batch,
+    payload: PayloadTerms,
+    queue: Array,
+    backlog_s: Array,
+    starts: NDArray[np.int64],
+    epochs: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """R1: pairs (present, epoch ahead) in which going on toward offloading ``payload`` pays at no backlog.  # (D, P)
 
-    Where the last axis is all True no backlog helps (R1); else it pays at most while the edge's wait hides the way, and
-    it does not (R2).  # (D, P, Q, G)
+    What may be paid in time is linear in the queue, so the ends of ``queue`` speak for all of it.
     """
+    found = np.zeros((batch.size, len(epochs)), dtype=bool)
+    there = course(batch, queue[[0, -1]], backlog_s[:, :1], starts, epochs)
+    for slack, applies, _ in _neighbours(batch, payload, queue[[0, -1]], there):
+        found |= applies & (slack.max(axis=2) <= 0.0)
+    return found
+
+
+def hopeless(batch: Batch, payload: PayloadTerms, queue: Array, there: Course) -> NDArray[np.bool_]:
+    """R2: where going on toward offloading ``payload`` at the epoch ahead of a pair of ``there`` pays only while the
+    edge's wait hides the way, and it does not.  # (D, P, Q, G)"""
     found = np.zeros((*there.queue.shape, there.backlog_s.shape[2]), dtype=bool)
     for slack, applies, later in _neighbours(batch, payload, queue, there):
         found |= applies[..., None, None] & (slack[..., None] <= later[:, :, None, :])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from twin_service.decision.reduction import Pruning, hopeless
+from twin_service.decision.reduction import Pruning, hopeless, ruled_out
 from twin_service.decision.statistics import Array
 from twin_service.decision.utility import NEVER, Batch, course, offload
 from twinsplit.plan import Observation
@@ -91,25 +91,31 @@ def _offloads_ahead(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruni
     left out: the value there does not depend on the backlog.
     """
     epochs, starts = np.tril_indices(batch.last_epoch + 1, -1)  # by epoch, and by present within
-    there = course(batch, queue, backlog_s, starts, epochs)
-    best: Array | None = None
+    best = np.full((batch.size, len(starts), len(queue), backlog_s.shape[1]), NEVER)
+    is_open = np.zeros(len(starts), dtype=bool)  # pairs in which some device may offload
     for payload in (batch.tensor, batch.input):
-        if not payload.is_available.any():
+        may = payload.is_available[:, epochs]  # (D, P)
+        if pruning is not None:
+            pruning.considered += int(may.sum()) * best[0, 0].size
+            out = may & ruled_out(batch, payload, queue, backlog_s, starts, epochs)
+            pruning.pruned += int(out.sum()) * best[0, 0].size
+            may = may & ~out
+        some = may.any(axis=0)
+        if not some.any():
             continue
+        there = course(batch, queue, backlog_s, starts[some], epochs[some])
         base = offload(batch, payload, there)
         if pruning is not None:
             shut = hopeless(batch, payload, queue, there)
-            pruning.considered += int(payload.is_available[:, epochs].sum()) * base[0, 0].size
-            pruning.pruned += int(shut.sum())
-            base = np.where(shut, NEVER, base)
-        best = base if best is None else np.maximum(best, base)
-    found: dict[int, Array] = {}
-    if best is not None:
-        for epoch in range(1, batch.last_epoch + 1):
-            part = best[:, epoch * (epoch - 1) // 2 : epoch * (epoch + 1) // 2]
-            if pruning is None or part.max() > NEVER / 2:
-                found[epoch] = part
-    return found
+            pruning.pruned += int((shut & may[:, some, None, None]).sum())
+            base = np.where(shut | ~may[:, some, None, None], NEVER, base)
+        best[:, some] = np.maximum(best[:, some], base)
+        is_open |= some
+    return {
+        epoch: best[:, epoch * (epoch - 1) // 2 : epoch * (epoch + 1) // 2]
+        for epoch in range(1, batch.last_epoch + 1)
+        if is_open[epoch * (epoch - 1) // 2 : epoch * (epoch + 1) // 2].any()
+    }
 
 
 def _continuing(batch: Batch, epoch: int, queue: Array, value: Array | None) -> Array:
