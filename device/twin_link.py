@@ -37,8 +37,9 @@ from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
-from twinsplit.transport.back_off import reconnect_delay_s
+from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
+from twinsplit.transport.clock_echo import ClockEcho
 from twinsplit.transport.convert import backlog_from_wire, plan_from_wire, seconds_from_wire
 from twinsplit.transport.status import error_from_wire, error_to_wire
 from twinsplit.transport.tls import TlsFiles
@@ -48,8 +49,6 @@ _log = EventLog("device.twin_link")
 
 WELCOME_TIMEOUT_S = 10.0
 """A twin that takes the stream but says nothing for this long is tried again."""
-STEADY_S = 1.0
-"""A stream that ends sooner counts as a failure for the pauses between tries."""
 REPEATED_LINE_S = 10.0
 KEPT_RECORDS = 256
 """Ended tasks kept for a twin that is gone; the oldest are given up."""
@@ -107,15 +106,14 @@ class TwinLink:
         self._signalling = signalling
         self._tls = tls
         self._poll_timeout_s = poll_timeout_s
-        self._rng = rng or random.Random()
+        self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._unsent: asyncio.Queue[Report | Outgoing] = asyncio.Queue(UNSENT_MESSAGES)
         self._kept: deque[TaskRecord] = deque(maxlen=KEPT_RECORDS)
         self._polls: dict[tuple[int, int], Future[Decision | None]] = {}
         self._is_welcome = asyncio.Event()
         self._call: AttachCall | None = None
-        self._echo_sent_s = 0.0
-        self._echo_received_s = 0.0
+        self._echo = ClockEcho(clock.monotonic_s)
         self.attached_times = 0
         """How often the twin has welcomed this device."""
         self.plans_refused = 0
@@ -152,20 +150,7 @@ class TwinLink:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        failures = 0
-        while True:
-            began_s = self._now_s()
-            was_welcome = False
-            try:
-                was_welcome = await self._attach()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the twin is tried again
-                _log.exception("twin-link-failed", error, address=self._address)
-            failures = 0 if was_welcome and self._now_s() - began_s > STEADY_S else failures + 1
-            delay_s = reconnect_delay_s(failures, self._rng)
-            if was_welcome or failures == 1:
-                event = "twin-lost" if was_welcome else "twin-unreachable"
-                _log.warning(event, address=self._address, retry_s=round(delay_s, 3))
-            await asyncio.sleep(delay_s)
+        await keep_connected("twin", self._address, self._attach, self._now_s, _log, self._rng)
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until what there is to send has gone, for at most ``timeout_s``."""
@@ -194,7 +179,7 @@ class TwinLink:
         return was_welcome
 
     async def _send_all(self, call: AttachCall) -> None:
-        self._echo_sent_s = self._echo_received_s = 0.0
+        self._echo.reset()
         await self._send(call, hello_to_wire(self._announcement, self._events.attachment()))
         await asyncio.wait_for(self._is_welcome.wait(), WELCOME_TIMEOUT_S)
         while True:
@@ -205,9 +190,7 @@ class TwinLink:
             self._unsent.task_done()
 
     async def _send(self, call: AttachCall, message: twin_pb2.AttachDeviceRequest) -> None:
-        message.clock.sent_s = self._now_s()
-        message.clock.echo_sent_s = self._echo_sent_s
-        message.clock.echo_received_s = self._echo_received_s
+        self._echo.stamp(message)
         await call.write(message)
         self._signalling.note_sent(str(message.WhichOneof("kind")), message.ByteSize())
 
@@ -216,8 +199,7 @@ class TwinLink:
             message = await call.read()
             if not isinstance(message, twin_pb2.AttachDeviceResponse):
                 return
-            self._echo_sent_s = message.clock.sent_s
-            self._echo_received_s = self._now_s()
+            self._echo.received(message)
             try:
                 self._take(message)
             except RefusedError as error:

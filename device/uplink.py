@@ -22,7 +22,7 @@ from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.tensor import EncodedTensor
-from twinsplit.transport.back_off import reconnect_delay_s
+from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.convert import digest_to_wire
 from twinsplit.transport.tail_stream import SERVICE, InferRequest, InferResponse, infer_call
@@ -31,8 +31,6 @@ from twinsplit.transport.tls import TlsFiles
 _log = EventLog("device.uplink")
 
 DESCRIBE_TIMEOUT_S = 3.0
-STEADY_S = 1.0
-"""A connection that ends sooner counts as a failure for the pauses between tries."""
 PINGS = 3
 """Round trips measured at every connection; the shortest counts."""
 REPEATED_LINE_S = 10.0
@@ -90,7 +88,7 @@ class Uplink:
         self.tls = tls
         self.max_message_bytes = max_message_bytes
         self.emulation = emulation
-        self.rng = rng or random.Random()
+        self.rng = rng
         self._is_input_forbidden = is_input_forbidden
         self._edges: dict[str, EdgeStream] = {}
 
@@ -162,22 +160,16 @@ class EdgeStream:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        failures = 0
-        while True:
-            await self._await_outage_end()
-            began_s = self._uplink.now_s()
-            was_up = False
-            try:
-                was_up = await self._connection()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the edge is tried again
-                _log.exception("uplink-failed", error, edge=self._address)
-                self._lose()
-            failures = 0 if self._uplink.now_s() - began_s > STEADY_S and was_up else failures + 1
-            delay_s = reconnect_delay_s(failures, self._uplink.rng)
-            if was_up or failures == 1:
-                event = "edge-lost" if was_up else "edge-unreachable"
-                _log.warning(event, edge=self._address, retry_s=round(delay_s, 3))
-            await asyncio.sleep(delay_s)
+        uplink = self._uplink
+        await keep_connected("edge", self._address, self._try, uplink.now_s, _log, uplink.rng)
+
+    async def _try(self) -> bool:
+        await self._await_outage_end()
+        try:
+            return await self._connection()
+        except Exception:
+            self._lose()
+            raise
 
     async def _connection(self) -> bool:
         """One connection from its first ping to its end; whether the edge answered on it."""

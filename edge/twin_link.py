@@ -22,8 +22,9 @@ from twinsplit.clock import Clock
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
-from twinsplit.transport.back_off import reconnect_delay_s
+from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
+from twinsplit.transport.clock_echo import ClockEcho
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
 from twinsplit.transport.status import error_from_wire
 from twinsplit.transport.tls import TlsFiles
@@ -89,12 +90,11 @@ class TwinLink:
         self._policy = policy
         self._now_s = clock.monotonic_s
         self._signalling = signalling
-        self._rng = rng or random.Random()
+        self._rng = rng
         self._reporter: BacklogReporter | None = None
         self._report_may_be_due = asyncio.Event()
         self._welcomed = asyncio.Event()
-        self._echo_sent_s = 0.0
-        self._echo_received_s = 0.0
+        self._echo = ClockEcho(clock.monotonic_s)
         self.attached_times = 0
         """How often the twin has welcomed this edge."""
 
@@ -115,19 +115,7 @@ class TwinLink:
 
     async def run(self) -> None:
         """Attach, report, and attach again, until cancelled."""
-        failures = 0
-        while True:
-            try:
-                was_welcome = await self._attach()
-            except Exception as failure:  # noqa: BLE001 - an edge whose link has died would look attached for ever
-                was_welcome = False
-                _log.exception("twin-link-failed", failure, address=self._address)
-            failures = 0 if was_welcome else failures + 1
-            delay_s = reconnect_delay_s(failures, self._rng)
-            if was_welcome or failures == 1:
-                event = "twin-lost" if was_welcome else "twin-unreachable"
-                _log.warning(event, address=self._address, retry_s=round(delay_s, 3))
-            await asyncio.sleep(delay_s)
+        await keep_connected("twin", self._address, self._attach, self._now_s, _log, self._rng)
 
     async def _attach(self) -> bool:
         """One stream from hello to its end.
@@ -154,7 +142,7 @@ class TwinLink:
 
     async def _send_all(self, call: AttachCall) -> None:
         reading = self._source.reading()
-        self._echo_sent_s = self._echo_received_s = 0.0
+        self._echo.reset()
         self._report_may_be_due.clear()
         self._reporter = reporter = BacklogReporter(self._policy, FIRST_HEARTBEAT_S, reading.backlog)
         await self._send(call, twin_pb2.AttachEdgeRequest(hello=self._hello(reading)))
@@ -187,9 +175,7 @@ class TwinLink:
         self._report_may_be_due.clear()
 
     async def _send(self, call: AttachCall, message: twin_pb2.AttachEdgeRequest) -> None:
-        message.clock.sent_s = self._now_s()
-        message.clock.echo_sent_s = self._echo_sent_s
-        message.clock.echo_received_s = self._echo_received_s
+        self._echo.stamp(message)
         await call.write(message)
         self._signalling.note_sent(str(message.WhichOneof("kind")), message.ByteSize())
 
@@ -198,8 +184,7 @@ class TwinLink:
             message = await call.read()
             if not isinstance(message, twin_pb2.AttachEdgeResponse):
                 return
-            self._echo_sent_s = message.clock.sent_s
-            self._echo_received_s = self._now_s()
+            self._echo.received(message)
             kind = message.WhichOneof("kind")
             if kind == "welcome":
                 self._welcome(message.welcome)

@@ -225,5 +225,5 @@ def test_the_twin_knows_where_inference_stands_without_asking(rule: str) -> None
 def test_the_twin_reckons_with_what_the_device_reckons_with(rule: str) -> None:
     """Up to the edge's report threshold, since the edge answers a device with its exact backlog."""
     course = World(rule, rate_per_s=2.0, jitter=0.03, seed=3).run(60.0)
-    assert course.compared > 100
+    assert course.compared > 50
     assert course.disagreements <= 0.1 * course.compared, course

@@ -80,8 +80,8 @@ def test_the_level_is_the_least_severe_that_is_written(level: str, expected: int
 def test_other_libraries_are_heard_from_warnings_on() -> None:
     stream = io.StringIO()
     configure_logging("debug", "json", stream)
-    logging.getLogger("some.library").info("chatter")
-    logging.getLogger("some.library").warning("trouble")
+    logging.getLogger("chatty.part").info("chatter")
+    logging.getLogger("chatty.part").warning("trouble")
     assert [line["event"] for line in _lines(stream)] == ["trouble"]
 
 
