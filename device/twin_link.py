@@ -161,7 +161,7 @@ class TwinLink:
         """One stream from hello to its end; whether the twin welcomed this device on it."""
         # A channel of its own for every try: the channel's back-off and ours must not add up.
         async with open_channel(self._address, self._tls) as channel:
-            call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachDevice()  # type: ignore[no-untyped-call]
+            call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachDevice()  # type: ignore[no-untyped-call] # grpc's generated code
             self._call = call
             tasks = [asyncio.ensure_future(self._send_all(call)), asyncio.ensure_future(self._receive_all(call))]
             try:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined]
+from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined] # EOF is missing from the stubs
 
 from edge.execution import EdgeTail, TailExecutor, TailResult, TailWork
 from edge.models import HeldModel, held_model

@@ -68,7 +68,7 @@ def tensors(runtime: SegmentRuntime) -> list[NDArray[Any]]:
 
 def settings(**changed: object) -> EdgeSettings:
     given = {"listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0", "models": "unused", "drain_s": 1.0}
-    return EdgeSettings(**given | changed)  # type: ignore[arg-type]
+    return EdgeSettings(**given | changed)
 
 
 def slowed(models: dict[str, HeldModel], segment_s: float) -> dict[str, HeldModel]:
@@ -237,7 +237,7 @@ async def test_a_bad_message_is_refused_by_name_and_a_good_one_after_it_is_answe
     if text:
         assert any(part in str(answer.error) for part in text.split("|"))
     assert answer.backlog is not None
-    assert edge.servicer.refusals[answer.error.code] == 1  # type: ignore[union-attr]
+    assert edge.servicer.refusals[answer.error.code] == 1
     good = await ask(call, request(runtime, tensors, 2))
     np.testing.assert_allclose(output_of(good), tensors[-1], rtol=TOLERANCE, atol=TOLERANCE)
 

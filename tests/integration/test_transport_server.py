@@ -37,14 +37,14 @@ class _Twin(twin_pb2_grpc.TwinServiceServicer):
         self.is_aborting = False
         self.waits = asyncio.Event()
 
-    async def GetTwin(self, request: twin_pb2.GetTwinRequest, context: Any) -> twin_pb2.GetTwinResponse:  # noqa: N802
+    async def GetTwin(self, request: twin_pb2.GetTwinRequest, context: Any) -> twin_pb2.GetTwinResponse:  # noqa: N802 - the name of the RPC
         if self.is_aborting:
             await context.abort(grpc.StatusCode.NOT_FOUND, "by itself")
         if self.error is not None:
             raise self.error
         return twin_pb2.GetTwinResponse(twin=twin_pb2.TwinDocument(device_id=request.device_id))
 
-    async def WatchTwins(  # noqa: N802
+    async def WatchTwins(  # noqa: N802 - the name of the RPC
         self, request: twin_pb2.WatchTwinsRequest, context: Any
     ) -> AsyncIterator[twin_pb2.WatchTwinsResponse]:
         yield twin_pb2.WatchTwinsResponse(rule="multi-step")

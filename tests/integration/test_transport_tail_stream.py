@@ -83,7 +83,7 @@ async def test_a_tensor_goes_there_and_back(channel: grpc.aio.Channel, size: int
 
 
 async def test_a_message_nobody_can_read_is_refused_and_the_stream_goes_on(channel: grpc.aio.Channel) -> None:
-    raw: Any = channel.stream_stream(INFER_METHOD, response_deserializer=edge_pb2.InferResponse.FromString)  # type: ignore[call-arg]
+    raw: Any = channel.stream_stream(INFER_METHOD, response_deserializer=edge_pb2.InferResponse.FromString)
     call = raw()
     await call.write(b"\xff\xff\xff\xff")
     refused = await call.read()
@@ -123,7 +123,7 @@ async def test_a_cancellation_arrives_and_has_no_answer(channel: grpc.aio.Channe
 
 
 async def test_the_ordinary_stub_understands_the_stream(channel: grpc.aio.Channel) -> None:
-    stub: Any = edge_pb2_grpc.EdgeServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub: Any = edge_pb2_grpc.EdgeServiceStub(channel)
     call = stub.Infer()
     tensor = np.arange(3000, dtype=np.float32)
     await call.write(
@@ -141,7 +141,7 @@ async def test_the_ordinary_stub_understands_the_stream(channel: grpc.aio.Channe
 
 
 async def test_describe_refuses_by_name(channel: grpc.aio.Channel) -> None:
-    stub: Any = edge_pb2_grpc.EdgeServiceStub(channel)  # type: ignore[no-untyped-call]
+    stub: Any = edge_pb2_grpc.EdgeServiceStub(channel)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Describe(edge_pb2.DescribeRequest())
     assert type(error_from_rpc(caught.value, "edge:1")) is UnknownModelError
@@ -159,7 +159,7 @@ async def test_many_streams_do_not_disturb_one_another(channel: grpc.aio.Channel
 
 
 async def test_the_reason_of_a_refusal_names_the_field(channel: grpc.aio.Channel) -> None:
-    raw: Any = channel.stream_stream(INFER_METHOD)  # type: ignore[call-arg]
+    raw: Any = channel.stream_stream(INFER_METHOD)
     call = raw()
     await call.write(edge_pb2.InferRequest(request_id=6, model_digest=b"short").SerializeToString())
     refused = edge_pb2.InferResponse.FromString(await call.read())

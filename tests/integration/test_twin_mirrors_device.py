@@ -136,7 +136,7 @@ class World:
             elif isinstance(instruction, Upload):
                 self.at(self.now_s + 0.015, lambda upload=instruction: self.reach_edge(upload))
             elif type(instruction).__name__ in ("TaskReport", "StartReport", "ProgressReport", "Heartbeat"):
-                request = report_to_wire(instruction, self.device_now_s)  # type: ignore[arg-type]
+                request = report_to_wire(instruction, self.device_now_s)
                 request.clock.sent_s = self.device_now_s
                 self.sent[str(request.WhichOneof("kind"))] += 1
                 self.at(self.now_s + WAY_S, lambda request=request: self.to_twin(request))

@@ -11,7 +11,7 @@ from twinsplit.rpc.v1 import device_pb2_grpc
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef]
+    import tomli as tomllib
 
 
 def _lowest_allowed(root: Path, package: str) -> str:

@@ -53,14 +53,14 @@ def test_requests(request: InferRequest) -> None:
     data = CODEC.request_to_bytes(request)
     message = edge_pb2.InferRequest.FromString(data)
     assert message.ByteSize() == len(data) - (9 if request.budget_s is None else 0)
-    assert message.header == header_to_wire(request.tensor.header)  # type: ignore[union-attr]
+    assert message.header == header_to_wire(request.tensor.header)
     assert (message.request_id, message.model_digest.hex(), message.cut) == request[:3]
     assert (message.budget_s or None, message.traceparent) == (request.budget_s, request.traceparent)
     assert message.data == _bytes(request.tensor)
     read = CODEC.request_from_bytes(data)
     assert read._replace(tensor=None) == request._replace(tensor=None)
     assert read.tensor is not None
-    assert (read.tensor.header, _bytes(read.tensor)) == (request.tensor.header, message.data)  # type: ignore[union-attr]
+    assert (read.tensor.header, _bytes(read.tensor)) == (request.tensor.header, message.data)
 
 
 @settings(deadline=None)
@@ -74,7 +74,7 @@ def test_responses(response: InferResponse) -> None:
     read = CODEC.response_from_bytes(data)
     assert read.problem is None
     assert (read.request_id, read.queue_wait_s, read.service_s) == (response[0], response[2], response[3])
-    assert (read.tensor.header, _bytes(read.tensor)) == (response.tensor.header, message.data)  # type: ignore[union-attr]
+    assert (read.tensor.header, _bytes(read.tensor)) == (response.tensor.header, message.data)
     if response.backlog is not None:
         assert read.backlog is not None
         assert math.isclose(read.backlog.at_s, response.backlog.at_s, rel_tol=1e-9, abs_tol=1e-6)

@@ -266,7 +266,7 @@ def profile(folder: Path, provider: str, threads: int, repeats: int, out: Path |
 
 def _need_onnx() -> None:
     try:
-        import onnx  # noqa: F401
+        import onnx  # noqa: F401 - only whether it can be imported
     except ImportError:
         raise ConfigurationError("this command needs onnx; pip install 'twinsplit[model]'") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined]
+from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined] # not in the stubs
 
 from twinsplit.errors import InsecureBindError, ListenError
 from twinsplit.transport.address import Address, check_listen

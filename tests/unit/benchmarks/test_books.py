@@ -11,7 +11,7 @@ from twinsplit.types import Outcome, Payload, Reason, Stages, TaskRecord
 def books(*entries: object) -> Books:
     found = Books(WEIGHTS, WHOLE)
     for each in entries:
-        found.enter(each)  # type: ignore[arg-type]
+        found.enter(each)
     return found
 
 

@@ -18,6 +18,7 @@ from twinsplit.clock import ManualClock
 from twinsplit.model.manifest import Cut, Exit, Manifest, RepresentationEntry, Segment, TensorSpec
 from twinsplit.model.runtime import Answer, ExitAnswer
 from twinsplit.plan import QUEUE_LEVELS, Contingency, Observation, Plan
+from twinsplit.reckoning import BacklogState
 from twinsplit.types import Decision, Payloads, TaskRecord, evidence_state
 
 DIGEST = "ab" * 32
@@ -224,8 +225,16 @@ class MadeUpDevice:
 def settings_of(**changes: object) -> PipelineSettings:
     """Pipeline settings; names of offload settings go there."""
     offload_names = set(OffloadSettings.__dataclass_fields__)
-    offloads = replace(OffloadSettings(), **{k: v for k, v in changes.items() if k in offload_names})  # type: ignore[arg-type]
+    offloads = replace(OffloadSettings(), **{k: v for k, v in changes.items() if k in offload_names})
     return replace(
         PipelineSettings(offloads=offloads),
-        **{k: v for k, v in changes.items() if k not in offload_names},  # type: ignore[arg-type]
+        **{k: v for k, v in changes.items() if k not in offload_names},
     )
+
+
+def device_with(plan=None, backlog_s=0.0, **changes) -> MadeUpDevice:
+    manifest = changes.pop("manifest", manifest_of())
+    device = MadeUpDevice(manifest, **changes)
+    if plan is not None:
+        device.take(device.pipeline.plan_received(device.now_s, plan, BacklogState(backlog_s, device.now_s, backlog_s)))
+    return device

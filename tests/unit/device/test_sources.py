@@ -228,7 +228,7 @@ class FakeCapture:
         self._frames = type(self).laid_down.pop(0) if type(self).laid_down else []
         self.is_open = bool(self._frames)
 
-    def isOpened(self) -> bool:  # noqa: N802
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
         return self.is_open
 
     def read(self):

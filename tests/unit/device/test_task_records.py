@@ -18,7 +18,7 @@ from twinsplit.types import Outcome, Payload, Reason
 
 MANIFEST = manifest_of()
 ISSUE_KEYS = set(
-    "task_id frame label confidence outcome reason stop_epoch exit payload degraded latency_s stages_s "  # noqa: SIM905
+    "task_id frame label confidence outcome reason stop_epoch exit payload degraded latency_s stages_s "  # noqa: SIM905 - reads as the documented list does
     "energy_joules energy_source plan_id".split()
 )
 

@@ -52,7 +52,7 @@ def bad_request(request_id: int) -> InferRequest:
 
 
 async def serve(servicer: EdgeServicer, context: FakeContext) -> None:
-    await servicer.infer(None, context)  # type: ignore[arg-type]
+    await servicer.infer(None, context)
 
 
 async def test_every_request_is_answered_and_the_stream_ends() -> None:

@@ -11,7 +11,7 @@ from twinsplit.model.graph import Network, load_network
 
 
 def network_of(folder: Path, text: str, **weights: object) -> Network:
-    return load_network(saved(parsed(text, weights), folder / "n.onnx"))  # type: ignore[arg-type]
+    return load_network(saved(parsed(text, weights), folder / "n.onnx"))
 
 
 def names(network: Network) -> list[str]:

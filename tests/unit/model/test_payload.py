@@ -82,7 +82,7 @@ class TestWhatAnEdgeRefuses:
     )
     def test_a_header_that_does_not_fit_the_cut(self, manifest: Manifest, changes: dict[str, object]) -> None:
         with pytest.raises(TensorError):
-            decode_payload(manifest, 1, self.header._replace(**changes), self.data)  # type: ignore[arg-type]
+            decode_payload(manifest, 1, self.header._replace(**changes), self.data)
 
     @pytest.mark.parametrize("cut", [-1, 5])
     def test_a_cut_that_the_model_does_not_have(self, manifest: Manifest, cut: int) -> None:

@@ -60,7 +60,7 @@ def test_an_empty_frame_is_empty() -> None:
 @pytest.mark.parametrize("function", [lambda: compress(b"", "lz4"), lambda: decompress(b"", "lz4", max_bytes=1)])
 def test_an_unknown_codec_is_named(function: object) -> None:
     with pytest.raises(TensorError, match="'lz4'"):
-        function()  # type: ignore[operator]
+        function()
 
 
 def test_threads_do_not_share_a_context() -> None:

@@ -73,7 +73,7 @@ def test_text_is_bounded_in_both_directions() -> None:
 
 @pytest.mark.parametrize("code", [0, 99])
 def test_a_code_of_a_later_version_is_an_internal_error(code: int) -> None:
-    arrived = error_from_wire(errors_pb2.Error(code=code))  # type: ignore[arg-type]
+    arrived = error_from_wire(errors_pb2.Error(code=code))
     assert type(arrived) is InternalError
     assert str(arrived) == INTERNAL_TEXT
 

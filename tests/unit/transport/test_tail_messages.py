@@ -185,7 +185,7 @@ def test_a_backlog_is_put_on_the_readers_clock() -> None:
 
 def _request(**changes: object) -> bytes:
     fields = {"request_id": 4, "model_digest": bytes(32), "cut": 1, "header": header_to_wire(HEADER), "data": b"abc"}
-    return edge_pb2.InferRequest(**{**fields, **changes}).SerializeToString()  # type: ignore[arg-type]
+    return edge_pb2.InferRequest(**{**fields, **changes}).SerializeToString()
 
 
 @pytest.mark.parametrize(

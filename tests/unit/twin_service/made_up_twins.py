@@ -112,10 +112,10 @@ class World:
         self.now_s = 1000.0
         self.memory = memory or VolatileMemory()
         self.core = TwinCore(
-            rule or StepRule(),  # type: ignore[arg-type]
+            rule or StepRule(),
             Weights(),
             self.memory,
-            CoreSettings(**settings),  # type: ignore[arg-type]
+            CoreSettings(**settings),
         )
         self.sent: list[Send] = []
         self.streams: dict[str, int] = {}
@@ -140,7 +140,7 @@ class World:
         self.run()
 
     def edge_reports(self, backlog_s: float, edge_id: str = "edge", **changes: object) -> None:
-        report = replace(self.report(backlog_s), **changes)  # type: ignore[arg-type]
+        report = replace(self.report(backlog_s), **changes)
         self.core.edge_said(edge_id, self.streams[edge_id], report, self.now_s)
         self.run()
 
@@ -169,14 +169,14 @@ def device_hello(device_id: str = "cam", **changes: object) -> messages.DeviceHe
     hello = messages.DeviceHello(
         device_id, DIGEST, SEGMENT_S, EXIT_S, goodput_bytes_per_s=1e6, round_trip_s=0.002, report_threshold_s=0.01
     )
-    return replace(hello, **changes)  # type: ignore[arg-type]
+    return replace(hello, **changes)
 
 
 def edge_hello(
     edge_id: str = "edge", backlog: messages.BacklogReport | None = None, **changes: object
 ) -> messages.EdgeHello:
     hello = messages.EdgeHello(edge_id, EDGE_ADDRESS, {DIGEST: (0.03, 0.02, 0.01)}, backlog=backlog)
-    return replace(hello, **changes)  # type: ignore[arg-type]
+    return replace(hello, **changes)
 
 
 def ended_task(
@@ -204,4 +204,4 @@ def ended_task(
 
 
 def state(entered: int = 0, **changes: object) -> messages.DeviceState:
-    return replace(messages.DeviceState(entered=entered), **changes)  # type: ignore[arg-type]
+    return replace(messages.DeviceState(entered=entered), **changes)

@@ -26,7 +26,7 @@ def world_in_service(rule: StepRule | None = None, queue_length: int = 0) -> Wor
 
 
 def updates(world: World) -> list[BacklogUpdate]:
-    return world.take(BacklogUpdate)  # type: ignore[return-value]
+    return world.take(BacklogUpdate)
 
 
 def test_a_backlog_that_changes_a_decision_ahead_is_sent_at_once() -> None:
@@ -243,7 +243,7 @@ def test_one_report_looks_only_at_devices_that_it_concerns() -> None:
         world.attach_device(f"d{k}")
         world.say(StartReport(1, world.now_s), f"d{k}")
     original = world.core._look
-    world.core._look = lambda device, now_s: looked.append(device.device_id) or original(device, now_s)  # type: ignore[method-assign,func-returns-value]
+    world.core._look = lambda device, now_s: looked.append(device.device_id) or original(device, now_s)
     world.edge_reports(0.05)
     assert looked == []
     world.say(DeviceHeartbeat(), "d7")  # idle, and hardly ever gets a task

@@ -27,7 +27,7 @@ from twinsplit.types import Decision
 
 
 def plans(world: World) -> list[Plan]:
-    return [message.plan for message in world.take(PlanMessage)]  # type: ignore[attr-defined]
+    return [message.plan for message in world.take(PlanMessage)]
 
 
 def test_a_device_is_welcomed_asked_for_its_manifest_and_gets_a_plan() -> None:
@@ -350,7 +350,7 @@ def test_a_polled_device_is_answered_from_the_same_table_with_the_backlog_of_now
     world.edge_reports(0.9)
     world.say(PollRequest(1, 1, 1, 0))
     world.say(PollRequest(1, 1, 2, 0))
-    decisions = [message.decision for message in world.take()]  # type: ignore[attr-defined]
+    decisions = [message.decision for message in world.take()]
     assert decisions == [Decision.OFFLOAD_TENSOR, Decision.CONTINUE, Decision.EXIT]
 
 
@@ -364,7 +364,7 @@ def test_a_polled_device_under_a_one_time_rule_decides_by_what_was_at_its_start(
     world.say(PollRequest(1, 1, 1, 0))
     world.say(PollRequest(2, 0, 0, 0))
     world.say(PollRequest(2, 1, 1, 0))
-    decisions = [message.decision for message in world.take()]  # type: ignore[attr-defined]
+    decisions = [message.decision for message in world.take()]
     assert decisions == [Decision.CONTINUE, Decision.OFFLOAD_TENSOR, Decision.CONTINUE, Decision.CONTINUE]
 
 

@@ -160,7 +160,7 @@ class FullDisk(VolatileMemory):
     def keep_documents(self, documents: object) -> None:
         if self.is_full:
             raise StorageError("the disk is full")
-        super().keep_documents(documents)  # type: ignore[arg-type]
+        super().keep_documents(documents)
 
 
 def test_what_could_not_be_saved_stays_due() -> None:
