@@ -80,15 +80,21 @@ $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@
 
 # Holds all that the demo needs too, so that the demo does not install again after the tests.
-$(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
-	@echo 'Installing twinsplit and its test tools into $(VENV): without torch, 140 MB to download the first time'
+$(VENV)/.dev: $(VENV)/.torch
+	@echo 'Installing twinsplit and its test tools into $(VENV): 170 MB to download the first time, torch apart'
 	@$(PIP) hatchling
-	@$(INSTALL) '.[dev]'
+	@$(INSTALL) '.[dev,learn]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.model: $(VENV)/.torch
+	@$(PIP) hatchling
+	@$(INSTALL) '.[model]'
+	@touch $@
 
 # The ordinary index serves a CUDA build of several GB on x86-64, hence PyTorch's CPU index first. torch comes alone and
 # before the rest: what it needs is pinned, and the CPU index does not hold those versions.
-$(VENV)/.model: $(VENV)/.created pyproject.toml constraints.txt
+$(VENV)/.torch: $(VENV)/.created pyproject.toml constraints.txt
+	@echo 'Installing torch for the CPU into $(VENV): 200 MB to download the first time'
 	@if $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' $(TORCH_INDEX)/torch/ 2>/dev/null \
 	    && $(PIP) --no-deps --index-url $(TORCH_INDEX) torch; then \
 	  echo "torch comes from PyTorch's CPU index, $(TORCH_INDEX)"; \
@@ -99,6 +105,4 @@ $(VENV)/.model: $(VENV)/.created pyproject.toml constraints.txt
 	else \
 	  echo "No index has the torch that constraints.txt names. Put its wheel into wheelhouse/, then run make again." >&2; exit 2; \
 	fi
-	@$(PIP) hatchling
-	@$(INSTALL) '.[model]'
 	@touch $@

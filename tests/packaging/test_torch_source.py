@@ -1,4 +1,4 @@
-"""Where `make model` takes torch from; a recorded pip stands for the real one."""
+"""Where torch is taken from; a recorded pip stands for the real one."""
 
 import http.server
 import os
@@ -53,7 +53,7 @@ def _make_model(tmp_path: Path, root: Path, index: str, offered: str) -> "subpro
     (programs / "python").chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     environment["no_proxy"] = "127.0.0.1"
-    command = ["make", ".venv/.model", f"TORCH_INDEX={index}"]
+    command = ["make", ".venv/.torch", f"TORCH_INDEX={index}"]
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
 
