@@ -42,7 +42,7 @@ def demo(seconds: float, rules: str, seed: int, json_path: Path | None) -> None:
     from rich.console import Console
 
     from benchmarks.demo import run_demo
-    from benchmarks.testbed.scenario import changed_scenario
+    from benchmarks.scenario import changed_scenario
     from benchmarks.testbed.scenarios import DEMO
 
     scenario = changed_scenario(DEMO, seconds=seconds, seed=seed)
@@ -157,7 +157,7 @@ def testbed(
     from rich.console import Console
 
     from benchmarks.comparative import run_testbed
-    from benchmarks.testbed.scenario import changed_scenario, with_settings
+    from benchmarks.scenario import changed_scenario, with_settings
     from benchmarks.testbed.scenarios import DEMO
 
     given = {"seconds": seconds, "model": model}

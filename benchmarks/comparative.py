@@ -13,7 +13,7 @@ from benchmarks.demo import emulation
 from benchmarks.demo_view import view_for
 from benchmarks.provenance import provenance
 from benchmarks.results import ResultFile
-from benchmarks.testbed.scenario import Scenario, changed_scenario
+from benchmarks.scenario import Scenario, changed_scenario
 from benchmarks.verdict import PRODUCT, difference, sentence
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from benchmarks.scenario import Scenario, changed_scenario
 from benchmarks.testbed.live import LiveRun
 from benchmarks.testbed.result import RunResult, Snapshot
-from benchmarks.testbed.scenario import Scenario, changed_scenario
 from benchmarks.testbed.speeds import Speeds, measured_speeds
 from twin_service.decision.rules import rule_named
 from twinsplit.errors import SettingsError

@@ -11,7 +11,7 @@ from benchmarks.comparison import compared, expected_s, planned_runs, rule_docum
 from benchmarks.demo_view import view_for
 from benchmarks.provenance import provenance
 from benchmarks.results import ResultFile
-from benchmarks.testbed.scenario import Scenario
+from benchmarks.scenario import Scenario
 from benchmarks.verdict import PRODUCT, sentence
 
 

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.figures import cells, plain_table, row_names
+from benchmarks.scenario import Scenario
 from benchmarks.testbed.result import RunResult, Snapshot
-from benchmarks.testbed.scenario import Scenario
 
 PLAIN_EVERY_S = 5.0
 

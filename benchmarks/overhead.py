@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.networks import light_network
 from benchmarks.samples import described, ms
+from benchmarks.scenario import Scenario
 from benchmarks.testbed.live import LiveRun, RunStalledError
-from benchmarks.testbed.scenario import Scenario
 from benchmarks.testbed.speeds import measured_speeds
 from twinsplit.model.build import CutSettings, build_model
 from twinsplit.model.manifest import Manifest

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.scenario import Scenario
 from benchmarks.testbed.frames import PreparedFrames
 from benchmarks.testbed.process import HOST, free_ports
-from benchmarks.testbed.scenario import Scenario
 from benchmarks.testbed.speeds import Speeds
 from edge.settings import EdgeSettings
 

@@ -23,13 +23,13 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks.books import Books, BooksError, entry_of_line, whole_accuracy_of
+from benchmarks.scenario import Scenario
 from benchmarks.testbed import load
 from benchmarks.testbed.commands import SINK_NAME, Ports, address, device_arguments, edge_arguments, twin_arguments
 from benchmarks.testbed.follow import LineFollower
 from benchmarks.testbed.frames import frame_names, prepare_frames
 from benchmarks.testbed.process import ServiceEndedError, ServiceProcess, sample, total
 from benchmarks.testbed.result import RunResult, Snapshot
-from benchmarks.testbed.scenario import Scenario
 from benchmarks.testbed.signalling import SignallingBooks
 from benchmarks.testbed.speeds import Speeds
 from benchmarks.testbed.stopping import Stopping

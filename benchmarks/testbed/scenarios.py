@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.testbed.scenario import Scenario
+from benchmarks.scenario import Scenario
 
 SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "models" / "alexnet-fashion" / "1"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.testbed.scenario import Scenario
+from benchmarks.scenario import Scenario
 from twinsplit.model.manifest import Manifest
 from twinsplit.model.profile import Profile, measure_profile
 from twinsplit.model.runtime import SegmentRuntime

@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from benchmarks.comparison import Comparison, compared, planned_runs
+from benchmarks.scenario import Scenario, changed_scenario
 from benchmarks.testbed.commands import DEVICE_ID, address
 from benchmarks.testbed.live import LiveRun
 from benchmarks.testbed.process import ServiceEndedError
 from benchmarks.testbed.result import RunResult, Snapshot
-from benchmarks.testbed.scenario import Scenario, changed_scenario
 from benchmarks.testbed.scenarios import DEMO
 from benchmarks.testbed.speeds import Speeds, measured_speeds
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc

@@ -9,9 +9,9 @@ from typing import Any
 import click
 import pytest
 
+from benchmarks.scenario import changed_scenario
 from benchmarks.testbed.commands import Ports, device_arguments, edge_arguments, twin_arguments
 from benchmarks.testbed.frames import PreparedFrames
-from benchmarks.testbed.scenario import changed_scenario
 from benchmarks.testbed.scenarios import DEMO
 from device.settings import DeviceSettings
 from edge.settings import EdgeSettings

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.comparison import Comparison, expected_s, planned_runs, rule_document
 from benchmarks.demo import announcement, emulation
-from benchmarks.testbed.scenario import changed_scenario
+from benchmarks.scenario import changed_scenario
 from benchmarks.testbed.scenarios import DEMO, DEMO_RULES
 from tests.unit.benchmarks.made_up_runs import result
 from twinsplit.errors import SettingsError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.testbed.scenario import Scenario, changed_scenario, with_settings
+from benchmarks.scenario import Scenario, changed_scenario, with_settings
 from benchmarks.testbed.scenarios import DEMO
 from twinsplit.errors import SettingsError
 
