@@ -6,7 +6,6 @@ Torch-free and onnx-free: devices and edges load nothing but ONNX Runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from twinsplit.errors import ComputeError, ModelError, ProviderError
+from twinsplit.model.answers import Answer as Answer
+from twinsplit.model.answers import ExitAnswer as ExitAnswer
 from twinsplit.model.manifest import Manifest, check_files, manifest_digest, read_manifest
 
 PROVIDERS = {
@@ -32,30 +33,6 @@ PROVIDERS = {
 """Short names of execution providers; ONNX Runtime's own names are taken as well."""
 _CPU = PROVIDERS["cpu"]
 _ERROR_SEVERITY = 3
-
-
-@dataclass(frozen=True, slots=True)
-class ExitAnswer:
-    """What an exit said about one sample."""
-
-    label_index: int
-    raw_confidence: float
-    """Largest softmax output, 0..1, not calibrated."""
-    evidence: int
-    """Evidence state (see :func:`twinsplit.types.evidence_state`)."""
-    p_right: float
-    """Calibrated P(exit right | bin)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the whole network said about one sample; for ``task="raw"`` only ``output`` is there."""
-
-    label_index: int | None
-    label: str | None
-    raw_confidence: float | None
-    """Largest softmax output, 0..1, not calibrated."""
-    output: NDArray[Any]
 
 
 class SegmentRuntime:
