@@ -5,7 +5,8 @@
     │   ├── SettingsError           unknown key, impossible value, unreadable file
     │   ├── InsecureBindError       gRPC beyond loopback without TLS and without --insecure
     │   ├── TlsError                half a TLS configuration, unreadable key
-    │   └── ProviderError           an execution provider asked for by name does not load
+    │   ├── ProviderError           an execution provider asked for by name does not load
+    │   └── RuleError               a rule of one's own that fails, or decides what cannot be
     ├── ModelError                  exit code 3
     │   ├── ManifestError           manifest missing, corrupt or of another version
     │   ├── ModelFileError          a file of the model folder is missing or its digest differs
@@ -16,6 +17,7 @@
     ├── PeerError                   exit code 5: an address that cannot be reached
     ├── ListenError                 exit code 6: a port in use or an address that is not ours
     ├── StorageError                exit code 7: a full or unwritable disk
+    │   └── ReplayError             a replayed task in the state that is damaged or of another version
     └── RefusedError                a message refused; named on the wire by ``code``
         ├── BadMessageError         a field is missing, unknown or out of range
         ├── WrongDigestError        the sender's model is not the receiver's
@@ -82,6 +84,10 @@ class ProviderError(ConfigurationError):
     """An ONNX Runtime execution provider asked for by name that does not load."""
 
 
+class RuleError(ConfigurationError):
+    """A rule of one's own that raises, or decides what is unknown or impossible; the text names rule, place and cause."""
+
+
 class ModelError(TwinsplitError):
     """A model folder or file cannot be used."""
 
@@ -132,6 +138,10 @@ class StorageError(TwinsplitError):
     """A disk that is full or cannot be written."""
 
     exit_code = 7
+
+
+class ReplayError(StorageError):
+    """A replayed task in the state that is damaged or of another version; it is left out and nothing else is lost."""
 
 
 class RefusedError(TwinsplitError):

@@ -81,12 +81,15 @@ class Optimising(_Single):
     is_myopic: bool = False
     is_reduced: bool = True
 
-    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+    def evaluate(
+        self, situations: Sequence[Situation], exits_run: NDArray[np.bool_] | None = None
+    ) -> list[Evaluation]:
+        """``exits_run`` (D, X): which exits are run; ``None``: those worth it."""
         if self.is_myopic:
             situations = [replace(s, is_caused_waiting_counted=False) for s in situations]
         manifest = situations[0].manifest
         statistics = self._statistics(manifest)
-        batch = batch_of(situations, statistics, self._exits_run(situations, statistics))
+        batch = batch_of(situations, statistics, self.exits_run(situations) if exits_run is None else exits_run)
         payoffs, backlog_s = self._payoffs(batch, is_reduced=self.is_reduced)
         evaluations = []
         for device, situation in enumerate(situations):
@@ -106,8 +109,9 @@ class Optimising(_Single):
     def _statistics(self, manifest: Manifest) -> Statistics:
         return statistics_of(manifest) if self.has_evidence else statistics_without_evidence(manifest)
 
-    def _exits_run(self, situations: Sequence[Situation], statistics: Statistics) -> NDArray[np.bool_]:
+    def exits_run(self, situations: Sequence[Situation]) -> NDArray[np.bool_]:
         """Which exits are worth running: value at service start over a few queue lengths and backlogs.  # (D, X)"""
+        statistics = self._statistics(situations[0].manifest)
         sets = exit_sets(len(statistics.exit_epochs))
         every = [s for s in situations for _ in sets]
         batch = batch_of(every, statistics, np.tile(sets, (len(situations), 1)))
@@ -118,13 +122,18 @@ class Optimising(_Single):
         chosen: NDArray[np.bool_] = sets[np.argmax(value, axis=1)]
         return chosen
 
-    def _payoffs(self, batch: Batch, *, is_reduced: bool) -> tuple[PresentPayoffs, Array]:
-        """Payoffs and their backlog grid (D, G)."""
+    def backlog_grid_s(self, batch: Batch) -> Array:
+        """Backlogs at which payoffs are reckoned: from none to where no decision depends on it.  # (D, G)"""
         top = ceiling_s(batch, QUEUES)
         if self.observation is Observation.SERVICE_START:
             top = top + batch.reached_s[:, -1]  # it drains until a later epoch looks at what was seen at the start
         top = np.clip(top, 0.01, MAX_BACKLOG_S)
-        backlog_s = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** 1.5)
+        grid: Array = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** 1.5)
+        return grid
+
+    def _payoffs(self, batch: Batch, *, is_reduced: bool) -> tuple[PresentPayoffs, Array]:
+        """Payoffs and their backlog grid (D, G)."""
+        backlog_s = self.backlog_grid_s(batch)
         return present_payoffs(batch, QUEUES, backlog_s, self.observation, is_reduced=is_reduced), backlog_s
 
     def _payoffs_with(self, situation: Situation, like: PlanTable) -> tuple[Array, Array]:
@@ -246,17 +255,30 @@ _NAMED: dict[str, Rule] = {
     )
 }
 
+_WITH_CUT_AND_THRESHOLD = "threshold-static:"
 RULE_FORMS = (*_NAMED, "static:K", "one-time-threshold:T", "threshold-static:K,T")
-"""What :func:`rule_named` understands: K a cut, T a calibrated probability."""
+"""Built-in rules that :func:`rule_named` understands: K a cut, T a calibrated probability."""
+
+
+def rule_names(text: str) -> list[str]:
+    """Names of a list such as ``one-time,threshold-static:2,0.8,my_file.py:MyRule``, where one name has a comma."""
+    names: list[str] = []
+    for name in text.split(","):
+        if names and names[-1].startswith(_WITH_CUT_AND_THRESHOLD) and "," not in names[-1]:
+            names[-1] += f",{name.strip()}"
+        elif name.strip():
+            names.append(name.strip())
+    return names
 
 
 def rule_named(name: str, *, is_reduced: bool = True) -> Rule:
-    """The rule of a name such as ``open-loop``, ``static:2`` or ``one-time-threshold:0.9``.
+    """The rule of a name such as ``open-loop``, ``static:2``, ``one-time-threshold:0.9`` or ``my_file.py:MyRule``, or of
+    a name of the entry point group ``twinsplit.rules``.
 
     ``is_reduced``: whether R1 and R2 rule decisions out, in rules that look at every epoch.
 
     Raises:
-        SettingsError: no such rule, or its parameter does not fit.
+        SettingsError: no such rule, its parameter does not fit, or a rule of one's own that cannot be loaded.
     """
     if name in _NAMED:
         rule = _NAMED[name]
@@ -272,7 +294,20 @@ def rule_named(name: str, *, is_reduced: bool = True) -> Rule:
             return Fixed(name, _cut(cut), _probability(threshold))
     except ValueError:
         raise SettingsError(f"rule {name!r}: give K as a cut from 0 and T as a probability in 0..1") from None
-    raise SettingsError(f"no rule is called {name!r}; there are {', '.join(RULE_FORMS)}")
+    return _own_rule(name)
+
+
+def _own_rule(name: str) -> Rule:
+    # Rules of one's own are built upon this module.
+    from twin_service.decision.loading import FILE_FORM, installed_names, installed_rule, is_file_form, load_rule
+
+    rule = load_rule(name) if is_file_form(name) else installed_rule(name)
+    if rule is not None and rule.name in _NAMED:
+        raise SettingsError(f"rule {name!r}: {rule.name!r} is the name of a built-in rule; give it another name")
+    if rule is not None:
+        return rule
+    forms = ", ".join((*RULE_FORMS, *installed_names(), FILE_FORM))
+    raise SettingsError(f"no rule is called {name!r}; there are {forms}")
 
 
 def _cut(text: str) -> int:

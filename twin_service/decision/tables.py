@@ -52,7 +52,7 @@ def banded(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> tuple[NDAr
     points = np.sort(_break_points(payoffs, device, backlog_s))
     if not len(points):
         return _decisions(payoffs, device, backlog_s, backlog_s[:1]), ()
-    edges = _merged(points)
+    edges = merged(points)
     last = (edges[-1] + max(backlog_s[-1], edges[-1])) / 2.0
     middles = np.concatenate(([edges[0] / 2.0], (edges[:-1] + edges[1:]) / 2.0, [last]))
     return _decisions(payoffs, device, backlog_s, middles), tuple(float(edge) for edge in edges)
@@ -115,7 +115,7 @@ def interpolated(values: Array, backlog_s: Array, at_s: Array) -> Array:
     return found
 
 
-def _merged(points: Array) -> Array:
+def merged(points: Array) -> Array:
     """Ascending break points, merged into the mean of each cluster until few enough are left."""
     gap = 1e-3
     while True:
