@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from twin_service.documents import Document
+from twin_service.workload.replayed import Replayed
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsRow:
+    """One version of a model's learned weights."""
+
+    model_digest: str
+    """Hex."""
+    version: int
+    """From 1."""
+    state: str
+    """Such as ``serving``; the learner's words."""
+    created_unix_s: float
+    scores_json: str
+    data: bytes
 
 
 class Memory(Protocol):
-    """Plan ids, manifests and documents. The next issue adds replay and weights here."""
+    """Plan ids, manifests and documents; replayed tasks, weights and calibration."""
 
     def next_plan_id(self) -> int:
         """A plan id above every earlier one, also those given out before a restart."""
@@ -35,6 +53,38 @@ class Memory(Protocol):
         """Remember documents as they are now."""
         ...
 
+    def keep_replay(self, tasks: Sequence[Replayed]) -> None:
+        """Remember replayed tasks; the oldest go when there are too many."""
+        ...
+
+    def replay(self, model_digest: str, limit: int) -> list[Replayed]:
+        """The newest ``limit`` replayed tasks of a model, oldest first; damaged ones are left out."""
+        ...
+
+    def keep_weights(self, row: WeightsRow) -> None:
+        """Remember a version of weights, in place of an earlier row of the same model and version."""
+        ...
+
+    def weights(self, model_digest: str) -> list[WeightsRow]:
+        """All versions kept of a model's weights, oldest first."""
+        ...
+
+    def keep_calibration(self, model_digest: str, text: str) -> None:
+        """Remember what was learnt of a model's exits."""
+        ...
+
+    def calibration(self, model_digest: str) -> str | None:
+        """What was kept of a model's exits; ``None``: nothing."""
+        ...
+
+    def keep_trace(self, lines: bytes) -> None:
+        """Remember a batch of trace records, compressed (see docs/traces.md)."""
+        ...
+
+
+_KEPT_REPLAY = 50_000
+"""Replayed tasks of one model that a volatile memory keeps."""
+
 
 class VolatileMemory:
     """A memory that is gone with the process (tests, simulator)."""
@@ -43,6 +93,9 @@ class VolatileMemory:
         self._plan_id = 0
         self._manifests: dict[str, bytes] = {}
         self._documents: dict[str, str] = {}
+        self._replay: defaultdict[str, deque[Replayed]] = defaultdict(lambda: deque(maxlen=_KEPT_REPLAY))
+        self._weights: defaultdict[str, dict[int, WeightsRow]] = defaultdict(dict)
+        self._calibration: dict[str, str] = {}
 
     def next_plan_id(self) -> int:
         self._plan_id += 1
@@ -63,3 +116,27 @@ class VolatileMemory:
     def keep_documents(self, documents: Iterable[Document]) -> None:
         for document in documents:
             self._documents[document.device_id] = document.to_json()
+
+    def keep_replay(self, tasks: Sequence[Replayed]) -> None:
+        for task in tasks:
+            self._replay[task.model_digest].append(task)
+
+    def replay(self, model_digest: str, limit: int) -> list[Replayed]:
+        kept = self._replay.get(model_digest, ())
+        return list(kept)[max(0, len(kept) - limit) :]
+
+    def keep_weights(self, row: WeightsRow) -> None:
+        self._weights[row.model_digest][row.version] = row
+
+    def weights(self, model_digest: str) -> list[WeightsRow]:
+        versions = self._weights.get(model_digest, {})
+        return [versions[version] for version in sorted(versions)]
+
+    def keep_calibration(self, model_digest: str, text: str) -> None:
+        self._calibration[model_digest] = text
+
+    def calibration(self, model_digest: str) -> str | None:
+        return self._calibration.get(model_digest)
+
+    def keep_trace(self, lines: bytes) -> None:
+        """Nothing reads traces of a process that is gone."""

@@ -1,32 +1,41 @@
-"""The embedded database of the twin service: plan ids, manifests, documents (design section 6).
+"""The embedded database of the twin service: plan ids, manifests, documents, replay, weights (design section 6).
 
-One sqlite file with a schema version, bounded in every table. The next issue adds replay and weights as further tables
-and raises the version.
+One sqlite file with a schema version (:mod:`twin_service.schema`), bounded in every table: replay and traces by age and
+by the size of the whole, all else by number.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from twin_service.documents import Document
-from twinsplit.errors import StorageError
+from twin_service.memory import WeightsRow
+from twin_service.schema import migrate
+from twin_service.workload.replayed import Replayed
+from twinsplit.errors import ReplayError, StorageError
+from twinsplit.telemetry.logs import EventLog
 
-SCHEMA_VERSION = 1
 FILE_NAME = "twin.sqlite"
 MAX_MANIFESTS = 256
 _RESERVED_PLAN_IDS = 1000
 """Plan ids reserved by one write; those left over at a restart are skipped, so that ids only grow."""
 
-_SCHEMA = """
-CREATE TABLE plan_ids (only INTEGER PRIMARY KEY CHECK (only = 1), next_id INTEGER NOT NULL);
-INSERT INTO plan_ids VALUES (1, 1);
-CREATE TABLE manifests (digest TEXT PRIMARY KEY, bytes BLOB NOT NULL, kept INTEGER NOT NULL);
-CREATE TABLE documents (device_id TEXT PRIMARY KEY, json TEXT NOT NULL, kept INTEGER NOT NULL);
-CREATE INDEX documents_kept ON documents (kept);
-"""
+MAX_WEIGHTS = 200
+"""Versions of weights kept of one model, beside the one that serves."""
+SERVING = "serving"
+"""State of the weights that are never forgotten."""
+_BOUNDED = ("replay", "traces")
+"""Tables bounded by age and size: what they hold is worth most when it is new."""
+_FORGOTTEN_SHARE = 0.1
+"""Share of replay and traces that goes at once when the file is full, so that it is not full again at once."""
+
+_REPEATED_LINE_S = 60.0
+
+_log = EventLog("twin.store")
 
 
 class Store:
@@ -35,14 +44,28 @@ class Store:
     Args:
         folder: Where the file is; it is made if it is missing.
         max_documents: Documents kept; the longest unchanged go first.
+        max_age_s: Age beyond which replay and traces go.
+        max_bytes: Size of the file beyond which the oldest of them go earlier.
+        unix_s: Unix time.
 
     Raises:
-        StorageError: the folder or file cannot be used, is not ours, or is of another version.
+        StorageError: the folder or file cannot be used, is not ours, or is of a newer version.
     """
 
-    def __init__(self, folder: Path, *, max_documents: int = 20_000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_documents: int = 20_000,
+        max_age_s: float = 30 * 86_400.0,
+        max_bytes: float = 500e6,
+        unix_s: Callable[[], float] = time.time,
+    ) -> None:
         self.path = folder / FILE_NAME
         self._max_documents = max_documents
+        self._max_age_s = max_age_s
+        self._max_bytes = max_bytes
+        self._unix_s = unix_s
         self._next_id = self._reserved_up_to = 0
         with self._named("opened"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +81,8 @@ class Store:
             self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._migrate()
+            migrate(self._connection, self.path)
+            self._shrink()
             self._next_id = int(self._connection.execute("SELECT next_id FROM plan_ids").fetchone()[0])
         self._reserved_up_to = self._next_id
         self._reserve()
@@ -121,22 +145,113 @@ class Store:
                 self._max_documents,
             )
 
+    def keep_replay(self, tasks: Sequence[Replayed]) -> None:
+        now_unix_s = self._unix_s()
+        with self._transaction() as write:
+            for task in tasks:
+                write(
+                    "INSERT INTO replay (model_digest, device_id, at_unix_s, bytes) VALUES (?, ?, ?, ?)",
+                    task.model_digest,
+                    task.device_id,
+                    now_unix_s,
+                    task.to_bytes(),
+                )
+            self._forget(write)
+
+    def replay(self, model_digest: str, limit: int) -> list[Replayed]:
+        with self._named("read"):
+            rows = self._connection.execute(
+                "SELECT bytes FROM replay WHERE model_digest = ? ORDER BY id DESC LIMIT ?", (model_digest, limit)
+            ).fetchall()
+        read = (_replayed(data) for (data,) in reversed(rows))
+        return [task for task in read if task is not None]
+
+    def keep_weights(self, row: WeightsRow) -> None:
+        with self._transaction() as write:
+            write(
+                "REPLACE INTO weights VALUES (?, ?, ?, ?, ?, ?)",
+                row.model_digest,
+                row.version,
+                row.state,
+                row.created_unix_s,
+                row.scores_json,
+                row.data,
+            )
+            write(
+                "DELETE FROM weights WHERE model_digest = ?1 AND state != ?2 AND version NOT IN "
+                "(SELECT version FROM weights WHERE model_digest = ?1 ORDER BY version DESC LIMIT ?3)",
+                row.model_digest,
+                SERVING,
+                MAX_WEIGHTS,
+            )
+
+    def weights(self, model_digest: str) -> list[WeightsRow]:
+        with self._named("read"):
+            rows = self._connection.execute(
+                "SELECT * FROM weights WHERE model_digest = ? ORDER BY version", (model_digest,)
+            ).fetchall()
+        return [WeightsRow(*row) for row in rows]
+
+    def keep_calibration(self, model_digest: str, text: str) -> None:
+        with self._transaction() as write:
+            write("REPLACE INTO calibration VALUES (?, ?)", model_digest, text)
+
+    def calibration(self, model_digest: str) -> str | None:
+        with self._named("read"):
+            row = self._connection.execute(
+                "SELECT json FROM calibration WHERE model_digest = ?", (model_digest,)
+            ).fetchone()
+        return None if row is None else str(row[0])
+
+    def keep_trace(self, lines: bytes) -> None:
+        with self._transaction() as write:
+            write("INSERT INTO traces (at_unix_s, bytes) VALUES (?, ?)", self._unix_s(), lines)
+            self._forget(write)
+
+    def traces(self) -> Iterator[bytes]:
+        """All batches of trace records, oldest first."""
+        with self._named("read"):
+            ids = [row[0] for row in self._connection.execute("SELECT id FROM traces ORDER BY id").fetchall()]
+            for row_id in ids:
+                row = self._connection.execute("SELECT bytes FROM traces WHERE id = ?", (row_id,)).fetchone()
+                if row is not None:
+                    yield bytes(row[0])
+
     def _reserve(self) -> None:
         up_to = self._next_id + _RESERVED_PLAN_IDS
         with self._transaction() as write:
             write("UPDATE plan_ids SET next_id = ?", up_to)
         self._reserved_up_to = up_to
 
-    def _migrate(self) -> None:
-        version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        if version == SCHEMA_VERSION:
-            return
-        if version != 0:
-            raise StorageError(
-                f"{self.path}: has schema version {version}, this build reads {SCHEMA_VERSION}; start the version of "
-                "twinsplit that wrote it, or name another --state folder"
-            )
-        self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    def _shrink(self) -> None:
+        """Give room back to the disk where the bounds have been drawn closer than the file is large."""
+        if self._used_bytes() > self._max_bytes:
+            with self._transaction() as write:
+                self._forget(write)
+            self._connection.execute("VACUUM")
+
+    def _used_bytes(self) -> int:
+        pages, free, page_bytes = (
+            int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * page_bytes
+
+    def _forget(self, write: Callable[..., None]) -> None:
+        """Let go what is too old, and the oldest while the file is too large."""
+        oldest_s = self._unix_s() - self._max_age_s
+        for table in _BOUNDED:
+            write(f"DELETE FROM {table} WHERE at_unix_s < ?", oldest_s)
+        while self._used_bytes() > self._max_bytes:
+            changes = self._connection.total_changes
+            for table in _BOUNDED:
+                write(
+                    f"DELETE FROM {table} WHERE id <= (SELECT MIN(id) + CAST(? * (MAX(id) - MIN(id)) AS INTEGER) "
+                    f"FROM {table})",
+                    _FORGOTTEN_SHARE,
+                )
+            if self._connection.total_changes == changes:
+                return
 
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., None]]:
@@ -162,3 +277,11 @@ class Store:
                 f"{self.path}: the state cannot be {what} ({error}); see that the disk has room, that the folder "
                 "can be written and that no other twin service uses it, or name another --state folder"
             ) from None
+
+
+def _replayed(data: bytes) -> Replayed | None:
+    try:
+        return Replayed.from_bytes(data)
+    except ReplayError as error:
+        _log.warning("replay-left-out", cause=str(error), limit_s=_REPEATED_LINE_S)
+        return None
