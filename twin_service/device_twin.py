@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from twin_service.break_points import PlanBreakPoints
@@ -44,6 +45,8 @@ class DeviceTwin:
     standing: StandingPlan | None = None
     seen_at_start: tuple[int, int, float] | None = None
     """Polled mode: (task, queue length, backlog) at its service start, for rules that decide there."""
+    rule_failed_at_s: float = -math.inf
+    """Instant at which the rule last failed on this device."""
     last_sent_s: float = 0.0
     """Instant of the newest message to it: every message renews the lease."""
 

@@ -25,6 +25,7 @@ from twinsplit.transport.status import code_of
 MAX_UNSENT = 64
 """Messages that may wait for a device that does not read; then its stream is ended, and it attaches again."""
 _REPEATED_LINE_S = 10.0
+_FAILED_RULE_S = 60.0
 
 _log = EventLog("twin.exchange")
 
@@ -200,6 +201,9 @@ class Exchange:
             each_s = (self.now_s() - began_s) / count
             for _ in range(count):
                 self.planning_s.observe(each_s)
+            for failure in self.core.planner.last_failures:
+                device = failure.device_id
+                _log.error("rule-failed", device=device, cause=failure.cause, limit_s=_FAILED_RULE_S, limit_key=device)
         self._dispatch(sends)
 
     def _dispatch(self, sends: Iterable[Send]) -> None:

@@ -43,6 +43,7 @@ class TwinMetrics:
         yield "twinsplit_planning_seconds", {}, self._exchange.planning_s
         yield "twinsplit_candidate_pairs_total", {}, self._core.planner.considered_pairs
         yield "twinsplit_pruned_pairs_total", {}, self._core.planner.pruned_pairs
+        yield "twinsplit_rule_failures_total", {}, self._core.planner.rule_failures
         yield "twinsplit_state_bytes", {}, self._state_bytes()
         for code, refused in self._exchange.refusals.items():
             yield "twinsplit_refused_messages_total", {"code": code.value}, refused

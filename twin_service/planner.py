@@ -22,6 +22,7 @@ from twin_service.device_twin import DeviceTwin, StandingPlan
 from twin_service.edge_choice import chosen_edge
 from twin_service.edge_twin import EdgeTwin
 from twin_service.messages import PlanMessage, Send
+from twinsplit.errors import RuleError
 from twinsplit.plan import Plan
 
 
@@ -62,6 +63,14 @@ class PlannerSettings:
     """Likewise."""
 
 
+@dataclass(frozen=True, slots=True)
+class RuleFailure:
+    """A rule of one's own failed on a device."""
+
+    device_id: str
+    cause: str
+
+
 class Planner:
     """Makes plans and says who gets a new one."""
 
@@ -78,9 +87,15 @@ class Planner:
         """(Epoch, payload) choices looked at so far."""
         self.pruned_pairs = 0
         """Of these, removed by the necessary conditions."""
+        self.rule_failures = 0
+        """Devices that could not be weighed, since the rule failed on them; the plans that they hold stand."""
+        self.last_failures: list[RuleFailure] = []
+        """Those of the latest weighing."""
 
     def cause(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> Cause | None:
         """Why the plan of ``device`` should be weighed again; ``None``: nothing has moved noticeably."""
+        if now_s < device.rule_failed_at_s + self.settings.shortest_weighing_s:
+            return None
         standing = device.standing
         if standing is None:
             return Cause.ATTACHED
@@ -125,10 +140,15 @@ class Planner:
             is_tensors_only=status.hello.is_tensors_only,
             backlog_mean_s=0.0 if reading is None else reading.mean_s,
             backlog_time_constant_s=1.0 if reading is None else reading.time_constant_s,
+            arrived_work_s=(0.0, 0.0, 0.0) if edge is None else edge.arrived_work_s,
         )
 
     def weigh(self, devices: Sequence[tuple[DeviceTwin, Cause]], edges: Sequence[EdgeTwin], now_s: float) -> list[Send]:
-        """Weigh all of ``devices`` in batches of one model; the plans to be sent."""
+        """Weigh all of ``devices`` in batches of one model; the plans to be sent.
+
+        A device on which the rule fails keeps its plan; the others are weighed.
+        """
+        self.last_failures = []
         by_model: dict[str, list[tuple[DeviceTwin, Cause]]] = defaultdict(list)
         for device, cause in devices:
             by_model[device.status.hello.model_digest].append((device, cause))
@@ -136,19 +156,35 @@ class Planner:
         for group in by_model.values():
             chosen = [self.edge_of(device, edges) for device, _ in group]
             situations = [self.situation(d, edge, now_s) for (d, _), edge in zip(group, chosen, strict=True)]
-            evaluations = self.rule.evaluate(situations)
+            evaluations = self._evaluated([device for device, _ in group], situations, now_s)
             self.weighed += len(group)
-            for pruning in {id(e.pruning): e.pruning for e in evaluations}.values():
+            for pruning in {id(e.pruning): e.pruning for e in evaluations if e is not None}.values():
                 self.considered_pairs += pruning.considered
                 self.pruned_pairs += pruning.pruned
             for (device, cause), edge, situation, evaluation in zip(
                 group, chosen, situations, evaluations, strict=True
             ):
+                if evaluation is None:
+                    continue
                 if self._is_worth_sending(device, edge, situation, evaluation, now_s):
                     sends.append(self._plan(device, cause, edge, situation, evaluation, now_s))
                 elif device.standing is not None:
                     device.standing.weighed, device.standing.weighed_at_s = situation, now_s
         return sends
+
+    def _evaluated(
+        self, devices: Sequence[DeviceTwin], situations: Sequence[Situation], now_s: float
+    ) -> Sequence[Evaluation | None]:
+        """One evaluation per device; ``None``: the rule failed on it."""
+        try:
+            return self.rule.evaluate(situations)
+        except RuleError as error:
+            if len(devices) > 1:
+                return [self._evaluated([d], [s], now_s)[0] for d, s in zip(devices, situations, strict=True)]
+            devices[0].rule_failed_at_s = now_s
+            self.rule_failures += 1
+            self.last_failures.append(RuleFailure(devices[0].device_id, str(error)))
+            return [None]
 
     def _is_worth_sending(
         self, device: DeviceTwin, edge: EdgeTwin | None, situation: Situation, evaluation: Evaluation, now_s: float

@@ -85,7 +85,7 @@ class ProviderError(ConfigurationError):
 
 
 class RuleError(ConfigurationError):
-    """A rule of one's own that raises, or decides what is unknown or impossible; the text names rule, place and cause."""
+    """A rule of one's own that raises or decides what is unknown or impossible; the text names rule, cell, cause."""
 
 
 class ModelError(TwinsplitError):

@@ -81,9 +81,7 @@ class Optimising(_Single):
     is_myopic: bool = False
     is_reduced: bool = True
 
-    def evaluate(
-        self, situations: Sequence[Situation], exits_run: NDArray[np.bool_] | None = None
-    ) -> list[Evaluation]:
+    def evaluate(self, situations: Sequence[Situation], exits_run: NDArray[np.bool_] | None = None) -> list[Evaluation]:
         """``exits_run`` (D, X): which exits are run; ``None``: those worth it."""
         if self.is_myopic:
             situations = [replace(s, is_caused_waiting_counted=False) for s in situations]
@@ -272,8 +270,8 @@ def rule_names(text: str) -> list[str]:
 
 
 def rule_named(name: str, *, is_reduced: bool = True) -> Rule:
-    """The rule of a name such as ``open-loop``, ``static:2``, ``one-time-threshold:0.9`` or ``my_file.py:MyRule``, or of
-    a name of the entry point group ``twinsplit.rules``.
+    """The rule of a name such as ``open-loop``, ``static:2`` or ``one-time-threshold:0.9``, or one's own: such as
+    ``my_file.py:MyRule``, or a name of the entry point group ``twinsplit.rules``.
 
     ``is_reduced``: whether R1 and R2 rule decisions out, in rules that look at every epoch.
 

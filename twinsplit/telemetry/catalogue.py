@@ -130,6 +130,7 @@ _SPECS = (
     _histogram("planning_seconds", "Time to plan one device.", TWIN, buckets=FINE_BUCKETS_S),
     _counter("candidate_pairs", "Pairs of epoch and payload looked at while planning.", TWIN),
     _counter("pruned_pairs", "Of these, removed by the necessary conditions.", TWIN),
+    _counter("rule_failures", "Devices that got no plan because a rule of one's own failed on them.", TWIN),
     _gauge("report_age_seconds", "Age of the oldest report among attached devices.", TWIN),
     _gauge("prediction_error", "Running mean absolute error per mirrored field, in its unit.", TWIN, "field"),
     _gauge("mirror_accuracy", "Share of instants in service at which the predicted epoch was right.", TWIN),
