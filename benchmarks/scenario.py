@@ -1,23 +1,33 @@
-"""A scenario: everything that decides what a run of the testbed meets, apart from the code.
+"""A scenario: everything that decides what a run meets, apart from the code. One model for testbed and simulator.
 
 Every rule meets the same scenario: the same arrivals, the same frames and the same arrivals of other users at the edge
 (common random numbers), each drawn from a stream of its own so that a change of one leaves the others as they were.
+A scenario file is YAML with the fields of :class:`Scenario` as its keys (see ``benchmarks/scenarios``).
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.load_pattern import LoadShape, Pattern
+from benchmarks.streams import stream_seed
+from edge.load_pattern import LoadShape, Pattern, arrivals_s, read_trace
 from twin_service.decision.situation import Weights
 from twinsplit.errors import SettingsError
+from twinsplit.model.manifest import MANIFEST_NAME
+from twinsplit.types import Payloads
+
+SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "models" / "alexnet-fashion" / "1"
+_PATHS = ("model", "frames", "arrival_trace", "load_trace", "uplink_trace")
+_TRACES = _PATHS[2:]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -29,7 +39,7 @@ class Scenario(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
-    model: Path
+    model: Path = SHIPPED_MODEL
     """Model folder."""
     frames: Path | None = None
     """Labelled frames; ``None``: ``frames`` in the model folder."""
@@ -38,27 +48,63 @@ class Scenario(BaseModel):
     """The device asks the twin at every epoch (the baseline of signalling)."""
     seconds: Positive = 15.0
     """Length of the arrivals."""
+    tasks: Annotated[int, Field(ge=1)] | None = None
+    """Simulator: so many tasks of all devices together instead of those within ``seconds``."""
     warm_up_s: NotNegative = 2.0
     """Load on the edge before the first task can arrive."""
+    warm_up_tasks: Annotated[int, Field(ge=0)] = 0
+    """Simulator: the first tasks, which are left out of the books."""
     seed: int = 1
-    arrivals: Literal["poisson", "periodic"] = "poisson"
+
+    devices: Annotated[int, Field(ge=1, le=100_000)] = 1
+    device_factors: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+    """The first device takes the first times the stated times, and so on; begun again when they are used up."""
+    edges: Annotated[int, Field(ge=1)] = 1
+    """Device i offloads to edge i modulo their number; each edge has its own load of other users."""
+
+    arrivals: Literal["poisson", "periodic", "onoff", "trace"] = "poisson"
     task_rate_per_s: Positive = 5.0
+    """Mean, of each device."""
+    arrival_burst_s: Positive = 2.0
+    """Mean length of a burst of arrivals (onoff)."""
+    arrival_peak: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
+    """Task rate within a burst over the mean (onoff)."""
+    arrival_trace: Path | None = None
+    """File with an offset in seconds on each line (trace)."""
 
     threads: Annotated[int, Field(ge=1)] = 1
     """Of one inference, on the device and at the edge."""
     device_slowdown: Slowdown | None = None
     """Emulation: each segment takes this many times its measured time; ``None``: made from ``device_whole_s``."""
     device_whole_s: Positive | None = None
-    """Emulation: time of the whole network on the device; ``None``, and no slowdown: as fast as this machine."""
+    """Time of the whole network on the device; testbed, ``None``, and no slowdown: as fast as this machine."""
     edge_slowdown: Slowdown | None = None
     """The same at the edge."""
     edge_whole_s: Positive | None = None
+    segment_shares: tuple[Positive, ...] = ()
+    """Simulator: parts of the whole network's time, by segment; empty: by multiply-adds."""
+    exit_shares: tuple[NotNegative, ...] = ()
+    """Simulator: time of each exit over that of the whole network; empty: by multiply-adds."""
+    encode_factor: NotNegative = 1.0
+    """Simulator: encoding takes this many times the time in the manifest."""
+    service_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Simulator: coefficient of variation of every service time on device and edge (lognormal)."""
+
+    uplink: Literal["fixed", "two-state", "trace"] = "fixed"
     uplink_bytes_per_s: Positive | None = None
-    """Emulation of the uplink; ``None``: loopback as it is."""
+    """Rate of the uplink, in the good state if it has two; testbed, ``None``: loopback as it is."""
+    uplink_bad_bytes_per_s: Positive | None = None
+    uplink_good_s: Positive = 10.0
+    """Mean time in the good state (two-state; exponential)."""
+    uplink_bad_s: Positive = 2.0
+    uplink_trace: Path | None = None
+    """File with ``offset_s,bytes_per_s`` on each line, the first at 0 (trace); begun again at its last offset."""
     uplink_delay_s: NotNegative = 0.0
+    """One way, both ways."""
     uplink_jitter_s: NotNegative = 0.0
+    """Mean of an exponential delay on top; the order of payloads is kept."""
     uplink_outages: tuple[str, ...] = ()
-    """Emulation: losses of the connection as START+LENGTH, seconds after the start of the device."""
+    """Testbed: losses of the connection as START+LENGTH, seconds after the start of the device."""
 
     load_pattern: Pattern = Pattern.ONOFF
     load_share: NotNegative = 0.6
@@ -67,16 +113,61 @@ class Scenario(BaseModel):
     """Mean length of a burst."""
     load_peak: Positive = 1.8
     """Work offered within a burst, share of the capacity."""
+    load_trace: Path | None = None
+    """File with an offset in seconds on each line (trace); ``load_share`` then only says that there is load."""
+    load_sizes: Literal["fixed", "exponential", "heavy"] = "fixed"
+    """Simulator: service times of other users' jobs; heavy: Pareto of shape 1.5."""
+    load_mean_s: Positive | None = None
+    """Simulator: their mean; ``None``: ``edge_whole_s``."""
+
+    step_at_s: Positive | None = None
+    """Simulator: from here on the next two hold."""
+    step_load_share: NotNegative | None = None
+    step_uplink_bytes_per_s: Positive | None = None
 
     alpha_s: NotNegative = 2.5
     beta_s_per_joule: NotNegative = 0.05
     penalty_s: NotNegative | None = None
     """Of a task dropped or failed; ``None``: alpha."""
+    is_waiting_priced_up: bool = True
+    """Whether caused waiting is divided by ``1 - rho_d`` (design section 5)."""
+    payloads: Payloads = Payloads.ANY
+    deadline_s: Positive | None = None
+    """Accuracy counts only of answers in time; ``None``: always."""
+
+    queue_capacity: Annotated[int, Field(ge=1)] | None = None
+    """Tasks waiting on a device; ``None``: no bound in the simulator, else the service's own default. So, too:"""
+    edge_queue_capacity: Annotated[int, Field(ge=1)] | None = None
+    kept_tensors: Annotated[int, Field(ge=1)] | None = None
+    answer_timeout_s: Positive | None = None
 
     device_settings: tuple[str, ...] = ()
-    """More flags of the device, such as ``--payloads=tensors-only``."""
+    """Testbed: more flags of the device."""
     edge_settings: tuple[str, ...] = ()
     twin_settings: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Scenario:
+        self._check_companions()
+        if self.tasks is not None and self.warm_up_tasks >= self.tasks:
+            raise ValueError(f"warm_up_tasks: {self.warm_up_tasks} leave nothing of {self.tasks} tasks")
+        _ = self.weights, self.load_shape
+        return self
+
+    def _check_companions(self) -> None:
+        """A field that needs another one."""
+        needed = (
+            (self.arrivals == "trace", "arrivals: trace", "arrival_trace"),
+            (self.load_pattern is Pattern.TRACE and self.load_share > 0.0, "load_pattern: trace", "load_trace"),
+            (self.uplink == "trace", "uplink: trace", "uplink_trace"),
+            (self.uplink == "two-state", "uplink: two-state", "uplink_bytes_per_s"),
+            (self.uplink == "two-state", "uplink: two-state", "uplink_bad_bytes_per_s"),
+            (self.step_load_share is not None, "step_load_share", "step_at_s"),
+            (self.step_uplink_bytes_per_s is not None, "step_uplink_bytes_per_s", "step_at_s"),
+        )
+        for applies, reason, name in needed:
+            if applies and getattr(self, name) is None:
+                raise ValueError(f"{reason} needs {name}")
 
     @property
     def frames_folder(self) -> Path:
@@ -86,35 +177,57 @@ class Scenario(BaseModel):
     @property
     def weights(self) -> Weights:
         """What the books are kept with."""
-        return Weights(alpha_s=self.alpha_s, beta_s_per_joule=self.beta_s_per_joule, penalty_s=self.penalty_s)
+        return Weights(
+            alpha_s=self.alpha_s,
+            beta_s_per_joule=self.beta_s_per_joule,
+            penalty_s=self.penalty_s,
+            is_waiting_priced_up=self.is_waiting_priced_up,
+        )
 
-    @property
+    @cached_property
     def load_shape(self) -> LoadShape | None:
         """Load of other users; ``None``: nobody else."""
-        if self.load_share == 0.0:
+        return self._load_shape(self.load_share)
+
+    @cached_property
+    def step_load_shape(self) -> LoadShape | None:
+        """Load from ``step_at_s`` on."""
+        return self._load_shape(self.load_share if self.step_load_share is None else self.step_load_share)
+
+    def _load_shape(self, share: float) -> LoadShape | None:
+        if share == 0.0:
             return None
-        return LoadShape(self.load_pattern, self.load_share, self.load_burst_s, max(self.load_peak, self.load_share))
+        trace_s = () if self.load_trace is None else read_trace(self.load_trace)
+        return LoadShape(self.load_pattern, share, self.load_burst_s, max(self.load_peak, share), trace_s)
 
     @property
     def load_seed(self) -> int:
-        """Seed of the load's arrivals."""
-        return _stream_seed(self.seed, "load")
+        """Seed of the load's arrivals at the first edge."""
+        return stream_seed(self.seed, "load")
 
     def arrivals_s(self) -> list[float]:
-        """Arrival instants of tasks, seconds from the start, ascending; at least one."""
-        rng = random.Random(_stream_seed(self.seed, "arrivals"))
-        instants: list[float] = []
-        now_s = 0.0
-        while True:
-            mean_s = 1.0 / self.task_rate_per_s
-            now_s += rng.expovariate(self.task_rate_per_s) if self.arrivals == "poisson" else mean_s
-            if now_s > self.seconds and instants:
-                return instants
-            instants.append(min(now_s, self.seconds))
+        """Arrival instants of the first device within ``seconds``, from the start, ascending; at least one."""
+        instants = list(takewhile(lambda instant: instant <= self.seconds, self.endless_arrivals_s()))
+        return instants or [min(next(self.endless_arrivals_s()), self.seconds)]
+
+    def endless_arrivals_s(self, device: int = 0) -> Iterator[float]:
+        """Arrival instants of a device from the start, ascending, without end."""
+        seed = stream_seed(self.seed, "arrivals") if device == 0 else stream_seed(self.seed, "arrivals", device)
+        rate = self.task_rate_per_s
+        if self.arrivals == "periodic":
+            # Devices of one kind do not tick together.
+            offset_s = device / self.devices / rate
+            return (offset_s + number / rate for number in count(1))
+        if self.arrivals == "poisson":
+            return _poisson_s(rate, random.Random(seed))
+        if self.arrivals == "trace":
+            assert self.arrival_trace is not None, "checked when the scenario was made"
+            return arrivals_s(LoadShape(Pattern.TRACE, trace_s=read_trace(self.arrival_trace)), 1.0, seed)
+        return arrivals_s(LoadShape(Pattern.ONOFF, rate, self.arrival_burst_s, self.arrival_peak * rate), 1.0, seed)
 
     def frame_order(self, names: Sequence[str], count: int) -> list[str]:
         """Names of ``count`` frames in the order in which they are shown; none twice before all were shown once."""
-        rng = random.Random(_stream_seed(self.seed, "frames"))
+        rng = random.Random(stream_seed(self.seed, "frames"))
         order: list[str] = []
         while len(order) < count:
             order += rng.sample(list(names), len(names))
@@ -125,6 +238,9 @@ class Scenario(BaseModel):
         found = self.model_dump(mode="json")
         found["model"] = "/".join(self.model.parts[-2:])
         found["frames"] = self.frames_folder.name
+        for name in _TRACES:
+            if (trace := getattr(self, name)) is not None:
+                found[name] = trace.name
         return found
 
 
@@ -141,9 +257,7 @@ def with_settings(scenario: Scenario, settings: Sequence[str]) -> Scenario:
         if not separator:
             raise SettingsError(f"--set {setting}: write KEY=VALUE")
         if key not in Scenario.model_fields:
-            near = difflib.get_close_matches(key, Scenario.model_fields, n=1)
-            cure = f"did you mean {near[0]}?" if near else f"there are {', '.join(Scenario.model_fields)}"
-            raise SettingsError(f"--set {key}: a scenario has no such setting; {cure}")
+            raise SettingsError(f"--set {key}: a scenario has no such setting; {_cure(key)}")
         if key.endswith(("_settings", "_outages")):
             changed[key] = (*changed.get(key, ()), value)
         else:
@@ -157,14 +271,57 @@ def changed_scenario(scenario: Scenario, **changes: Any) -> Scenario:
     Raises:
         SettingsError: a value that does not fit; the text names it.
     """
+    return _scenario(scenario.model_dump() | changes, "scenario")
+
+
+def read_scenario(path: Path) -> Scenario:
+    """The scenario in a YAML file; paths in it are taken from the file's folder.
+
+    Raises:
+        SettingsError: unreadable, not YAML, an unknown key, an impossible value, or a model or trace that is missing.
+    """
     try:
-        changed = Scenario(**(scenario.model_dump() | changes))
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
+        raise SettingsError(f"{path}: {reason}; name a scenario file (see benchmarks/scenarios)") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise SettingsError(f"{path}: write one KEY: VALUE on each line")
+    for name in _PATHS:
+        if isinstance(values.get(name), str):
+            values[name] = path.parent / values[name]
+    scenario = _scenario(values, str(path))
+    for name in _PATHS:
+        found: Path | None = getattr(scenario, name)
+        needed = None if found is None else found / MANIFEST_NAME if name == "model" else found
+        if needed is not None and not needed.exists():
+            raise SettingsError(f"{path}: {name}: there is no {needed}")
+    return scenario
+
+
+def _scenario(values: dict[str, Any], origin: str) -> Scenario:
+    for key in values:
+        if key not in Scenario.model_fields:
+            raise SettingsError(f"{origin}: {key}: a scenario has no such key; {_cure(key)}")
+    try:
+        return Scenario(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise SettingsError(f"scenario: {first['loc'][0]}: {first['input']!r} does not fit: {first['msg']}") from None
-    _ = changed.weights, changed.load_shape
-    return changed
+        if not first["loc"]:
+            raise SettingsError(f"{origin}: {first['msg'].removeprefix('Value error, ')}") from None
+        place = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{origin}: {place}: {first['input']!r} does not fit: {first['msg']}") from None
 
 
-def _stream_seed(seed: int, stream: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:4], "big")
+def _cure(key: str) -> str:
+    near = difflib.get_close_matches(key, Scenario.model_fields, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(Scenario.model_fields)}"
+
+
+def _poisson_s(rate: float, rng: random.Random) -> Iterator[float]:
+    now_s = 0.0
+    while True:
+        now_s += rng.expovariate(rate)
+        yield now_s

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from benchmarks.scenario import SHIPPED_MODEL as SHIPPED_MODEL
 from benchmarks.scenario import Scenario
-
-SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "models" / "alexnet-fashion" / "1"
 
 DEMO = Scenario(
     model=SHIPPED_MODEL,
