@@ -45,6 +45,11 @@ class EdgeTwin:
         """Backlog expected at ``now_s``, seconds of service."""
         return predicted_backlog_s(self.reading, now_s)
 
+    @property
+    def arrived_work_s(self) -> tuple[float, ...]:
+        """Work that arrived within the last 0.25, 1 and 4 s as last reported, seconds of service."""
+        return tuple(self._fields[name].reported or 0.0 for name in HORIZON_NAMES)
+
     def backlog_field(self) -> MirroredField:
         """The backlog with the running error of its prediction."""
         return self._fields["backlog_s"]
