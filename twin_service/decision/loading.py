@@ -95,9 +95,10 @@ def _made(spec: str, found: object) -> OwnRule:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         raise SettingsError(f"rule {spec!r}: it cannot be made without arguments: {cause}") from error
-    rule.name = rule.name or type(rule).__name__
-    if not _NAME.fullmatch(str(rule.name)):
-        raise SettingsError(f"rule {spec!r}: its name {rule.name!r} is not one of letters, digits and .+-_, at most 64")
+    name: object = rule.name or type(rule).__name__
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SettingsError(f"rule {spec!r}: its name {name!r} is not one of letters, digits and .+-_, at most 64")
+    rule.name = name
     return rule
 
 

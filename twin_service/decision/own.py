@@ -164,10 +164,10 @@ class _Place:
             lambda: self._values.at(self._epoch, self._evidence, self._queue_length, backlog_s, busy_s),
         )
         try:
-            found = self._rule.decide(cell)
+            found: object = self._rule.decide(cell)
         except Exception as error:
             raise self._error(backlog_s, f"raised {type(error).__name__}: {error}") from error
-        if found not in self._possible:
+        if not isinstance(found, Decision) or found not in self._possible:
             raise self._error(backlog_s, self._why_not(found))
         return found
 
