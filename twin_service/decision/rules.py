@@ -28,6 +28,8 @@ from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.types import Decision
 
 GRID_POINTS = 20
+_GRID_POWER = 2.5
+"""Points lie dense where backlogs are short: where they begin to exceed the way of a payload its payoff bends."""
 MAX_BACKLOG_S = 30.0
 """Top of the backlog grid where no alternative limits it."""
 _MAX_ENUMERATED_EXITS = 4
@@ -126,7 +128,7 @@ class Optimising(_Single):
         if self.observation is Observation.SERVICE_START:
             top = top + batch.reached_s[:, -1]  # it drains until a later epoch looks at what was seen at the start
         top = np.clip(top, 0.01, MAX_BACKLOG_S)
-        grid: Array = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** 1.5)
+        grid: Array = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** _GRID_POWER)
         return grid
 
     def _payoffs(self, batch: Batch, *, is_reduced: bool) -> tuple[PresentPayoffs, Array]:

@@ -24,6 +24,8 @@ class Weights:
     """P_tx, likewise."""
     penalty_s: float | None = None
     """Added cost of a task dropped or failed; ``None``: alpha."""
+    deadline_s: float | None = None
+    """Accuracy counts only if the answer is no older than this since its task's generation; ``None``: it always does."""
     is_waiting_priced_up: bool = True
     """Whether caused waiting is divided by ``1 - rho_d``."""
 
@@ -32,6 +34,8 @@ class Weights:
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise SettingsError(f"{name} is {value}; give a finite number, zero or more")
+        if self.deadline_s is not None and not 0 < self.deadline_s < float("inf"):
+            raise SettingsError(f"deadline_s is {self.deadline_s}; give a finite number above zero, or none")
 
     @property
     def loss_penalty_s(self) -> float:
@@ -66,6 +70,8 @@ class Situation:
     is_tensors_only: bool = False
     backlog_mean_s: float = 0.0
     backlog_time_constant_s: float = 1.0
+    arrived_work_s: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Work that arrived at the edge within the last 0.25, 1 and 4 s, seconds of service (learned rules look at it)."""
     is_caused_waiting_counted: bool = field(default=True)
     """False only for the myopic rule."""
 
