@@ -310,7 +310,7 @@ class Pipeline:
         task.queue_s += now_s - task.waiting_since_s
         if task.started_at_s is None:
             task.started_at_s = now_s
-            task.observed_at_start = self.plans.observed(len(self._queue), now_s)
+            task.observed_at_start = self.plans.observed(len(self._queue), now_s, task.arrived_at_s)
         self.reporter.service_started(task.task_id, now_s, task.epoch)
         self._reach_epoch(now_s, task, out)
 
@@ -328,7 +328,7 @@ class Pipeline:
         self._mark_epoch(now_s, task)
         if self.settings.is_polled and not task.has_resumed:
             task.step_began_s = now_s
-            out.append(AskTwin(task, task.epoch, task.evidence, len(self._queue)))
+            out.append(AskTwin(task, task.epoch, task.evidence, len(self._queue), now_s - task.arrived_at_s))
         else:
             self._obey(now_s, task, self._standing_choice(now_s, task), out)
 
@@ -337,7 +337,7 @@ class Pipeline:
         if task.observed_at_start is not None and not plans.observes_each_epoch:
             observed = task.observed_at_start
         else:
-            observed = plans.observed(len(self._queue), now_s)
+            observed = plans.observed(len(self._queue), now_s, task.arrived_at_s)
         does_answer = self.offloads.does_edge_answer
         return plans.choose(now_s, task.epoch, task.evidence, observed, hindrance, does_edge_answer=does_answer)
 

@@ -25,6 +25,8 @@ class Observed(NamedTuple):
     """Tasks waiting."""
     backlog_s: float
     """Dead-reckoned backlog of the plan's edge; 0 where nothing is known."""
+    age_s: float = 0.0
+    """Generation of the task to now."""
 
 
 class Choice(NamedTuple):
@@ -152,9 +154,9 @@ class PlanKeeper:
         """Backlog expected now, seconds; 0 where nothing is known."""
         return 0.0 if self._backlog is None else predicted_backlog_s(self._backlog, now_s)
 
-    def observed(self, queue_length: int, now_s: float) -> Observed:
-        """Queue and backlog as they are seen now."""
-        return Observed(queue_length, self.backlog_s(now_s))
+    def observed(self, queue_length: int, now_s: float, arrived_at_s: float | None = None) -> Observed:
+        """Queue and backlog as they are seen now, and the age of a task that arrived then; ``None``: just now."""
+        return Observed(queue_length, self.backlog_s(now_s), 0.0 if arrived_at_s is None else now_s - arrived_at_s)
 
     def absence(self, now_s: float) -> Reason | None:
         """Why no plan is in force; ``None``: one is."""
@@ -202,7 +204,7 @@ class PlanKeeper:
 
         Args:
             evidence: evidence state of the task.
-            observed: queue and backlog now, or at service start where the plan says so (``observes_each_epoch``).
+            observed: queue, backlog and age now, or at service start where the plan says so (``observes_each_epoch``).
             hindrance: why nothing can be offloaded now; ``None``: it can.
             does_edge_answer: the edge is known to answer (only then a contingency offloads).
         """
@@ -213,7 +215,7 @@ class PlanKeeper:
             reason = absence or Reason.NO_PLAN
             decision = self._contingent(contingency, epoch, evidence, does_edge_answer and hindrance is None)
             return self._choice(decision, reason, is_fallback=self._is_plan_expected)
-        decision = plan.decision(epoch, evidence, observed.queue_length, observed.backlog_s)
+        decision = plan.decision(epoch, evidence, *observed)
         if hindrance is not None and decision.is_offload:
             decision = self._contingent(plan.contingency, epoch, evidence, False)
             return self._choice(decision, hindrance)

@@ -101,6 +101,8 @@ class AskTwin:
     epoch: int
     evidence: int
     queue_length: int
+    age_s: float = 0.0
+    """Generation to now."""
 
 
 Step: TypeAlias = RunSegment | RunExit | Encode | AskTwin

@@ -121,6 +121,7 @@ def poll_to_wire(question: AskTwin) -> twin_pb2.AttachDeviceRequest:
         epoch=question.epoch,
         evidence=question.evidence,
         queue_length=question.queue_length,
+        age_s=max(0.0, question.age_s),
     )
     return twin_pb2.AttachDeviceRequest(poll=poll)
 

@@ -43,8 +43,8 @@ class DeviceTwin:
     stream: int = 0
     """Number of the stream that speaks for the device; what an older one still says is stale."""
     standing: StandingPlan | None = None
-    seen_at_start: tuple[int, int, float] | None = None
-    """Polled mode: (task, queue length, backlog) at its service start, for rules that decide there."""
+    seen_at_start: tuple[int, int, float, float] | None = None
+    """Polled mode: (task, queue length, backlog, age) at its service start, for rules that decide there."""
     rule_failed_at_s: float = -math.inf
     """Instant at which the rule last failed on this device."""
     last_sent_s: float = 0.0
@@ -67,6 +67,7 @@ class DeviceTwin:
             default,
             alpha_s=_known(desired.alpha_s, default.alpha_s),
             beta_s_per_joule=_known(desired.beta_s_per_joule, default.beta_s_per_joule),
+            deadline_s=default.deadline_s if desired.deadline_s is None else desired.deadline_s or None,
             compute_watts=_known(hello.compute_watts, default.compute_watts),
             transmit_watts=_known(hello.transmit_watts, default.transmit_watts),
         )

@@ -20,6 +20,8 @@ class Desired:
 
     alpha_s: float | None = None
     beta_s_per_joule: float | None = None
+    deadline_s: float | None = None
+    """0: no deadline."""
 
     def by_field(self) -> dict[str, float]:
         """What is set, by name."""

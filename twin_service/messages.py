@@ -111,6 +111,8 @@ class PollRequest:
     epoch: int
     evidence: int
     queue_length: int
+    age_s: float = 0.0
+    """Of the task, since its generation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,7 @@ class Planner:
             lease_s=self.settings.lease_s,
             contingency=contingency_of(situation, table),
             observation=table.observation,
+            age_edges_s=table.age_edges_s,
         )
         points = PlanBreakPoints(plan, situation.manifest, least_share=self.settings.update_share)
         reading = None if edge is None else edge.reading

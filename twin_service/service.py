@@ -151,6 +151,7 @@ def _weights(settings: TwinSettings) -> Weights:
         compute_watts=settings.compute_watts,
         transmit_watts=settings.transmit_watts,
         penalty_s=settings.penalty_s,
+        deadline_s=settings.deadline_s,
         is_waiting_priced_up=settings.price_waiting_up,
     )
 

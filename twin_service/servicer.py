@@ -121,6 +121,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         desired = Desired(
             request.alpha_s if request.HasField("alpha_s") else None,
             request.beta_s_per_joule if request.HasField("beta_s_per_joule") else None,
+            request.deadline_s if request.HasField("deadline_s") else None,
         )
         version = self._core.desire(request.device_id, desired, request.version)
         self._exchange.desired()

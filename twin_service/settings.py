@@ -25,7 +25,7 @@ class TwinSettings(BaseServiceSettings):
     rule: str = Field(
         "multi-step",
         description="Rule that decides: multi-step, open-loop, one-time, load-only, device-only, edge-only, static:K, "
-        "one-time-threshold:T, ...",
+        "one-time-threshold:T, ...; or one's own as FILE.py:CLASS.",
     )
     alpha_s: float = Field(2.5, ge=0, allow_inf_nan=False, description="What a right answer is worth, seconds.")
     beta_s_per_joule: float = Field(
@@ -42,6 +42,12 @@ class TwinSettings(BaseServiceSettings):
         ge=0,
         allow_inf_nan=False,
         description="Added cost of a task dropped or failed, seconds; not set: alpha-s.",
+    )
+    deadline_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Age from which an answer counts as wrong in decisions, seconds; not set: every answer counts.",
     )
     price_waiting_up: bool = Field(
         True, description="Count the waiting a task causes also for those who come later in the same busy period."

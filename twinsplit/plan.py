@@ -1,7 +1,8 @@
 """A standing plan: what the twin knows, folded into a table over what only the device sees (design section 7).
 
-The table has one byte (a :class:`~twinsplit.types.Decision`) per (epoch, evidence, queue length, backlog band). The
-device looks its decision up at every epoch and asks nobody. Plans never carry code.
+The table has one byte (a :class:`~twinsplit.types.Decision`) per (epoch, evidence, queue length, backlog band) and, with
+a deadline, per band of the task's age. The device looks its decision up at every epoch and asks nobody. Plans never
+carry code.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from twinsplit.types import NO_EVIDENCE, Decision
 QUEUE_LEVELS = 4
 """Queue lengths 0, 1, 2 and 3 or more."""
 MAX_BANDS = 64
+MAX_AGE_BANDS = 32
 NO_REPRESENTATION = -1
 
 
@@ -45,7 +47,8 @@ class Contingency:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One standing plan. ``table`` has shape (epochs 0..held segments, evidence, QUEUE_LEVELS, bands), uint8.
+    """One standing plan. ``table`` has shape (epochs 0..held segments, evidence, QUEUE_LEVELS, bands), uint8; with a
+    deadline (``age_edges_s``) a last axis of age bands.
 
     CONTINUE in the last row means that nothing is left to do: the whole network has answered, or, where the device
     holds only the head, its best exit answers, marked degraded (without any exit the task fails).
@@ -70,11 +73,16 @@ class Plan:
     lease_s: float
     contingency: Contingency
     observation: Observation = Observation.EACH_EPOCH
+    age_edges_s: tuple[float, ...] = ()
+    """Ascending ages since generation, seconds, as ``band_edges_s``; empty: no deadline, and no axis of ages."""
 
-    def decision(self, epoch: int, evidence: int, queue_length: int, backlog_s: float) -> Decision:
-        """Table look-up; queue lengths of 3 and more share a row."""
+    def decision(self, epoch: int, evidence: int, queue_length: int, backlog_s: float, age_s: float = 0.0) -> Decision:
+        """Table look-up; queue lengths of 3 and more share a row. ``age_s``: generation to now, or to service start
+        where queue and backlog are those of the service start, too."""
         queue = min(queue_length, QUEUE_LEVELS - 1)
         band = bisect_right(self.band_edges_s, backlog_s)
+        if self.age_edges_s:
+            return Decision(self.table[epoch, evidence, queue, band, bisect_right(self.age_edges_s, age_s)])
         return Decision(self.table[epoch, evidence, queue, band])
 
 
@@ -85,11 +93,17 @@ def check_plan(plan: Plan, manifest: Manifest) -> None:
         BadMessageError: a dimension, an index or a decision does not fit; the text names it.
     """
     epochs = manifest.held_segments + 1
-    shape = (epochs, manifest.evidence_count, QUEUE_LEVELS, len(plan.band_edges_s) + 1)
+    shape: tuple[int, ...] = (epochs, manifest.evidence_count, QUEUE_LEVELS, len(plan.band_edges_s) + 1)
+    if plan.age_edges_s:
+        shape = (*shape, len(plan.age_edges_s) + 1)
     if len(plan.band_edges_s) >= MAX_BANDS:
         raise BadMessageError(f"plan: {len(plan.band_edges_s)} break points, at most {MAX_BANDS - 1} are allowed")
     if not all(np.isfinite(plan.band_edges_s)) or list(plan.band_edges_s) != sorted(plan.band_edges_s):
         raise BadMessageError("plan: break points of backlog must be finite and ascend")
+    if len(plan.age_edges_s) >= MAX_AGE_BANDS:
+        raise BadMessageError(f"plan: {len(plan.age_edges_s)} break points of age, at most {MAX_AGE_BANDS - 1}")
+    if not all(np.isfinite(plan.age_edges_s)) or list(plan.age_edges_s) != sorted(plan.age_edges_s):
+        raise BadMessageError("plan: break points of age must be finite and ascend")
     if plan.table.shape != shape:
         raise BadMessageError(f"plan: table has shape {plan.table.shape}, this model needs {shape}")
     if len(plan.exits_run) != len(manifest.exits) or len(plan.contingency.exit_thresholds) != len(manifest.exits):

@@ -22,7 +22,7 @@ QUEUES = np.arange(QUEUE_LEVELS, dtype=float)
 class PlanTable:
     """What a rule hands to the planner; everything a plan needs but its id, edge, lease and contingency."""
 
-    table: NDArray[np.uint8]  # (K, E, Q, bands)
+    table: NDArray[np.uint8]  # (K, E, Q, bands), with a deadline (K, E, Q, bands, age bands)
     band_edges_s: tuple[float, ...]
     exits_run: tuple[bool, ...]
     tensor_representations: tuple[int, ...]
@@ -30,6 +30,8 @@ class PlanTable:
     observation: Observation
     boundaries_s: tuple[float, ...]
     """Service start to decision epochs 1..h with these exits run, seconds: what dead reckoning of progress needs."""
+    age_edges_s: tuple[float, ...] = ()
+    """Ascending ages of the task, seconds; empty: no deadline."""
 
     def is_same(self, other: PlanTable) -> bool:
         """Whether a device would do the same under both."""
@@ -40,6 +42,7 @@ class PlanTable:
             and self.observation == other.observation
             and np.array_equal(self.table, other.table)
             and np.allclose(self.band_edges_s, other.band_edges_s, rtol=0.0, atol=_SAME_BACKLOG_S)
+            and np.allclose(self.age_edges_s, other.age_edges_s, rtol=0.0, atol=_SAME_BACKLOG_S)
         )
 
 

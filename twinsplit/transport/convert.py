@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from twinsplit.errors import BadMessageError, RefusedError, TensorError
-from twinsplit.plan import MAX_BANDS, QUEUE_LEVELS, Contingency, Observation, Plan
+from twinsplit.plan import MAX_AGE_BANDS, MAX_BANDS, QUEUE_LEVELS, Contingency, Observation, Plan
 from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2, tensor_pb2, twin_pb2
 from twinsplit.tensor import TensorHeader, compress, decompress
@@ -205,6 +205,7 @@ def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin
         lease_s=plan.lease_s,
         contingency=twin_pb2.Contingency(exit_thresholds=plan.contingency.exit_thresholds, cut=plan.contingency.cut),
         observation=OBSERVATIONS[plan.observation],
+        age_edges_s=plan.age_edges_s,
     )
     if backlog is not None:
         message.backlog.CopyFrom(backlog_to_wire(backlog, now_s))
@@ -240,14 +241,18 @@ def plan_from_wire(message: twin_pb2.Plan) -> Plan:
             tuple(contingency.exit_thresholds), contingency.cut if contingency.HasField("cut") else None
         ),
         observation=observation,
+        age_edges_s=tuple(message.age_edges_s),
     )
 
 
 def _table_from_wire(message: twin_pb2.Plan) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     shape = tuple(message.table_shape)
-    if len(shape) != 4 or min(shape) < 1 or shape[2] != QUEUE_LEVELS or shape[3] > MAX_BANDS:
+    axes = 5 if message.age_edges_s else 4
+    is_possible = len(shape) == axes and min(shape) >= 1 and shape[2] == QUEUE_LEVELS and shape[3] <= MAX_BANDS
+    if not is_possible or (axes == 5 and shape[4] > MAX_AGE_BANDS):
+        ages = ", age bands" if axes == 5 else ""
         raise BadMessageError(
-            f"plan.table_shape: {shape} is impossible; epochs, evidence, {QUEUE_LEVELS}, bands are needed"
+            f"plan.table_shape: {shape} is impossible; epochs, evidence, {QUEUE_LEVELS}, bands{ages} are needed"
         )
     cells = math.prod(shape)
     if cells > MAX_TABLE_CELLS:

@@ -278,16 +278,18 @@ class DeviceHeartbeat(_message.Message):
     def __init__(self, queue_length: _Optional[int] = ..., started: _Optional[_Union[StartReport, _Mapping]] = ..., state: _Optional[_Union[DeviceState, _Mapping]] = ...) -> None: ...
 
 class PollRequest(_message.Message):
-    __slots__ = ("task_id", "epoch", "evidence", "queue_length")
+    __slots__ = ("task_id", "epoch", "evidence", "queue_length", "age_s")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
     task_id: int
     epoch: int
     evidence: int
     queue_length: int
-    def __init__(self, task_id: _Optional[int] = ..., epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., queue_length: _Optional[int] = ...) -> None: ...
+    age_s: float
+    def __init__(self, task_id: _Optional[int] = ..., epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., queue_length: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
 
 class PollResponse(_message.Message):
     __slots__ = ("task_id", "epoch", "decision")
@@ -340,7 +342,7 @@ class Contingency(_message.Message):
     def __init__(self, exit_thresholds: _Optional[_Iterable[float]] = ..., cut: _Optional[int] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("plan_id", "model_digest", "rule", "edge_id", "edge_address", "exits_run", "band_edges_s", "table_shape", "table_zstd", "tensor_representations", "input_representations", "lease_s", "contingency", "observation", "backlog")
+    __slots__ = ("plan_id", "model_digest", "rule", "edge_id", "edge_address", "exits_run", "band_edges_s", "table_shape", "table_zstd", "tensor_representations", "input_representations", "lease_s", "contingency", "observation", "backlog", "age_edges_s")
     PLAN_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
@@ -356,6 +358,7 @@ class Plan(_message.Message):
     CONTINGENCY_FIELD_NUMBER: _ClassVar[int]
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    AGE_EDGES_S_FIELD_NUMBER: _ClassVar[int]
     plan_id: int
     model_digest: bytes
     rule: str
@@ -371,7 +374,8 @@ class Plan(_message.Message):
     contingency: Contingency
     observation: Observation
     backlog: _edge_pb2.Backlog
-    def __init__(self, plan_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., rule: _Optional[str] = ..., edge_id: _Optional[str] = ..., edge_address: _Optional[str] = ..., exits_run: _Optional[_Iterable[bool]] = ..., band_edges_s: _Optional[_Iterable[float]] = ..., table_shape: _Optional[_Iterable[int]] = ..., table_zstd: _Optional[bytes] = ..., tensor_representations: _Optional[_Iterable[int]] = ..., input_representations: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., contingency: _Optional[_Union[Contingency, _Mapping]] = ..., observation: _Optional[_Union[Observation, str]] = ..., backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ...) -> None: ...
+    age_edges_s: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, plan_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., rule: _Optional[str] = ..., edge_id: _Optional[str] = ..., edge_address: _Optional[str] = ..., exits_run: _Optional[_Iterable[bool]] = ..., band_edges_s: _Optional[_Iterable[float]] = ..., table_shape: _Optional[_Iterable[int]] = ..., table_zstd: _Optional[bytes] = ..., tensor_representations: _Optional[_Iterable[int]] = ..., input_representations: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., contingency: _Optional[_Union[Contingency, _Mapping]] = ..., observation: _Optional[_Union[Observation, str]] = ..., backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ..., age_edges_s: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class BacklogUpdate(_message.Message):
     __slots__ = ("backlog",)
@@ -586,16 +590,18 @@ class WatchTwinsResponse(_message.Message):
     def __init__(self, twins: _Optional[_Iterable[_Union[TwinDocument, _Mapping]]] = ..., edges: _Optional[_Iterable[_Union[EdgeDocument, _Mapping]]] = ..., rule: _Optional[str] = ...) -> None: ...
 
 class SetDesiredRequest(_message.Message):
-    __slots__ = ("device_id", "version", "alpha_s", "beta_s_per_joule")
+    __slots__ = ("device_id", "version", "alpha_s", "beta_s_per_joule", "deadline_s")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ALPHA_S_FIELD_NUMBER: _ClassVar[int]
     BETA_S_PER_JOULE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     version: int
     alpha_s: float
     beta_s_per_joule: float
-    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., alpha_s: _Optional[float] = ..., beta_s_per_joule: _Optional[float] = ...) -> None: ...
+    deadline_s: float
+    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., alpha_s: _Optional[float] = ..., beta_s_per_joule: _Optional[float] = ..., deadline_s: _Optional[float] = ...) -> None: ...
 
 class SetDesiredResponse(_message.Message):
     __slots__ = ("version",)
