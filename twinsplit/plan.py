@@ -1,8 +1,8 @@
 """A standing plan: what the twin knows, folded into a table over what only the device sees (design section 7).
 
-The table has one byte (a :class:`~twinsplit.types.Decision`) per (epoch, evidence, queue length, backlog band) and, with
-a deadline, per band of the task's age. The device looks its decision up at every epoch and asks nobody. Plans never
-carry code.
+The table has one byte (a :class:`~twinsplit.types.Decision`) per (epoch, evidence, queue length, backlog band) and,
+with a deadline, per band of the task's age. The device looks its decision up at every epoch and asks nobody. Plans
+never carry code.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class Weights:
     penalty_s: float | None = None
     """Added cost of a task dropped or failed; ``None``: alpha."""
     deadline_s: float | None = None
-    """Accuracy counts only if the answer is no older than this since its task's generation; ``None``: it always does."""
+    """Accuracy counts only if the answer is no older than this since generation; ``None``: it always does."""
     is_waiting_priced_up: bool = True
     """Whether caused waiting is divided by ``1 - rho_d``."""
 
