@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from device.emulation import UplinkSettings, parse_outages
+from device.emulation import UplinkSettings, parse_outages, parse_rate_changes
 from device.energy import EnergyMeter, ModelMeter, NoMeter
 from device.offloads import OffloadSettings
 from device.pipeline import Pipeline, PipelineSettings
@@ -129,13 +129,14 @@ def uplink_settings_of(settings: DeviceSettings) -> UplinkSettings:
     """The emulated uplink.
 
     Raises:
-        SettingsError: an outage is not written as it should be.
+        SettingsError: an outage or a rate is not written as it should be.
     """
     return UplinkSettings(
         settings.emulate_uplink_bytes_per_s,
         settings.emulate_uplink_delay_s,
         settings.emulate_uplink_jitter_s,
         parse_outages(settings.emulate_uplink_outages),
+        parse_rate_changes(settings.emulate_uplink_rates),
     )
 
 
@@ -150,5 +151,6 @@ def emulations_of(settings: DeviceSettings, uplink: UplinkSettings) -> dict[str,
             "delay_s": uplink.delay_s,
             "jitter_s": uplink.jitter_s,
             "outages": list(settings.emulate_uplink_outages),
+            "rates": list(settings.emulate_uplink_rates),
         }
     return emulations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,17 +45,27 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class RateChange:
+    """From ``start_s`` after the start of the emulation on, the uplink has another rate."""
+
+    start_s: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkSettings:
     """An emulated uplink."""
 
     bytes_per_s: float | None = None
-    """``None``: as fast as the real one."""
+    """Before the first change; ``None``: as fast as the real one."""
     delay_s: float = 0.0
     """One way, both ways."""
     jitter_s: float = 0.0
     """Mean of an exponential delay on top; the order of payloads is kept."""
     outages: tuple[Outage, ...] = ()
     """Ascending, apart."""
+    rate_changes: tuple[RateChange, ...] = ()
+    """Ascending."""
 
     @property
     def is_set(self) -> bool:
@@ -70,12 +82,23 @@ class EmulatedUplink:
         self._rng = random.Random(seed)
         self._free_at_s = started_at_s
         self._delivered_at_s = started_at_s
+        self._change_at_s = [started_at_s + change.start_s for change in settings.rate_changes]
+        self._rates = [settings.bytes_per_s, *(change.bytes_per_s for change in settings.rate_changes)]
 
     def departure_s(self, wire_bytes: int, now_s: float) -> float:
         """Instant at which the last byte of a payload handed over now has left."""
-        rate = self._settings.bytes_per_s
-        self._free_at_s = max(now_s, self._free_at_s) + (wire_bytes / rate if rate is not None else 0.0)
-        return self._free_at_s
+        at_s, left = max(now_s, self._free_at_s), float(wire_bytes)
+        index = bisect_right(self._change_at_s, at_s)
+        while (rate := self._rates[index]) is not None:
+            until_s = self._change_at_s[index] if index < len(self._change_at_s) else math.inf
+            if left <= rate * (until_s - at_s):
+                at_s += left / rate
+                break
+            left -= rate * (until_s - at_s)
+            at_s = until_s
+            index += 1
+        self._free_at_s = at_s
+        return at_s
 
     def arrival_s(self, departure_s: float) -> float:
         """Instant at which it is there."""
@@ -116,6 +139,31 @@ def parse_outages(texts: Sequence[str]) -> tuple[Outage, ...]:
     if any(later.start_s < earlier.end_s for earlier, later in pairwise(outages)):
         raise SettingsError("--emulate-uplink-outages: two outages overlap; write each START+LENGTH once")
     return tuple(outages)
+
+
+def parse_rate_changes(texts: Sequence[str]) -> tuple[RateChange, ...]:
+    """Changes of the rate written as ``START+BYTES_PER_S``.
+
+    Raises:
+        SettingsError: not of that form, or two at one instant.
+    """
+    changes = sorted((_parse_rate_change(text) for text in texts), key=lambda change: change.start_s)
+    if any(later.start_s == earlier.start_s for earlier, later in pairwise(changes)):
+        raise SettingsError("--emulate-uplink-rates: two rates from the same instant on; write each START once")
+    return tuple(changes)
+
+
+def _parse_rate_change(text: str) -> RateChange:
+    start, _, rate = text.partition("+")
+    try:
+        change = RateChange(float(start), float(rate))
+    except ValueError:
+        change = RateChange(math.nan, math.nan)
+    if not (0.0 <= change.start_s < math.inf and 0.0 < change.bytes_per_s < math.inf):
+        raise SettingsError(
+            f"--emulate-uplink-rates: {text!r} is not START+BYTES_PER_S, seconds and bytes per second, such as 20+12500"
+        )
+    return change
 
 
 def _parse_outage(text: str) -> Outage:

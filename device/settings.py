@@ -117,3 +117,8 @@ class DeviceSettings(BaseServiceSettings):
         (),
         description="Emulation: losses of the connection as START+LENGTH, seconds after the start; may be repeated.",
     )
+    emulate_uplink_rates: tuple[str, ...] = Field(
+        (),
+        description="Emulation: another rate of the uplink from an instant on, as START+BYTES_PER_S, seconds after the "
+        "start; may be repeated.",
+    )

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from device.emulation import EmulatedUplink, Outage, Slowdown, UplinkSettings, parse_outages
+from device.emulation import (
+    EmulatedUplink,
+    Outage,
+    RateChange,
+    Slowdown,
+    UplinkSettings,
+    parse_outages,
+    parse_rate_changes,
+)
 from twinsplit.clock import ManualClock
 from twinsplit.errors import SettingsError
 
@@ -88,3 +96,27 @@ def test_overlapping_outages_are_refused():
 def test_nothing_emulated_is_told_apart():
     assert not UplinkSettings().is_set
     assert UplinkSettings(delay_s=0.1).is_set
+
+
+def test_a_payload_that_is_under_way_when_the_rate_changes_goes_on_at_the_new_one():
+    changes = (RateChange(1.0, 100.0), RateChange(3.0, 1000.0))
+    uplink = EmulatedUplink(UplinkSettings(bytes_per_s=500.0, rate_changes=changes), started_at_s=10.0)
+    # 250 bytes in the last half second of the first rate, 200 in two seconds of the second, 50 at the third.
+    assert uplink.departure_s(500, 10.5) == pytest.approx(13.05)
+    assert uplink.departure_s(100, 10.5) == pytest.approx(13.15), "behind the first, at the rate that holds then"
+
+
+def test_before_its_first_rate_an_uplink_without_one_is_the_real_one():
+    uplink = EmulatedUplink(UplinkSettings(rate_changes=(RateChange(2.0, 100.0),)), started_at_s=0.0)
+    assert uplink.departure_s(10_000, 1.0) == 1.0
+    assert uplink.departure_s(50, 2.0) == pytest.approx(2.5)
+
+
+def test_rates_are_read_in_any_order():
+    assert parse_rate_changes(["20+1000", "0.5+2e4"]) == (RateChange(0.5, 20_000.0), RateChange(20.0, 1000.0))
+
+
+@pytest.mark.parametrize("texts", [["20"], ["x+1"], ["-1+5"], ["1+0"], ["1+inf"], ["nan+5"], ["1+5", "1+6"]])
+def test_rates_that_make_no_sense_are_refused(texts):
+    with pytest.raises(SettingsError, match="--emulate-uplink-rates"):
+        parse_rate_changes(texts)
