@@ -175,8 +175,15 @@ class Books:
         )
 
 
-def entry_of_record(record: TaskRecord, manifest: Manifest, weights: Weights, label: int | None = None) -> Entry:
-    """A task as the pipeline ends it (simulator); ``label``: index of the class that is right, where known."""
+def entry_of_record(
+    record: TaskRecord, manifest: Manifest, weights: Weights, label: int | None = None, *, number: int | None = None
+) -> Entry:
+    """A task as the pipeline ends it (simulator).
+
+    Args:
+        label: index of the class that is right; ``None``: not known.
+        number: of the task in these books, where it is not that at its device.
+    """
     loss = 0.0
     if record.outcome is Outcome.EDGE and record.representation_index is not None:
         cut = record.stop_epoch if record.payload is Payload.TENSOR and record.stop_epoch is not None else 0
@@ -185,7 +192,7 @@ def entry_of_record(record: TaskRecord, manifest: Manifest, weights: Weights, la
         record.energy_joules, record.energy_source, record.stages.compute, record.stages.upload, weights
     )
     return Entry(
-        task_id=record.task_id,
+        task_id=record.task_id if number is None else number,
         outcome=record.outcome,
         reason=record.reason.value,
         latency_s=record.latency_s,

@@ -1,0 +1,1 @@
+"""Discrete-event simulator: devices, edges and uplinks around the very objects that the services run."""
