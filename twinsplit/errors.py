@@ -17,7 +17,9 @@
     ├── PeerError                   exit code 5: an address that cannot be reached
     ├── ListenError                 exit code 6: a port in use or an address that is not ours
     ├── StorageError                exit code 7: a full or unwritable disk
-    │   └── ReplayError             a replayed task in the state that is damaged or of another version
+    │   ├── ReplayError             a replayed task in the state that is damaged or of another version
+    │   └── WeightsError            learned weights that are damaged, of another version, or hold numbers that are none
+    ├── TrainingError               exit code 8: training diverged, or torch is missing
     └── RefusedError                a message refused; named on the wire by ``code``
         ├── BadMessageError         a field is missing, unknown or out of range
         ├── WrongDigestError        the sender's model is not the receiver's
@@ -142,6 +144,16 @@ class StorageError(TwinsplitError):
 
 class ReplayError(StorageError):
     """A replayed task in the state that is damaged or of another version; it is left out and nothing else is lost."""
+
+
+class WeightsError(StorageError):
+    """Learned weights that are damaged, of another version, or hold numbers that are none; those in force stay."""
+
+
+class TrainingError(TwinsplitError):
+    """Training diverged, has nothing to learn from, or finds no torch; the weights in force stay."""
+
+    exit_code = 8
 
 
 class RefusedError(TwinsplitError):

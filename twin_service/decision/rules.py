@@ -16,12 +16,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_service.decision.deadline import TimedPayoffs, exits_worth_running, timed_payoffs
 from twin_service.decision.reduction import Pruning, ceiling_s
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, Statistics, statistics_of, statistics_without_evidence
 from twin_service.decision.stopping import PresentPayoffs, present_payoffs
 from twin_service.decision.tables import QUEUES, PlanTable, banded
 from twin_service.decision.utility import Batch, Representations, batch_of
+from twin_service.decision.value_net import ValueNet
 from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import Manifest
 from twinsplit.plan import QUEUE_LEVELS, Observation
@@ -46,6 +48,8 @@ class Evaluation:
     representations of the table that is given. Without pruning: a pruned continuation value decides alike but is worth
     less. ``None``: the rule does not optimise.
     """
+    timed_with: Callable[[PlanTable], TimedPayoffs] | None = None
+    """The same with a deadline, by age; then ``payoffs_with`` is ``None``."""
 
 
 class Rule(Protocol):
@@ -73,6 +77,10 @@ class _Single:
         return self.evaluate([situation])[0].plan_table
 
 
+Correcting = Callable[[Sequence[Situation], Batch, PresentPayoffs, Array], PresentPayoffs]
+"""What is learned, put upon the payoffs of situations on their backlog grids (D, G)."""
+
+
 @dataclass(frozen=True)
 class Optimising(_Single):
     """Backward induction; the flags take away what a simpler rule does not know."""
@@ -82,28 +90,60 @@ class Optimising(_Single):
     observation: Observation = Observation.EACH_EPOCH
     is_myopic: bool = False
     is_reduced: bool = True
+    correct: Correcting | None = None
 
     def evaluate(self, situations: Sequence[Situation], exits_run: NDArray[np.bool_] | None = None) -> list[Evaluation]:
         """``exits_run`` (D, X): which exits are run; ``None``: those worth it."""
+        if any(s.weights.deadline_s is not None for s in situations):
+            return self._evaluate_apart(situations, exits_run)
         if self.is_myopic:
             situations = [replace(s, is_caused_waiting_counted=False) for s in situations]
         manifest = situations[0].manifest
         statistics = self._statistics(manifest)
         batch = batch_of(situations, statistics, self.exits_run(situations) if exits_run is None else exits_run)
-        payoffs, backlog_s = self._payoffs(batch, is_reduced=self.is_reduced)
+        payoffs, backlog_s = self._payoffs(situations, batch, is_reduced=self.is_reduced)
         evaluations = []
         for device, situation in enumerate(situations):
             table, edges = banded(payoffs, device, backlog_s[device])
-            plan_table = PlanTable(
-                table if self.has_evidence else table[:, _spread(manifest)],
-                edges,
-                tuple(bool(run) for run in batch.exits_run[device]),
-                tuple(int(r) for r in batch.tensor.representation[device]),
-                tuple(int(r) for r in batch.input.representation[device]),
-                self.observation,
-                tuple(float(t) for t in batch.reached_s[device, 1:]),
-            )
+            plan_table = self._plan_table(manifest, batch, device, table, edges)
             evaluations.append(Evaluation(plan_table, payoffs.pruning, partial(self._payoffs_with, situation)))
+        return evaluations
+
+    def _plan_table(
+        self,
+        manifest: Manifest,
+        batch: Batch,
+        device: int,
+        table: NDArray[np.uint8],
+        band_edges_s: tuple[float, ...],
+        age_edges_s: tuple[float, ...] = (),
+    ) -> PlanTable:
+        return PlanTable(
+            table if self.has_evidence else table[:, _spread(manifest)],
+            band_edges_s,
+            tuple(bool(run) for run in batch.exits_run[device]),
+            tuple(int(r) for r in batch.tensor.representation[device]),
+            tuple(int(r) for r in batch.input.representation[device]),
+            self.observation,
+            tuple(float(t) for t in batch.reached_s[device, 1:]),
+            age_edges_s,
+        )
+
+    def _evaluate_apart(self, situations: Sequence[Situation], exits_run: NDArray[np.bool_] | None) -> list[Evaluation]:
+        """Situations with a deadline one by one."""
+        evaluations = []
+        for device, s in enumerate(situations):
+            run = None if exits_run is None else exits_run[[device]]
+            deadline_s = s.weights.deadline_s
+            if deadline_s is None:
+                evaluations += self.evaluate([s], run)
+                continue
+            counted = replace(s, is_caused_waiting_counted=False) if self.is_myopic else s
+            run = self.exits_run([counted]) if run is None else run
+            batch = batch_of([counted], self._statistics(s.manifest), run)
+            bands = timed_payoffs(batch, deadline_s, self.observation).table()
+            plan_table = self._plan_table(s.manifest, batch, 0, *bands)
+            evaluations.append(Evaluation(plan_table, Pruning(), timed_with=partial(self._timed_with, counted)))
         return evaluations
 
     def _statistics(self, manifest: Manifest) -> Statistics:
@@ -111,10 +151,15 @@ class Optimising(_Single):
 
     def exits_run(self, situations: Sequence[Situation]) -> NDArray[np.bool_]:
         """Which exits are worth running: value at service start over a few queue lengths and backlogs.  # (D, X)"""
+        if len(situations) > 1 and any(s.weights.deadline_s is not None for s in situations):
+            return np.concatenate([self.exits_run([s]) for s in situations])
         statistics = self._statistics(situations[0].manifest)
         sets = exit_sets(len(statistics.exit_epochs))
         every = [s for s in situations for _ in sets]
         batch = batch_of(every, statistics, np.tile(sets, (len(situations), 1)))
+        deadline_s = situations[0].weights.deadline_s
+        if deadline_s is not None:
+            return sets[[exits_worth_running(batch, situations[0], deadline_s)]]
         backlog_s = batch.backlog_mean_s[:, None] * np.array([0.0, 0.7, 2.0])
         start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
         stop = np.maximum(start.tensor[:, 0], start.input[:, 0]) + start.right[:, 0, None, None]
@@ -131,18 +176,30 @@ class Optimising(_Single):
         grid: Array = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** _GRID_POWER)
         return grid
 
-    def _payoffs(self, batch: Batch, *, is_reduced: bool) -> tuple[PresentPayoffs, Array]:
+    def _payoffs(
+        self, situations: Sequence[Situation], batch: Batch, *, is_reduced: bool
+    ) -> tuple[PresentPayoffs, Array]:
         """Payoffs and their backlog grid (D, G)."""
         backlog_s = self.backlog_grid_s(batch)
-        return present_payoffs(batch, QUEUES, backlog_s, self.observation, is_reduced=is_reduced), backlog_s
+        payoffs = present_payoffs(batch, QUEUES, backlog_s, self.observation, is_reduced=is_reduced)
+        if self.correct is not None:
+            payoffs = self.correct(situations, batch, payoffs, backlog_s)
+        return payoffs, backlog_s
 
     def _payoffs_with(self, situation: Situation, like: PlanTable) -> tuple[Array, Array]:
         manifest = situation.manifest
         sent = Representations(like.tensor_representations, like.input_representations)
         batch = batch_of([situation], self._statistics(manifest), like.exits_run, sent)
-        payoffs, backlog_s = self._payoffs(batch, is_reduced=False)
+        payoffs, backlog_s = self._payoffs([situation], batch, is_reduced=False)
         dense = payoffs.dense(0)
         return dense if self.has_evidence else dense[..., _spread(manifest)], backlog_s[0]
+
+    def _timed_with(self, situation: Situation, like: PlanTable) -> TimedPayoffs:
+        assert situation.weights.deadline_s is not None
+        sent = Representations(like.tensor_representations, like.input_representations)
+        batch = batch_of([situation], self._statistics(situation.manifest), like.exits_run, sent)
+        payoffs = timed_payoffs(batch, situation.weights.deadline_s, self.observation)
+        return payoffs if self.has_evidence else payoffs.spread(_spread(situation.manifest))
 
 
 def exit_sets(count: int) -> NDArray[np.bool_]:
@@ -222,7 +279,12 @@ class OneTimeThreshold(_Single):
     threshold: float
 
     def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
-        return [self._with_exits(e, s) for e, s in zip(ONE_TIME.evaluate(situations), situations, strict=True)]
+        evaluations = ONE_TIME.evaluate(situations)
+        for device, s in enumerate(situations):
+            if s.weights.deadline_s is not None:  # then the time of the exits decides what is in time
+                every = np.ones((1, len(s.manifest.exits)), dtype=bool)
+                evaluations[device] = ONE_TIME.evaluate([s], every)[0]
+        return [self._with_exits(e, s) for e, s in zip(evaluations, situations, strict=True)]
 
     def _with_exits(self, evaluation: Evaluation, s: Situation) -> Evaluation:
         base = evaluation.plan_table
@@ -239,8 +301,6 @@ OPEN_LOOP = Optimising()
 LOAD_ONLY = Optimising("load-only", has_evidence=False)
 ONE_TIME = Optimising("one-time", has_evidence=False, observation=Observation.SERVICE_START)
 ONE_TIME_MYOPIC = replace(ONE_TIME, name="one-time-myopic", is_myopic=True)
-MULTI_STEP = replace(OPEN_LOOP, name="multi-step")
-"""The product's default: open-loop until weights have been promoted."""
 
 _NAMED: dict[str, Rule] = {
     rule.name: rule
@@ -249,14 +309,15 @@ _NAMED: dict[str, Rule] = {
         LOAD_ONLY,
         ONE_TIME,
         ONE_TIME_MYOPIC,
-        MULTI_STEP,
         Fixed("device-only", None),
         Fixed("edge-only", 0),
     )
 }
 
+LEARNED_RULES = ("multi-step", "learned")
+"""Both are open-loop until weights have been promoted; ``multi-step`` is the product's default."""
 _WITH_CUT_AND_THRESHOLD = "threshold-static:"
-RULE_FORMS = (*_NAMED, "static:K", "one-time-threshold:T", "threshold-static:K,T")
+RULE_FORMS = (*_NAMED, *LEARNED_RULES, "static:K", "one-time-threshold:T", "threshold-static:K,T")
 """Built-in rules that :func:`rule_named` understands: K a cut, T a calibrated probability."""
 
 
@@ -271,11 +332,14 @@ def rule_names(text: str) -> list[str]:
     return names
 
 
-def rule_named(name: str, *, is_reduced: bool = True) -> Rule:
+def rule_named(
+    name: str, *, is_reduced: bool = True, net_of: Callable[[Manifest], ValueNet | None] = lambda _manifest: None
+) -> Rule:
     """The rule of a name such as ``open-loop``, ``static:2`` or ``one-time-threshold:0.9``, or one's own: such as
     ``my_file.py:MyRule``, or a name of the entry point group ``twinsplit.rules``.
 
-    ``is_reduced``: whether R1 and R2 rule decisions out, in rules that look at every epoch.
+    ``is_reduced``: whether R1 and R2 rule decisions out, in rules that look at every epoch. ``net_of``: weights in
+    force for a model, of ``multi-step`` and ``learned``; ``None``: it has none, and they are open-loop.
 
     Raises:
         SettingsError: no such rule, its parameter does not fit, or a rule of one's own that cannot be loaded.
@@ -283,6 +347,10 @@ def rule_named(name: str, *, is_reduced: bool = True) -> Rule:
     if name in _NAMED:
         rule = _NAMED[name]
         return replace(rule, is_reduced=is_reduced) if isinstance(rule, Optimising) else rule
+    if name in LEARNED_RULES:
+        from twin_service.decision.learned import Learned  # it is built upon this module
+
+        return Learned(name, net_of, is_reduced=is_reduced)
     head, _, tail = name.partition(":")
     try:
         if head == "static":
@@ -302,7 +370,7 @@ def _own_rule(name: str) -> Rule:
     from twin_service.decision.loading import FILE_FORM, installed_names, installed_rule, is_file_form, load_rule
 
     rule = load_rule(name) if is_file_form(name) else installed_rule(name)
-    if rule is not None and rule.name in _NAMED:
+    if rule is not None and rule.name in (*_NAMED, *LEARNED_RULES):
         raise SettingsError(f"rule {name!r}: {rule.name!r} is the name of a built-in rule; give it another name")
     if rule is not None:
         return rule

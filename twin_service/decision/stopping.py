@@ -27,6 +27,7 @@ class PresentPayoffs:
     exit: Array  # (D, K, E) EXIT
     going_on: Array  # (D, K, Q, G, E) CONTINUE
     pruning: Pruning = field(default_factory=Pruning)
+    learned: Array | None = None  # (D, K, Q, G, E) g_P, in both offloads; None: nothing is learned
 
     def dense(self, device: int) -> Array:
         """All payoffs of one device in one array.  # (decision, K, Q, G, E)"""
@@ -34,6 +35,9 @@ class PresentPayoffs:
         found = np.empty((len(Decision), epochs, queues, backlogs, self.right.shape[1]))
         found[Decision.OFFLOAD_TENSOR] = self.tensor[device][..., None] + self.right[device]
         found[Decision.OFFLOAD_INPUT] = self.input[device][..., None] + self.right[device]
+        if self.learned is not None:
+            found[Decision.OFFLOAD_TENSOR] += self.learned[device]
+            found[Decision.OFFLOAD_INPUT] += self.learned[device]
         found[Decision.EXIT] = self.exit[device][:, None, None, :]
         found[Decision.CONTINUE] = self.going_on[device]
         return found

@@ -67,6 +67,8 @@ def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Arr
     leave = payoffs.exit[device][:, None, None, :]  # (K, 1, 1, E)
     seen = _seen(payoffs.exit[device])[:, None, None, :]
     lead = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device] - np.maximum(going_on, leave)
+    if payoffs.learned is not None:
+        lead = lead + payoffs.learned[device]
     stays = (lead <= 0.0) & seen  # (K, Q, G, E)
     does_offload = ((lead > 0.0) & seen).any(axis=-1)
     return np.concatenate(
@@ -98,6 +100,8 @@ def _decisions(payoffs: PresentPayoffs, device: int, backlog_s: Array, at_s: Arr
     sends = np.where(tensor >= sent_input, np.uint8(Decision.OFFLOAD_TENSOR), np.uint8(Decision.OFFLOAD_INPUT))
     remains = np.where(leave >= going_on, np.uint8(Decision.EXIT), np.uint8(Decision.CONTINUE))
     best = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device]
+    if payoffs.learned is not None:
+        best = best + interpolated(payoffs.learned[device].swapaxes(2, 3), backlog_s, at_s).swapaxes(2, 3)
     table = np.where(best > np.maximum(going_on, leave), sends[..., None], remains)
     table = np.where(_seen(payoffs.exit[device])[:, None, None, :], table, np.uint8(Decision.CONTINUE))
     return np.ascontiguousarray(table.transpose(0, 3, 1, 2))

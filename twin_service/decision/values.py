@@ -102,7 +102,12 @@ class OpenLoopValues:
         if exits_run is None:
             exits_run = tuple(bool(run) for run in OPEN_LOOP.exits_run([situation])[0])
         self.exits_run = exits_run
-        batch = batch_of([situation], statistics_of(situation.manifest), exits_run)
+        statistics = statistics_of(situation.manifest)
+        batch = batch_of([situation], statistics, exits_run)
+        self.p_exit_right = tuple(float(p) for p in statistics.p_exit_right)
+        """Calibrated P(right) of the last exit, by evidence."""
+        self.p_whole_right = tuple(float(p) for p in statistics.p_whole_right)
+        """Likewise of the whole network."""
         self.tensor_representations = tuple(int(r) for r in batch.tensor.representation[0])
         self.input_representations = tuple(int(r) for r in batch.input.representation[0])
         self.last_epoch = batch.last_epoch

@@ -9,7 +9,6 @@ from situations import manifest_of, situation_of
 from twin_service.decision.regret import regret_s
 from twin_service.decision.rules import (
     LOAD_ONLY,
-    MULTI_STEP,
     ONE_TIME,
     ONE_TIME_MYOPIC,
     OPEN_LOOP,
@@ -96,7 +95,7 @@ def test_one_time_is_read_at_service_start_and_open_loop_at_every_epoch() -> Non
     s = situation_of(MANIFEST, 2)
     assert ONE_TIME.table(s).observation is Observation.SERVICE_START
     assert OPEN_LOOP.table(s).observation is Observation.EACH_EPOCH
-    assert MULTI_STEP.table(s).is_same(OPEN_LOOP.table(s))
+    assert rule_named("multi-step").table(s).is_same(OPEN_LOOP.table(s))
 
 
 def test_rules_without_evidence_decide_alike_in_every_bin_of_an_exit() -> None:
