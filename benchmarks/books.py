@@ -129,9 +129,13 @@ class Books:
         )
         return cost if entry.outcome.is_answered else cost + weights.loss_penalty_s
 
+    def ordered(self) -> tuple[Entry, ...]:
+        """All entries by task id."""
+        return tuple(self._entries[task_id] for task_id in sorted(self._entries))
+
     def costs_s(self) -> NDArray[np.float64]:
         """Costs in the order of task ids, for paired comparisons.  # (tasks,)"""
-        return np.array([self.cost_s(self._entries[task_id]) for task_id in sorted(self._entries)], dtype=np.float64)
+        return np.array([self.cost_s(entry) for entry in self.ordered()], dtype=np.float64)
 
     def close(self, entered: int | None = None) -> Summary:
         """Sum up.

@@ -17,18 +17,17 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmarks.books import Books, BooksError, entry_of_line, whole_accuracy_of
+from benchmarks.books import Books, whole_accuracy_of
 from benchmarks.scenario import Scenario
 from benchmarks.testbed import load
-from benchmarks.testbed.commands import SINK_NAME, Ports, address, device_arguments, edge_arguments, twin_arguments
-from benchmarks.testbed.follow import LineFollower
-from benchmarks.testbed.frames import frame_names, prepare_frames
-from benchmarks.testbed.process import ServiceEndedError, ServiceProcess, sample, total
+from benchmarks.testbed.commands import Ports, address, edge_arguments, twin_arguments
+from benchmarks.testbed.devices import LOOK_EVERY_S, DeviceRun, device_runs
+from benchmarks.testbed.emulated import PATIENCE_S, SETTLING_S, check_testbed, lead_s
+from benchmarks.testbed.process import ServiceProcess, sample
 from benchmarks.testbed.result import RunResult, Snapshot
 from benchmarks.testbed.signalling import SignallingBooks
 from benchmarks.testbed.speeds import Speeds
@@ -36,17 +35,10 @@ from benchmarks.testbed.stopping import Stopping
 from twinsplit.errors import TwinsplitError
 from twinsplit.model.profile import save_profile
 
-SETTLING_S = 3.0
-"""From the start of the device's source to the first instant at which load or tasks may come: for attaching and the
-first plan."""
 ATTACH_TIMEOUT_S = 30.0
-PATIENCE_S = 60.0
-"""Time after the last arrival in which the last tasks must get their outcome."""
 LAST_MESSAGES_S = 0.4
 """Time for the messages about the last task to be sent before signalling is read for the last time."""
-_LOOK_EVERY_S = 0.1
 _SCRAPE_EVERY_S = 1.0
-_SOURCE_STARTED = "device-running"
 
 
 class RunStalledError(TwinsplitError):
@@ -63,23 +55,23 @@ class LiveRun:
 
     Raises (on entering):
         ServiceEndedError: a service cannot start; the text has its last lines.
-        RunStalledError: the device gets no plan.
+        RunStalledError: a device gets no plan.
+        SettingsError: the scenario is one for the simulator alone.
         TwinsplitError: model or frames cannot be used.
     """
 
     def __init__(self, scenario: Scenario, speeds: Speeds, folder: Path | None = None) -> None:
+        check_testbed(scenario)
         self.scenario = scenario
         self.speeds = speeds
-        self.ports = Ports.free()
+        self.ports = Ports.free(scenario.devices)
         self.folder = Path(tempfile.mkdtemp(prefix="twinsplit-testbed-")) if folder is None else folder
         self._is_folder_ours = folder is None
         self._services: dict[str, ServiceProcess] = {}
         self._load: ServiceProcess | None = None
         self._signalling = SignallingBooks()
         self._books = Books(scenario.weights, whole_accuracy_of(speeds.manifest))
-        self._lines = LineFollower(self.folder / SINK_NAME)
-        self._labels: dict[str, str] | None = None
-        self._expected = 0
+        self._devices: list[DeviceRun] = []
         self._began_at_s = 0.0
         self._scraped_at_s = 0.0
         self._backlog_s: float | None = None
@@ -103,7 +95,7 @@ class LiveRun:
         self._end()
 
     def service(self, name: str) -> ServiceProcess:
-        """``twin``, ``edge`` or ``device``."""
+        """``twin``, ``edge``, ``device``, ``device-2``, ..."""
         return self._services[name]
 
     @property
@@ -113,8 +105,8 @@ class LiveRun:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """What the device's sink has written so far."""
-        return self._lines.objects
+        """What the devices' sinks have written so far, one device after the other."""
+        return [line for device in self._devices for line in device.lines]
 
     def kill(self, name: str) -> None:
         """SIGKILL ``twin`` or ``edge``; its messages so far are counted first."""
@@ -140,11 +132,12 @@ class LiveRun:
             if is_over or len(self._books.entries) >= self._expected:
                 return
             if snapshot.elapsed_s > self.scenario.seconds + PATIENCE_S:
+                late = next(device for device in self._devices if device.booked < device.expected)
                 raise RunStalledError(
                     f"{len(self._books.entries)} of {self._expected} tasks have an outcome {PATIENCE_S:g} s after the "
-                    f"last arrival; the device's last lines: {self._services['device'].last_lines()}"
+                    f"last arrival; the last lines of {late.name}: {late.service.last_lines()}"
                 )
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
 
     def look(self) -> Snapshot:
         """Take what is new.
@@ -153,8 +146,9 @@ class LiveRun:
             ServiceEndedError: a service ended by itself.
         """
         self._check()
-        for line in self._lines.new_objects():
-            self._books.enter(entry_of_line(line, self.speeds.manifest, self.scenario.weights, self._labels))
+        for device in self._devices:
+            for entry in device.new_entries():
+                self._books.enter(entry)
         now_s = time.monotonic()
         if now_s >= self._scraped_at_s + _SCRAPE_EVERY_S:
             self._scrape()
@@ -171,12 +165,13 @@ class LiveRun:
         """Stop everything and sum up.
 
         Raises:
-            BooksError: outcomes do not add up, or the device's own counters differ from its lines.
+            BooksError: outcomes do not add up, or a device's own counters differ from its lines.
         """
         time.sleep(LAST_MESSAGES_S)
         self.look()
         self._scrape()
-        self._check_counters()
+        for device in self._devices:
+            device.check_counters()
         self._stop_services()
         return RunResult(
             rule=self.scenario.rule,
@@ -186,6 +181,7 @@ class LiveRun:
             messages_by_kind=self._signalling.by_kind(),
             mirror_accuracy=self._mirror_accuracy,
             costs_s=self._books.costs_s(),
+            entries=self._books.ordered(),
             model_digest=self.speeds.profile.model_digest,
             device_slowdown=self.speeds.device_slowdown,
             edge_slowdown=self.speeds.edge_slowdown,
@@ -196,28 +192,30 @@ class LiveRun:
 
     def _start(self) -> None:
         scenario, speeds, ports, folder = self.scenario, self.speeds, self.ports, self.folder
-        arrivals_s = scenario.arrivals_s()
-        order = scenario.frame_order(frame_names(scenario.frames_folder, speeds.manifest), len(arrivals_s))
-        lead_s = SETTLING_S + scenario.warm_up_s
-        frames = prepare_frames(scenario.frames_folder, order, arrivals_s, lead_s, speeds.manifest, folder)
-        self._labels, self._expected = frames.labels, frames.count
         profile = folder / "device-profile.json"
         save_profile(speeds.profile, profile)
-        self._add("twin", twin_arguments(scenario, ports, folder), ports.twin_http)
-        self._add("edge", edge_arguments(scenario, speeds, ports, profile), ports.edge_http)
+        self._devices = device_runs(scenario, speeds, ports, folder, profile)
+        self._add(ServiceProcess("twin", twin_arguments(scenario, ports, folder), folder, ports.twin_http))
+        self._add(ServiceProcess("edge", edge_arguments(scenario, speeds, ports, profile), folder, ports.edge_http))
         for name in ("twin", "edge"):
             self._services[name].wait_until_ready()
         self._start_load()
-        self._add("device", device_arguments(scenario, speeds, ports, frames, profile, folder), ports.device_http)
-        self._services["device"].wait_until_ready()
-        source_started_at_s = self._source_started_at_s()
-        self._began_at_s = source_started_at_s + lead_s
+        for device in self._devices:
+            self._add(device.service)
+        for device in self._devices:
+            device.service.wait_until_ready()
+        source_started_at_s = max(map(self._source_started_at_s, self._devices))
+        self._began_at_s = source_started_at_s + lead_s(scenario)
         if self._load is not None:
             self._load.tell(f"{source_started_at_s + SETTLING_S:.6f}")
         self._await_plan(source_started_at_s + SETTLING_S)
 
-    def _add(self, name: str, arguments: list[str], http_port: int | None) -> None:
-        service = self._services[name] = ServiceProcess(name, arguments, self.folder, http_port)
+    @property
+    def _expected(self) -> int:
+        return sum(device.expected for device in self._devices)
+
+    def _add(self, service: ServiceProcess) -> None:
+        self._services[service.name] = service
         service.start()
 
     def _start_load(self) -> None:
@@ -239,39 +237,30 @@ class LiveRun:
             self._load.check()
             if time.monotonic() > deadline_s:
                 raise RunStalledError(f"the load does not reach the edge; its last lines: {self._load.last_lines()}")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
 
-    def _source_started_at_s(self) -> float:
-        """Instant at which the device's source began to count, on the monotonic clock, from the device's log."""
-        follower = LineFollower(self._services["device"].log_path)
-        deadline_s = time.monotonic() + ATTACH_TIMEOUT_S
-        while time.monotonic() < deadline_s:
-            for line in follower.new_objects():
-                if line.get("event") == _SOURCE_STARTED:
-                    wrote_at_s = datetime.fromisoformat(line["time"].replace("Z", "+00:00")).timestamp()
-                    return time.monotonic() - (time.time() - wrote_at_s)
-            self._check()
-            time.sleep(_LOOK_EVERY_S)
-        raise RunStalledError(f"the device's source does not start; its last lines: {follower.last_text}")
+    def _source_started_at_s(self, device: DeviceRun) -> float:
+        started_at_s = device.source_started_at_s(ATTACH_TIMEOUT_S)
+        if started_at_s is None:
+            raise RunStalledError(f"the source of {device.name} does not start: {device.service.last_lines()}")
+        return started_at_s
 
     def _await_plan(self, deadline_s: float) -> None:
-        """The device must hold a plan that knows the edge before load and tasks come."""
-        reason = ""
+        """Every device must hold a plan that knows the edge before load and tasks come."""
+        reason: str | None = ""
         while time.monotonic() < max(deadline_s, self._began_at_s - self.scenario.warm_up_s):
             self._check()
-            device, edge = self._services["device"].metrics(), self._services["edge"].metrics()
-            stands = {
-                "the edge is not attached to the twin": sample(edge, "twinsplit_twin_attached") == 1.0,
-                "it is not connected to the edge": sample(device, "twinsplit_uplink_round_trip_seconds") is not None,
-                "it has no plan": sample(device, "twinsplit_degraded") == 0.0,
-            }
-            if all(stands.values()):
+            reason = None
+            if sample(self._services["edge"].metrics(), "twinsplit_twin_attached") != 1.0:
+                reason = "the edge is not attached to the twin"
+            reasons = (device.unready_reason() for device in self._devices)
+            reason = reason or next((found for found in reasons if found is not None), None)
+            if reason is None:
                 return
-            reason = next(what for what, is_so in stands.items() if not is_so)
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
         raise RunStalledError(
-            f"the device was not ready {SETTLING_S:g} s after its source started: {reason}; this machine may be too "
-            f"busy; last lines of the device: {self._services['device'].last_lines()}; of the twin: "
+            f"not ready {SETTLING_S:g} s after the device's source started: {reason}; this machine may be too busy; "
+            f"last lines of the device: {self._services['device'].last_lines()}; of the twin: "
             f"{self._services['twin'].last_lines()}"
         )
 
@@ -289,17 +278,6 @@ class LiveRun:
                 self._backlog_s = sample(samples, "twinsplit_backlog_seconds")
             if name == "twin" and (accuracy := sample(samples, "twinsplit_mirror_accuracy")) is not None:
                 self._mirror_accuracy = accuracy
-
-    def _check_counters(self) -> None:
-        samples = self._services["device"].metrics()
-        if samples is None:
-            raise ServiceEndedError("the device does not answer any more: its counters cannot be compared")
-        entered, ended = total(samples, "twinsplit_tasks_entered_total"), total(samples, "twinsplit_tasks_total")
-        if not entered == ended == len(self._books.entries):
-            raise BooksError(
-                f"the device counts {entered:g} tasks that entered and {ended:g} that ended, its sink has "
-                f"{len(self._books.entries)} lines"
-            )
 
     def _load_summary(self) -> dict[str, Any]:
         lines = [] if self._load is None else _text(self._load.output_path).splitlines()

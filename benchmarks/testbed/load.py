@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from edge.load import LoadGenerator, LoadSummary
 from edge.load_pattern import LoadShape, Pattern
@@ -35,6 +36,7 @@ def arguments(address: str, model: Path, shape: LoadShape, seed: int, service_s:
         "offered_load": shape.offered_load,
         "burst_s": shape.burst_s,
         "peak_load": shape.peak_load,
+        "trace_s": shape.trace_s,
         "seed": seed,
         "service_s": service_s,
         "seconds": seconds,
@@ -42,25 +44,26 @@ def arguments(address: str, model: Path, shape: LoadShape, seed: int, service_s:
     return ["-m", "benchmarks.testbed.load", json.dumps(order)]
 
 
-async def _main(order: dict[str, object]) -> LoadSummary:
-    address, seed = str(order["address"]), int(str(order["seed"]))
+async def _main(order: dict[str, Any]) -> LoadSummary:
+    address, seed = str(order["address"]), int(order["seed"])
     shape = LoadShape(
-        Pattern(str(order["pattern"])),
-        float(str(order["offered_load"])),
-        float(str(order["burst_s"])),
-        float(str(order["peak_load"])),
+        Pattern(order["pattern"]),
+        order["offered_load"],
+        order["burst_s"],
+        order["peak_load"],
+        tuple(order["trace_s"]),
     )
-    tails = load_tails(Path(str(order["model"])), seed=seed)
+    tails = load_tails(Path(order["model"]), seed=seed)
     largest = max(payload.wire_bytes for payload in tails.payloads)
     limit = max(largest + ENVELOPE_BYTES, CONTROL_MESSAGE_BYTES)
     async with open_channel(address, max_message_bytes=limit) as channel:
         await await_reachable(channel, address, timeout_s=REACH_TIMEOUT_S)
-        generator = LoadGenerator(channel, address, tails, shape, seed, service_s=float(str(order["service_s"])))
+        generator = LoadGenerator(channel, address, tails, shape, seed, service_s=order["service_s"])
         print(READY, flush=True)
         line = await asyncio.to_thread(sys.stdin.readline)
         if line.strip():
             await asyncio.sleep(max(0.0, float(line) - time.monotonic()))
-            run = asyncio.ensure_future(generator.run(float(str(order["seconds"]))))
+            run = asyncio.ensure_future(generator.run(order["seconds"]))
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, run.cancel)
             with contextlib.suppress(asyncio.CancelledError):

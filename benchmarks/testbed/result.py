@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.books import Summary
+from benchmarks.books import Entry, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class RunResult:
     mirror_accuracy: float | None
     """Share of instants in service at which the twin's epoch was right; ``None``: nothing was judged."""
     costs_s: NDArray[np.float64] = field(repr=False)
-    """By task, in the order of arrival."""
+    """By task, in the order of arrival at each device."""
+    entries: tuple[Entry, ...] = field(default=(), repr=False)
+    """Likewise."""
     model_digest: str = ""
     device_slowdown: float = 1.0
     edge_slowdown: float = 1.0

@@ -18,7 +18,7 @@ from edge.settings import EdgeSettings
 from twin_service.settings import TwinSettings
 from twinsplit.settings_options import settings_options
 
-PORTS = Ports(1, 2, 3, 4, 5, 6)
+PORTS = Ports(1, 2, 3, 4, (5, 7), (6, 8))
 SPEEDS: Any = SimpleNamespace(device_slowdown=4.0, edge_slowdown=2.0)
 FRAMES = PreparedFrames(Path("frames"), Path("trace"), None, 3)
 FILE = Path("profile")
