@@ -1,0 +1,199 @@
+"""Deadlines: accuracy counts only in an answer that is in time (design section 5).
+
+The time that a task has spent since its generation is part of its state: payoffs get an axis A of ages at the present
+epoch, and ``alpha * P`` counts where the dead-reckoned answer is no older than the deadline: of an offload after its
+way, its wait and its tail, of an exit at once, of the device after its last segment. Time costs as ever, so a task that
+is late ends as cheaply as it can. What is reckoned without a deadline is in :mod:`twin_service.decision.stopping`;
+nothing of it passes through here.
+
+The necessary conditions of :mod:`twin_service.decision.reduction` prune nothing here: with a deadline they hold only
+between payloads of which the later one is also no faster at the edge, and only as long as both are in time or both
+lose the same accuracy, so that too little is left to pay for looking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_service.decision.reduction import ceiling_s
+from twin_service.decision.situation import MAX_BUSY_SHARE, Situation
+from twin_service.decision.statistics import Array
+from twin_service.decision.tables import QUEUES
+from twin_service.decision.utility import NEVER, Batch, Course, PayloadTerms, arrival_s, course, offload
+from twinsplit.plan import Observation
+from twinsplit.types import Decision
+
+BACKLOG_LEVELS = 32
+AGE_LEVELS = 16
+"""Ages at which payoffs are reckoned, from where an answer may be late up to the deadline."""
+MAX_BACKLOG_BANDS = 14
+MAX_AGE_BANDS = 10
+"""Bands of a plan, neighbours that decide most alike being merged: its message grows with the product."""
+_FIRST_AGE_SHARE = 0.01
+_GRID_POWER = 1.5
+_IN_ORDER_OF_TIES = (Decision.EXIT, Decision.CONTINUE, Decision.OFFLOAD_TENSOR, Decision.OFFLOAD_INPUT)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TimedPayoffs:
+    """Expected utility to go of every decision of one device, seconds, at every epoch, queue, backlog and age."""
+
+    worth: Array  # (decision, K, Q, G, A, E)
+    backlog_s: Array  # (G,)
+    age_s: Array  # (A,) the last is infinite: an answer is late whatever is done
+    counts: NDArray[np.bool_]  # (K, A, E) states that tasks can be in
+
+    def spread(self, columns: NDArray[np.int64]) -> TimedPayoffs:
+        """The same with ``columns`` of the evidence axis."""
+        return replace(self, worth=self.worth[..., columns], counts=self.counts[..., columns])
+
+    def table(self) -> tuple[NDArray[np.uint8], tuple[float, ...], tuple[float, ...]]:
+        """Table (K, E, Q, bands, age bands) and break points of backlog and age; without any of age (K, E, Q, bands).
+
+        Every band is decided at its far end, where the answer is latest; beyond the last backlog nothing changes.
+        """
+        order = np.array(_IN_ORDER_OF_TIES, dtype=np.uint8)
+        best = order[np.argmax(self.worth[order], axis=0)]  # (K, Q, G, A, E)
+        counted = np.broadcast_to(self.counts[:, None, None], best.shape)
+        by_backlog = _kept_ends(np.moveaxis(best, 2, 0), np.moveaxis(counted, 2, 0), self.backlog_s, MAX_BACKLOG_BANDS)
+        best, counted = best[:, :, by_backlog], counted[:, :, by_backlog]
+        by_age = _kept_ends(np.moveaxis(best, 3, 0), np.moveaxis(counted, 3, 0), self.age_s, MAX_AGE_BANDS)
+        table = np.ascontiguousarray(best[:, :, :, by_age].transpose(0, 4, 1, 2, 3))
+        edges = tuple(float(edge) for edge in self.backlog_s[by_backlog[:-1]])
+        ages = tuple(float(age) for age in self.age_s[by_age[:-1]])
+        return (table if ages else table[..., 0]), edges, ages
+
+
+def timed_payoffs(batch: Batch, deadline_s: float, observation: Observation) -> TimedPayoffs:
+    """Payoffs of the one device in ``batch`` on levels of backlog and age that suit a table."""
+    backlog_s = _backlog_levels_s(batch, deadline_s, observation)
+    age_s = _age_levels_s(batch, deadline_s, float(backlog_s[-1]))
+    statistics = batch.statistics
+    run = np.repeat(batch.exits_run[0], statistics.bin_count)
+    seen = statistics.seen[: batch.last_epoch + 1] & np.concatenate(([True], run))
+    earliest = np.zeros(batch.last_epoch + 1) if observation is Observation.SERVICE_START else batch.reached_s[0]
+    counts = seen[:, None, :] & (age_s >= earliest[:, None])[..., None]
+    return TimedPayoffs(worth(batch, deadline_s, QUEUES, backlog_s, age_s, observation)[:, 0], backlog_s, age_s, counts)
+
+
+def worth(
+    batch: Batch, deadline_s: float, queue: Array, backlog_s: Array, age_s: Array, observation: Observation
+) -> Array:
+    """Payoffs with ``queue`` (Q,), ``backlog_s`` (G,) and ``age_s`` (A,) at the present epoch, or, with
+    ``Observation.SERVICE_START``, at service start.  # (decision, D, K, Q, G, A, E)"""
+    if observation is Observation.SERVICE_START:
+        return _seen_from(batch, deadline_s, queue, backlog_s, age_s, 0)
+    presents = range(batch.last_epoch + 1)
+    return np.stack([_seen_from(batch, deadline_s, queue, backlog_s, age_s, k)[:, :, 0] for k in presents], axis=2)
+
+
+def exits_worth_running(batch: Batch, situation: Situation, deadline_s: float) -> int:
+    """Position in ``batch``, which holds ``situation`` with various exits run, of those that are worth most."""
+    backlog_s = situation.backlog_mean_s * np.array([0.0, 0.7, 2.0])
+    ages_s, shares = likely_ages_s(situation, deadline_s)
+    start = _seen_from(batch, deadline_s, QUEUES[:2], backlog_s, ages_s, 0)[:, :, 0, ..., 0]  # (decision, D, Q, G, A)
+    return int(np.argmax((start.max(axis=0).mean(axis=(1, 2)) * shares).sum(axis=1)))
+
+
+def likely_ages_s(situation: Situation, deadline_s: float) -> tuple[Array, Array]:
+    """Ages at service start that stand for all, seconds, and their shares: of a task that finds the device idle, and
+    of one that waits as long as it does with a fixed service time, but no longer than half the deadline."""
+    busy = min(max(situation.busy_share, 0.0), MAX_BUSY_SHARE)
+    service_s = busy / max(situation.task_rate_per_s, 1e-3)
+    waited_s = min(service_s / (2.0 * (1.0 - busy)), deadline_s / 2.0)
+    return np.array([0.0, waited_s]), np.array([1.0 - busy, busy])
+
+
+def _seen_from(batch: Batch, deadline_s: float, queue: Array, backlog_s: Array, age_s: Array, start: int) -> Array:
+    """Payoffs at every epoch from ``start`` on as they are expected there.  # (decision, D, epochs, Q, G, A, E)"""
+    epochs = np.arange(start, batch.last_epoch + 1)
+    backlogs = np.broadcast_to(backlog_s, (batch.size, len(backlog_s)))
+    there = course(batch, queue, backlogs, np.full_like(epochs, start), epochs)
+    ages = there.elapsed_s[..., None] + age_s  # (D, epochs, A)
+    is_in_time = (ages <= deadline_s)[:, :, None, None, :, None]
+    alpha = batch.alpha[:, None]
+    statistics = batch.statistics
+    shape = (batch.size, len(epochs), len(queue), len(backlog_s), len(age_s), statistics.evidence_count)
+    found = np.empty((len(Decision), *shape))
+    for decision, payload in ((Decision.OFFLOAD_TENSOR, batch.tensor), (Decision.OFFLOAD_INPUT, batch.input)):
+        found[decision] = _offloading(batch, payload, there, ages, deadline_s)
+    is_exit = statistics.seen[epochs].copy()
+    is_exit[:, 0] = False
+    leaving = np.where(is_in_time, (alpha * statistics.p_exit_right)[:, None, None, None, None, :], 0.0)
+    found[Decision.EXIT] = np.where(is_exit[None, :, None, None, None, :], leaving, NEVER)
+    if batch.is_whole:
+        right = (alpha * statistics.p_whole_right)[:, None, None, None, :]
+        found[Decision.CONTINUE, :, -1] = np.where(is_in_time[:, -1], right, 0.0)
+    else:
+        found[Decision.CONTINUE, :, -1] = NEVER / 2
+    for position in range(len(epochs) - 2, -1, -1):
+        epoch = int(epochs[position])
+        value = batch.after_exits_at(epoch + 1, found[:, :, position + 1].max(axis=0))
+        price = batch.price(batch.step_s[:, epoch, None], there.queue[:, position])  # (D, Q)
+        found[Decision.CONTINUE, :, position] = value - price[..., None, None, None]
+    return found
+
+
+def _offloading(batch: Batch, payload: PayloadTerms, there: Course, ages: Array, deadline_s: float) -> Array:
+    """P0 with accuracy only in time; the accuracy that a representation loses is not lost where none counts.
+    # (D, epochs, Q, G, A, E)"""
+    taken = np.maximum(arrival_s(batch, payload, there)[..., None], there.backlog_s)  # u + max(W - u, 0)
+    taken = taken + payload.tail_s[:, there.epochs, None]
+    is_in_time = ages[:, :, None, :] + taken[..., None] <= deadline_s  # (D, epochs, G, A)
+    lost = (batch.alpha[:, None] * payload.loss)[:, there.epochs, None, None, None, None]
+    right = (batch.alpha[:, None] * batch.statistics.p_whole_right)[:, None, None, None, None, :]
+    counted: Array = np.where(is_in_time[:, :, None, :, :, None], right, lost)
+    return offload(batch, payload, there)[..., None, None] + counted
+
+
+def _backlog_levels_s(batch: Batch, deadline_s: float, observation: Observation) -> Array:
+    """Backlogs up to where no decision depends on them.  # (G,)
+
+    Above the ceiling R3 an offload in time is worth less than staying if that is in time, too; if it is not, the task
+    is so near its deadline that a backlog longer than the rest of the way is late. Late offloads are worth it up to the
+    ceiling with an accuracy of no worth.
+    """
+    never = ceiling_s(replace(batch, alpha=np.zeros(batch.size)), QUEUES)[0]
+    top = max(0.0 if np.isinf(never) else never, min(deadline_s, ceiling_s(batch, QUEUES)[0]), 0.01)
+    if observation is Observation.SERVICE_START:
+        top += batch.reached_s[0, -1]  # it drains until a later epoch looks at what was seen at the start
+    levels: Array = top * np.linspace(1.0 / BACKLOG_LEVELS, 1.0, BACKLOG_LEVELS) ** _GRID_POWER
+    return levels
+
+
+def _age_levels_s(batch: Batch, deadline_s: float, longest_backlog_s: float) -> Array:
+    """Ages at the far ends of the finest bands.  # (A,)
+
+    At the first no answer can be late, at the last, infinite one all are. Where some are late even at age 0, the first
+    is close to it: there a task starts on an idle device.
+    """
+    ways_s = [(payload.encode_s + payload.upload_s + payload.tail_s).max() for payload in (batch.tensor, batch.input)]
+    longest_s = batch.reached_s[0, -1] + batch.uplink_busy_s[0] + batch.overhead_s[0] + max(ways_s) + longest_backlog_s
+    spare_s = deadline_s - longest_s
+    first_s = max(spare_s, _FIRST_AGE_SHARE * deadline_s)
+    levels = np.linspace(max(spare_s, 0.0), deadline_s, AGE_LEVELS)
+    return np.concatenate(([first_s], levels[levels > first_s], [np.inf]))
+
+
+def _kept_ends(best: NDArray[np.uint8], counts: NDArray[np.bool_], levels_s: Array, most: int) -> list[int]:
+    """Levels that stay ends of bands when neighbours along the first axis of ``best`` are merged, those first that cost
+    the fewest and narrowest changed decisions, until at most ``most`` are left. Of two the far one stays."""
+    kept = list(range(len(levels_s)))
+    below_s = [0.0, *levels_s[:-1]]
+    costs = [_changed(best, counts, near, near + 1) * (levels_s[near] - below_s[near]) for near in kept[:-1]]
+    while costs and (len(kept) > most or min(costs) == 0.0):
+        near = int(np.argmin(costs))
+        del kept[near], costs[near]
+        for position in (near - 1, near):
+            if 0 <= position < len(costs):
+                low = levels_s[kept[position - 1]] if position else 0.0
+                changed = _changed(best, counts, kept[position], kept[position + 1])
+                costs[position] = changed * (levels_s[kept[position]] - low)
+    return kept
+
+
+def _changed(best: NDArray[np.uint8], counts: NDArray[np.bool_], near: int, far: int) -> int:
+    return int(((best[near] != best[far]) & counts[near]).sum())
