@@ -182,6 +182,7 @@ class Scenario(BaseModel):
             beta_s_per_joule=self.beta_s_per_joule,
             penalty_s=self.penalty_s,
             is_waiting_priced_up=self.is_waiting_priced_up,
+            deadline_s=self.deadline_s,
         )
 
     @cached_property

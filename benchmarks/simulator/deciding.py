@@ -7,6 +7,7 @@ that the world holds (a clairvoyant does), and must change nothing.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -121,6 +122,9 @@ def decision_of(table: PlanTable, epoch: int, evidence: int, observed: Observed)
         if edge_s > observed.backlog_s:
             break
         band += 1
+    if table.age_edges_s:
+        age_band = bisect_right(table.age_edges_s, observed.age_s)
+        return _DECISIONS[table.table.item(epoch, evidence, queue, band, age_band)]
     return _DECISIONS[table.table.item(epoch, evidence, queue, band)]
 
 
