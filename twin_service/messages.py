@@ -148,6 +148,18 @@ DeviceEvent = (
 
 
 @dataclass(frozen=True, slots=True)
+class ArrivedTail:
+    """A tail that an edge took into its queue."""
+
+    at_s: float
+    work_s: float
+    """Service time that the edge predicted for it."""
+    device_id: str = ""
+    """Whose it is; empty: some other user's."""
+    task_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class BacklogReport:
     """An edge's backlog and what arrives there."""
 
@@ -158,6 +170,10 @@ class BacklogReport:
     """Measured over predicted service time."""
     queue_length: int = 0
     busy_share: float = 0.0
+    arrivals: tuple[ArrivedTail, ...] = ()
+    """Tails that arrived since the report before, oldest first."""
+    is_logging: bool = False
+    """Whether the edge tells its arrivals at all."""
 
 
 @dataclass(frozen=True, slots=True)
