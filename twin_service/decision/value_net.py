@@ -28,6 +28,8 @@ _HEADER = struct.Struct("<4sHHI")  # magic, version, number of layers, checksum 
 _SIZES = struct.Struct("<HH")  # inputs, outputs of a layer
 _CHECKSUM = struct.Struct("<I")
 _MAX_LAYERS = 8
+_ROWS_AT_ONCE = 512
+"""Larger products are spread over threads, which wait for one another on a busy machine many times longer."""
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Weights (inputs, outputs) and offsets (outputs,)."""
@@ -60,6 +62,12 @@ class ValueNet:
 
     def correct(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Corrections g_C and g_P of rows (N, feature_count), seconds.  # (N, 2)"""
+        if len(features) > _ROWS_AT_ONCE:
+            parts = range(0, len(features), _ROWS_AT_ONCE)
+            return np.concatenate([self._forward(features[at : at + _ROWS_AT_ONCE]) for at in parts])
+        return self._forward(features)
+
+    def _forward(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         *hidden, (weights, offsets) = self.layers
         values = features
         for hidden_weights, hidden_offsets in hidden:
@@ -72,7 +80,7 @@ class ValueNet:
 
     def correct_point(self, features: NDArray[np.float32]) -> tuple[float, float]:
         """The same for one row (feature_count,)."""
-        going_on, offloading = self.correct(features).tolist()
+        going_on, offloading = self._forward(features).tolist()
         return going_on, offloading
 
     def to_bytes(self) -> bytes:
