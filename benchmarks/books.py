@@ -8,6 +8,9 @@ it was given up, and a penalty. Percentiles of latency are over answered tasks a
 A_whole, too, is booked as an expectation, given the same evidence as A: averaged over tasks that is the accuracy of the
 whole network, whatever rule decided when to stop looking, but a run that meets many hard frames is not charged for them
 (half the standard error in runs of the demo). ``plain_cost_s`` has one A_whole for all tasks instead.
+
+With a deadline among the weights an answer that is late counts as wrong in costs and in ``accuracy_in_time``; A_whole
+stays, so that a deadline adds to cost what it takes. ``booked_accuracy`` and ``accuracy`` count late answers, too.
 """
 
 from __future__ import annotations
@@ -86,6 +89,10 @@ class Summary:
     """Standard error of ``cost_s`` over tasks."""
     plain_cost_s: float
     """The same with one A_whole for all tasks."""
+    share_in_time: float | None = None
+    """Tasks answered within the deadline; ``None``: there is none."""
+    accuracy_in_time: float | None = None
+    """``booked_accuracy`` with late answers as wrong ones; ``None``: there is no deadline."""
 
 
 class Books:
@@ -120,10 +127,12 @@ class Books:
             )
 
     def cost_s(self, entry: Entry) -> float:
-        """Cost of one task: ``alpha * (A_whole - A) + T + beta * E``, and the penalty if it was not answered."""
+        """Cost of one task: ``alpha * (A_whole - A) + T + beta * E``, and the penalty if it was not answered. After
+        the deadline A is 0."""
         weights = self._weights
+        accuracy = entry.accuracy if self.is_in_time(entry) else 0.0
         cost = (
-            weights.alpha_s * (entry.whole_accuracy - entry.accuracy)
+            weights.alpha_s * (entry.whole_accuracy - accuracy)
             + entry.latency_s
             + weights.beta_s_per_joule * entry.energy_joules
         )
@@ -132,6 +141,11 @@ class Books:
     def ordered(self) -> tuple[Entry, ...]:
         """All entries by task id."""
         return tuple(self._entries[task_id] for task_id in sorted(self._entries))
+
+    def is_in_time(self, entry: Entry) -> bool:
+        """Whether the task was answered, and within the deadline if there is one."""
+        deadline_s = self._weights.deadline_s
+        return entry.outcome.is_answered and (deadline_s is None or entry.latency_s <= deadline_s)
 
     def costs_s(self) -> NDArray[np.float64]:
         """Costs in the order of task ids, for paired comparisons.  # (tasks,)"""
@@ -157,6 +171,7 @@ class Books:
         latencies = [entry.latency_s for entry in entries if entry.outcome.is_answered]
         costs = self.costs_s()
         luck = _mean(entry.whole_accuracy for entry in entries) - self._whole_accuracy
+        in_time = None if self._weights.deadline_s is None else [e for e in entries if self.is_in_time(e)]
         hits = [entry.is_right for entry in entries if entry.is_right is not None]
         return Summary(
             tasks=len(entries),
@@ -176,6 +191,8 @@ class Books:
             cost_s=float(costs.mean()),
             cost_error_s=float(costs.std(ddof=1) / math.sqrt(len(costs))) if len(costs) > 1 else 0.0,
             plain_cost_s=float(costs.mean()) - self._weights.alpha_s * luck,
+            share_in_time=None if in_time is None else len(in_time) / len(entries),
+            accuracy_in_time=None if in_time is None else sum(e.accuracy for e in in_time) / len(entries),
         )
 
 
