@@ -285,6 +285,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         shell,
         clock,
         device.signalling,
+        device_id=settings.id,
         tls=settings.tls if settings.tls.is_set else None,
         max_message_bytes=max(2 * tensor_message_bytes([manifest]), CONTROL_MESSAGE_BYTES),
         is_input_forbidden=settings.payloads.value == "tensors-only",

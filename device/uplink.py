@@ -68,6 +68,7 @@ class Uplink:
         clock: Clock,
         signalling: SignallingCount,
         *,
+        device_id: str = "",
         tls: TlsFiles | None = None,
         max_message_bytes: int,
         is_input_forbidden: bool = False,
@@ -76,11 +77,13 @@ class Uplink:
     ) -> None:
         """
         Args:
+            device_id: as which the edges are to know this device; the twin then finds its tails among theirs.
             is_input_forbidden: refuse to send the input, whatever was decided: the last of three locks on it.
             emulation: in the way of payloads and answers; ``None``: none.
             rng: jitter of the back-off; ``None``: a random one.
         """
         self.model_digest = model_digest
+        self.device_id = device_id
         self.events = events
         self.now_s = clock.monotonic_s
         self.clock = clock
@@ -182,7 +185,7 @@ class EdgeStream:
                 _log.debug("edge-silent", edge=self._address, error=type(error).__name__)
                 self._lose()
                 return False
-            call = infer_call(channel, uplink.clock)
+            call = infer_call(channel, uplink.clock, device_id=uplink.device_id)
             self._is_up = True
             self._events.connected(self._address, round_trip_s)
             _log.info("edge-connected", edge=self._address, round_trip_s=round(round_trip_s, 6))

@@ -126,7 +126,9 @@ async def start_edge(
     if settings.twin is not None:
         announcement = Announcement(settings.id, settings.advertise or server.address, list(models.values()))
         policy = ReportPolicy(settings.report_threshold_s, settings.report_patience_s)
-        link = TwinLink(settings.twin, settings.tls, announcement, executor, policy, clock, signalling)
+        link = TwinLink(
+            settings.twin, settings.tls, announcement, executor, policy, clock, signalling, arrivals=servicer.arrivals
+        )
         servicer.note_event = link.note_event
     metrics = EdgeMetrics(executor, servicer, identity, settings.queue_capacity, signalling, server.calls, link)
     executor.start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined] # EOF is missing from the stubs
 
+from edge.arrival_log import Arrival, ArrivalLog
 from edge.execution import EdgeTail, TailExecutor, TailResult, TailWork
 from edge.models import HeldModel, held_model
 from edge.tail_queue import Tail, TailEnd
@@ -26,9 +28,10 @@ from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
 from twinsplit.transport.status import code_of
-from twinsplit.transport.tail_stream import InferRequest, InferResponse
+from twinsplit.transport.tail_stream import DEVICE_METADATA, InferRequest, InferResponse
 
 _log = EventLog("edge.servicer")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 REFUSAL_LOG_S = 10.0
 _OF_LOAD = frozenset({ErrorCode.EDGE_FULL, ErrorCode.DEADLINE, ErrorCode.STOPPING})
@@ -79,6 +82,8 @@ class EdgeServicer:
         """Payload bytes of admitted tails."""
         self.raw_bytes = 0
         """The same tensors in their own elements."""
+        self.arrivals = ArrivalLog()
+        """Admitted tails that the twin has not been told of."""
         self._identity = identity
         self._streams: set[TailStream] = set()
 
@@ -91,7 +96,7 @@ class EdgeServicer:
         self, _requests: AsyncIterator[InferRequest], context: ServicerContext[InferRequest, InferResponse]
     ) -> None:
         """Serve one device until it closes its stream; what it still waits for when it vanishes is cancelled."""
-        stream = TailStream(self, asyncio.get_running_loop())
+        stream = TailStream(self, asyncio.get_running_loop(), _device_of(context))
         writer = asyncio.ensure_future(stream.write_answers(context))
         writer.add_done_callback(_cancelling(asyncio.current_task()))
         self._streams.add(stream)
@@ -127,8 +132,9 @@ class EdgeServicer:
 class TailStream:
     """One device's stream: what it waits for, and the answers not yet written. Lives in the event loop."""
 
-    def __init__(self, servicer: EdgeServicer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, servicer: EdgeServicer, loop: asyncio.AbstractEventLoop, device_id: str = "") -> None:
         self._servicer = servicer
+        self._device_id = device_id
         self._loop = loop
         self._in_flight: dict[int, EdgeTail] = {}
         self._unsent: deque[InferResponse] = deque()
@@ -223,6 +229,8 @@ class TailStream:
         except RefusedError:
             del self._in_flight[request_id]
             raise
+        own = (self._device_id, request_id) if self._device_id else ("", 0)
+        self._servicer.arrivals.add(Arrival(arrived_at_s, tail.predicted_s, *own))
         self._servicer.wire_bytes += tensor.wire_bytes
         self._servicer.raw_bytes += tensor.header.raw_bytes
 
@@ -264,6 +272,14 @@ class TailStream:
     def _note_answered(self) -> None:
         if not (self._in_flight or self._unsent):
             self._is_answered.set()
+
+
+def _device_of(context: ServicerContext[Any, Any]) -> str:
+    """As which a device names itself to the twin; empty: it does not say, or what it says is no name."""
+    for key, value in context.invocation_metadata() or ():
+        if key == DEVICE_METADATA and isinstance(value, str) and _NAME.fullmatch(value):
+            return value
+    return ""
 
 
 def _cancelling(reader: asyncio.Task[Any] | None) -> Callable[[asyncio.Future[None]], None]:

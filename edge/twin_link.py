@@ -14,6 +14,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
+from edge.arrival_log import Arrival, ArrivalLog
 from edge.backlog_reporting import BacklogReporter, Due, ReportPolicy
 from edge.models import HeldModel
 from edge.tail_queue import EdgeReading
@@ -70,6 +71,7 @@ class TwinLink:
         clock: The source's clock.
         signalling: Counts what is sent.
         rng: Jitter of the back-off; ``None``: a random one.
+        arrivals: What has arrived and is not told yet; ``None``: nothing ever does.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class TwinLink:
         clock: Clock,
         signalling: SignallingCount,
         rng: random.Random | None = None,
+        arrivals: ArrivalLog | None = None,
     ) -> None:
+        self._arrivals = ArrivalLog() if arrivals is None else arrivals
         self._address = address
         self._tls = tls
         self._announcement = announcement
@@ -158,12 +162,14 @@ class TwinLink:
                 continue
             reading = self._source.reading()
             reporter.sent(reading.backlog, now_s)
-            report = report_to_wire(reading, now_s)
+            arrivals = self._arrivals.untold(now_s)
+            report = report_to_wire(reading, now_s, arrivals)
             if due is Due.REPORT:
                 await self._send(call, twin_pb2.AttachEdgeRequest(backlog=report))
             else:
                 heartbeat = twin_pb2.EdgeHeartbeat(backlog=report)
                 await self._send(call, twin_pb2.AttachEdgeRequest(heartbeat=heartbeat))
+            self._arrivals.told(arrivals)
 
     async def _wait_for_event(self, latest_s: float) -> None:
         # Not asyncio.wait_for: before Python 3.12 it may swallow a cancellation that meets the event.
@@ -226,12 +232,26 @@ class TwinLink:
             _log.exception("twin-link-failed", outcome, address=self._address)
 
 
-def report_to_wire(reading: EdgeReading, now_s: float) -> twin_pb2.BacklogReport:
-    """A reading on the wire, its age counted at ``now_s``."""
+def report_to_wire(
+    reading: EdgeReading, now_s: float, arrivals: Sequence[Arrival] | None = None
+) -> twin_pb2.BacklogReport:
+    """A reading on the wire, its ages counted at ``now_s``; ``arrivals``: what is not told yet, ``None``: not now."""
     return twin_pb2.BacklogReport(
         backlog=backlog_to_wire(reading.backlog, now_s),
         arrived_work_s=reading.arrived_work_s,
         speed_factor=reading.speed_factor,
         queue_length=reading.queue_length,
         busy_share=reading.busy_share,
+        arrivals=None if arrivals is None else _arrivals_to_wire(arrivals, now_s),
+    )
+
+
+def _arrivals_to_wire(arrivals: Sequence[Arrival], now_s: float) -> twin_pb2.ArrivalLog:
+    positions: dict[str, int] = {"": 0}
+    return twin_pb2.ArrivalLog(
+        age_s=[max(now_s - arrival.at_s, 0.0) for arrival in arrivals],
+        work_s=[arrival.work_s for arrival in arrivals],
+        device=[positions.setdefault(arrival.device_id, len(positions)) for arrival in arrivals],
+        task_id=[arrival.task_id for arrival in arrivals],
+        device_ids=[device_id for device_id in positions if device_id],
     )

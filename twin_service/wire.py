@@ -153,6 +153,8 @@ def backlog_report_from_wire(report: twin_pb2.BacklogReport, sent_at_s: float) -
         speed_factor=seconds_from_wire(report.speed_factor, "speed_factor"),
         queue_length=report.queue_length,
         busy_share=seconds_from_wire(report.busy_share, "busy_share"),
+        arrivals=_arrivals(report.arrivals, sent_at_s),
+        is_logging=report.HasField("arrivals"),
     )
 
 
@@ -282,6 +284,24 @@ def _reason(text: str) -> Reason:
         return Reason(text)
     except ValueError:
         raise BadMessageError(f"reason: {text[:63]!r} is unknown to this version") from None
+
+
+def _arrivals(log: twin_pb2.ArrivalLog, sent_at_s: float) -> tuple[messages.ArrivedTail, ...]:
+    count = len(log.age_s)
+    if count > _MAX_TIMES or not count == len(log.work_s) == len(log.device) == len(log.task_id):
+        raise BadMessageError(f"arrivals: has columns that differ, or more than {_MAX_TIMES} rows")
+    device_ids = ["", *(_name(text, "arrivals.device_ids") for text in log.device_ids)]
+    if any(position >= len(device_ids) for position in log.device):
+        raise BadMessageError(f"arrivals.device: a position is beyond the {len(device_ids) - 1} names given")
+    return tuple(
+        messages.ArrivedTail(
+            sent_at_s - seconds_from_wire(age_s, "arrivals.age_s"),
+            seconds_from_wire(work_s, "arrivals.work_s"),
+            device_ids[position],
+            task_id if position else 0,
+        )
+        for age_s, work_s, position, task_id in zip(log.age_s, log.work_s, log.device, log.task_id, strict=True)
+    )
 
 
 def _name(text: str, field: str) -> str:

@@ -101,11 +101,11 @@ async def attached_edge(
         await server.stop()
 
 
-async def send_tails(edge: EdgeService, models: dict[str, HeldModel], count: int) -> None:
+async def send_tails(edge: EdgeService, models: dict[str, HeldModel], count: int, device_id: str = "") -> None:
     (model,) = models.values()
     payload = encode_payload(model.manifest, 0, 0, made_up_input(model.manifest).tensor)
     async with open_channel(edge.address) as channel:
-        call = infer_call(channel)
+        call = infer_call(channel, device_id=device_id)
         for request_id in range(1, count + 1):
             await call.write(InferRequest(request_id, model.digest, 0, None, False, payload))
         for _ in range(count):
@@ -173,6 +173,29 @@ async def test_a_burst_is_reported_with_few_messages_and_the_mirror_stays_near(m
     assert reports[0].backlog.arrived_work_s[2] > 0.0
     errors_s.sort()
     assert errors_s[len(errors_s) // 2] < 0.1
+
+
+async def test_all_that_arrived_is_told_once_with_its_owner_and_no_message_is_sent_for_it(
+    models: dict[str, HeldModel],
+) -> None:
+    twin = FakeTwin()
+    twin.heartbeat_s = 0.3
+    async with attached_edge(twin, models, report_threshold_s=9.0) as (edge, _):
+        await until(lambda: edge.link is not None and edge.link.is_attached)
+        await send_tails(edge, models, 2, "cam-1")
+        await send_tails(edge, models, 1)
+        await until(lambda: len(twin.of_kind("heartbeat")) >= 2)
+        assert edge.signalling.by_kind()["heartbeat"].messages <= len(twin.of_kind("heartbeat")) + 1
+    logs = [message.heartbeat.backlog.arrivals for message in twin.of_kind("heartbeat")]
+    told = [
+        (log.device_ids[position - 1] if position else "", task_id)
+        for log in logs
+        for position, task_id in zip(log.device, log.task_id, strict=True)
+    ]
+    assert told == [("cam-1", 1), ("cam-1", 2), ("", 0)]
+    (model,) = models.values()
+    assert [work_s for log in logs for work_s in log.work_s] == pytest.approx([model.tail_s[0]] * 3, rel=0.5)
+    assert twin.of_kind("backlog") == []
 
 
 async def test_a_twin_that_comes_back_is_attached_to_again(models: dict[str, HeldModel]) -> None:

@@ -13,6 +13,7 @@ from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec
 
 __all__ = [
+    "DEVICE_METADATA",
     "INFER_METHOD",
     "SERVICE",
     "DescribeHandler",
@@ -23,6 +24,8 @@ __all__ = [
     "register_edge_service",
 ]
 
+DEVICE_METADATA = "twinsplit-device"
+"""Key under which a device names itself to an edge."""
 SERVICE = "twinsplit.rpc.v1.EdgeService"
 INFER_METHOD = f"/{SERVICE}/Infer"
 
@@ -31,14 +34,17 @@ DescribeHandler = Callable[[edge_pb2.DescribeRequest, Any], Awaitable[edge_pb2.D
 
 
 def infer_call(
-    channel: grpc.aio.Channel, clock: Clock | None = None
+    channel: grpc.aio.Channel, clock: Clock | None = None, *, device_id: str = ""
 ) -> grpc.aio.StreamStreamCall[InferRequest, InferResponse]:
-    """Open the one long-lived stream to an edge: ``await call.write(request)``, ``await call.read()``."""
+    """Open the one long-lived stream to an edge: ``await call.write(request)``, ``await call.read()``.
+
+    ``device_id``: as which the edge is to know the sender; empty: it is none of the twin's devices.
+    """
     codec = TailCodec(clock)
     method: grpc.aio.StreamStreamMultiCallable[InferRequest, InferResponse] = channel.stream_stream(
         INFER_METHOD, request_serializer=codec.request_to_bytes, response_deserializer=codec.response_from_bytes
     )
-    return method(None)
+    return method(None, metadata=((DEVICE_METADATA, device_id),) if device_id else None)
 
 
 def register_edge_service(

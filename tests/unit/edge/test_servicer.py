@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 import numpy as np
+import pytest
 from grpc.aio import EOF
 
 from edge.servicer import MAX_UNSENT, EdgeIdentity, EdgeServicer
@@ -17,13 +18,17 @@ from twinsplit.transport.tail_stream import InferRequest, InferResponse
 class FakeContext:
     """A device that sends ``requests`` and reads answers only while it is told to."""
 
-    def __init__(self, requests: list[InferRequest]) -> None:
+    def __init__(self, requests: list[InferRequest], metadata: tuple[tuple[str, object], ...] | None = None) -> None:
         self._requests = deque(requests)
+        self._metadata = metadata
         self.reads = 0
         self.written: list[InferResponse] = []
         self.may_write = asyncio.Event()
         self.may_write.set()
         self.has_ended = asyncio.Event()
+
+    def invocation_metadata(self) -> tuple[tuple[str, object], ...] | None:
+        return self._metadata
 
     async def read(self) -> object:
         await asyncio.sleep(0)
@@ -95,3 +100,21 @@ async def test_the_twin_link_is_told_of_every_event() -> None:
     servicer.note_event = lambda: backlogs_s.append(bench.executor.backlog_s())
     await serve(servicer, FakeContext([good_request(bench, 1), InferRequest(9, is_cancel=True)]))
     assert len(backlogs_s) >= 3
+
+
+@pytest.mark.parametrize(
+    ("metadata", "owner"),
+    [
+        ((("user-agent", "x"), ("twinsplit-device", "cam")), ("cam", 4)),
+        ((("twinsplit-device", "no name!"),), ("", 0)),
+        ((("twinsplit-device", b"cam"),), ("", 0)),
+        (None, ("", 0)),
+    ],
+)
+async def test_admitted_tails_are_noted_with_the_device_that_named_itself(metadata: object, owner: object) -> None:
+    bench = Bench()
+    servicer = make_servicer(bench)
+    await serve(servicer, FakeContext([good_request(bench, 4), bad_request(5)], metadata))
+    (arrival,) = servicer.arrivals.untold(bench.clock.monotonic_s())
+    assert (arrival.device_id, arrival.task_id) == owner
+    assert arrival.work_s == pytest.approx(bench.model.tail_s[0])

@@ -228,6 +228,23 @@ def backlog_report(**changes: object) -> twin_pb2.BacklogReport:
     return twin_pb2.BacklogReport(**{**values, **changes})
 
 
+def arrival_log(**changes: object) -> twin_pb2.ArrivalLog:
+    columns = {"age_s": [0.5, 0.25], "work_s": [0.5, 0.125], "device": [0, 1], "task_id": [0, 7], "device_ids": ["cam"]}
+    return twin_pb2.ArrivalLog(**{**columns, **changes})
+
+
+def test_an_edge_tells_what_arrived() -> None:
+    request = twin_pb2.AttachEdgeRequest(backlog=backlog_report(arrivals=arrival_log()))
+    report = wire.edge_report_from_wire(request, SENT_S)
+    assert report.is_logging
+    assert report.arrivals == (
+        messages.ArrivedTail(SENT_S - 0.5, 0.5),
+        messages.ArrivedTail(SENT_S - 0.25, 0.125, "cam", 7),
+    )
+    silent = wire.edge_report_from_wire(twin_pb2.AttachEdgeRequest(backlog=backlog_report()), SENT_S)
+    assert not silent.is_logging
+
+
 def test_an_edge_says_hello_and_reports() -> None:
     hello = twin_pb2.EdgeHello(
         edge_id="e",
@@ -253,6 +270,11 @@ def test_an_edge_says_hello_and_reports() -> None:
         (twin_pb2.AttachEdgeRequest(heartbeat=twin_pb2.EdgeHeartbeat()), "time_constant_s"),
         (twin_pb2.AttachEdgeRequest(backlog=backlog_report(speed_factor=-1.0)), "speed_factor"),
         (twin_pb2.AttachEdgeRequest(backlog=backlog_report(arrived_work_s=[math.nan])), "arrived_work_s"),
+        (twin_pb2.AttachEdgeRequest(backlog=backlog_report(arrivals=arrival_log(work_s=[0.1]))), "columns"),
+        (twin_pb2.AttachEdgeRequest(backlog=backlog_report(arrivals=arrival_log(device=[0, 2]))), "position"),
+        (twin_pb2.AttachEdgeRequest(backlog=backlog_report(arrivals=arrival_log(age_s=[0.1, -1.0]))), "age_s"),
+        (twin_pb2.AttachEdgeRequest(backlog=backlog_report(arrivals=arrival_log(work_s=[0.1, math.inf]))), "work_s"),
+        (twin_pb2.AttachEdgeRequest(backlog=backlog_report(arrivals=arrival_log(device_ids=["?!"]))), "device_ids"),
     ],
 )
 def test_an_impossible_report_of_an_edge_is_refused(request_message: twin_pb2.AttachEdgeRequest, named: str) -> None:

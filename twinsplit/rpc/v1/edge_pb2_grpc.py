@@ -52,7 +52,8 @@ class EdgeServiceServicer:
     """
 
     def Infer(self, request_iterator, context):
-        """One long-lived stream per device. Every request gets exactly one response, in the order in which they end.
+        """One long-lived stream per device. Every request gets exactly one response, in the order in which they end. A device
+        names itself in the metadata `twinsplit-device`, as to the twin service; without it the edge knows no owner.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -434,18 +434,34 @@ class EdgeModel(_message.Message):
     def __init__(self, model_digest: _Optional[bytes] = ..., tail_s: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class BacklogReport(_message.Message):
-    __slots__ = ("backlog", "arrived_work_s", "speed_factor", "queue_length", "busy_share")
+    __slots__ = ("backlog", "arrived_work_s", "speed_factor", "queue_length", "busy_share", "arrivals")
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
     ARRIVED_WORK_S_FIELD_NUMBER: _ClassVar[int]
     SPEED_FACTOR_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     BUSY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    ARRIVALS_FIELD_NUMBER: _ClassVar[int]
     backlog: _edge_pb2.Backlog
     arrived_work_s: _containers.RepeatedScalarFieldContainer[float]
     speed_factor: float
     queue_length: int
     busy_share: float
-    def __init__(self, backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ..., arrived_work_s: _Optional[_Iterable[float]] = ..., speed_factor: _Optional[float] = ..., queue_length: _Optional[int] = ..., busy_share: _Optional[float] = ...) -> None: ...
+    arrivals: ArrivalLog
+    def __init__(self, backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ..., arrived_work_s: _Optional[_Iterable[float]] = ..., speed_factor: _Optional[float] = ..., queue_length: _Optional[int] = ..., busy_share: _Optional[float] = ..., arrivals: _Optional[_Union[ArrivalLog, _Mapping]] = ...) -> None: ...
+
+class ArrivalLog(_message.Message):
+    __slots__ = ("age_s", "work_s", "device", "task_id", "device_ids")
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    WORK_S_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_IDS_FIELD_NUMBER: _ClassVar[int]
+    age_s: _containers.RepeatedScalarFieldContainer[float]
+    work_s: _containers.RepeatedScalarFieldContainer[float]
+    device: _containers.RepeatedScalarFieldContainer[int]
+    task_id: _containers.RepeatedScalarFieldContainer[int]
+    device_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, age_s: _Optional[_Iterable[float]] = ..., work_s: _Optional[_Iterable[float]] = ..., device: _Optional[_Iterable[int]] = ..., task_id: _Optional[_Iterable[int]] = ..., device_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EdgeHeartbeat(_message.Message):
     __slots__ = ("backlog",)
