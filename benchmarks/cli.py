@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from benchmarks.results import RESULTS_FOLDER, ResultFile
+from benchmarks.testbed_cli import testbed
 
 _RULES = "device-only,edge-only,one-time,multi-step"
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _rules_option = click.option("--rules", default=_RULES, show_default=True, help="Rules, separated by commas.")
 _seed_option = click.option("--seed", type=int, default=1, show_default=True, help="Of everything that is drawn.")
 _json_option = click.option(
@@ -44,9 +44,10 @@ def demo(seconds: float, rules: str, seed: int, json_path: Path | None) -> None:
     from benchmarks.demo import run_demo
     from benchmarks.scenario import changed_scenario
     from benchmarks.testbed.scenarios import DEMO
+    from twin_service.decision.rules import rule_names
 
     scenario = changed_scenario(DEMO, seconds=seconds, seed=seed)
-    run_demo(scenario, _names(rules), json_path, Console(highlight=False))
+    run_demo(scenario, rule_names(rules), json_path, Console(highlight=False))
 
 
 @click.group(invoke_without_command=True)
@@ -134,39 +135,7 @@ def planning(repeats: int, rule: str, seed: int, json_path: Path | None) -> None
     )
 
 
-@bench.command()
-@_rules_option
-@click.option("--polled", "polled_rule", metavar="RULE", help="Run this rule once more, asking at every epoch.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the arrivals per rule.")
-@click.option("--seed", "seeds", type=int, multiple=True, default=(1,), show_default=True, help="May be repeated.")
-@click.option("--model", type=_FOLDER, help="Model folder in place of the shipped one.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the demo's scenario.")
-@click.option("--list", "is_list", is_flag=True, help="Only print the scenario's keys and values.")
-@_json_option
-def testbed(
-    rules: str,
-    polled_rule: str | None,
-    seconds: float | None,
-    seeds: Sequence[int],
-    model: Path | None,
-    settings: Sequence[str],
-    is_list: bool,
-    json_path: Path | None,
-) -> None:
-    """Rules on the demo's scenario, or on one changed with --set, with real processes."""
-    from rich.console import Console
-
-    from benchmarks.comparative import run_testbed
-    from benchmarks.scenario import changed_scenario, with_settings
-    from benchmarks.testbed.scenarios import DEMO
-
-    given = {"seconds": seconds, "model": model}
-    scenario = with_settings(changed_scenario(DEMO, **{k: v for k, v in given.items() if v is not None}), settings)
-    if is_list:
-        for key, value in scenario.described().items():
-            click.echo(f"{key}={value}")
-        return
-    run_testbed(scenario, _names(rules), polled_rule, list(seeds), json_path, Console(highlight=False))
+bench.add_command(testbed)
 
 
 def _measured(
@@ -187,10 +156,6 @@ def _measured(
             click.echo(line)
         result_file.write({"provenance": about, "results": found})
         _say(f"written to {result_file.path.name}")
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _say(text: str) -> None:

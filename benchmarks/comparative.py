@@ -1,8 +1,10 @@
-"""``twinsplit bench testbed``: rules on any scenario, over several seeds."""
+"""``twinsplit bench testbed``: rules on a scenario with real processes, over several seeds."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,14 @@ from benchmarks.demo import emulation
 from benchmarks.demo_view import view_for
 from benchmarks.provenance import provenance
 from benchmarks.results import ResultFile
+from benchmarks.rule_figures import rule_figures
 from benchmarks.scenario import Scenario, changed_scenario
-from benchmarks.verdict import PRODUCT, difference, sentence
+from benchmarks.streams import stream_seed
+from benchmarks.testbed.emulated import check_testbed
+from benchmarks.testbed.result import RunResult
+from benchmarks.testbed.speeds import measured_speeds
+from benchmarks.verdict import PRODUCT, sentence
+from twin_service.decision.rules import rule_named
 
 
 def run_testbed(
@@ -25,26 +33,31 @@ def run_testbed(
     json_path: Path | None,
     console: Console,
 ) -> None:
-    """Compare the rules on every seed, and print and write what was found.
+    """Compare the rules on every seed, in an order drawn anew for each, and print and write what was found.
 
     Raises:
-        SettingsError: a rule that does not exist.
+        SettingsError: a rule that does not exist, or a scenario for the simulator alone.
         StorageError: ``json_path`` cannot be written; found out before anything runs.
         TwinsplitError: a service cannot start or ends by itself.
     """
-    by_seed = [planned_runs(changed_scenario(scenario, seed=seed), rules, polled_rule) for seed in seeds]
+    check_testbed(scenario)
+    by_seed = [planned_runs(changed_scenario(scenario, seed=seed), ordered(rules, seed), polled_rule) for seed in seeds]
     result_file = None if json_path is None else ResultFile(json_path)
-    about = provenance(seeds=seeds, scenario=scenario.described())
+    about = provenance(seeds=seeds)
     comparisons: list[Comparison] = []
     try:
         console.print(emulation(scenario), soft_wrap=True)
         console.print(f"About {sum(map(expected_s, by_seed)):.0f} s.")
-        for seed, runs in zip(seeds, by_seed, strict=True):
+        speeds = measured_speeds(scenario)
+        for number, (seed, runs) in enumerate(zip(seeds, by_seed, strict=True), start=1):
             view = view_for(console)
+            view.says(f"seed {seed}, {number} of {len(seeds)}")
             with view:
-                comparison = compared(runs, view)
+                comparison = compared(runs, view, speeds)
+            names = [rule_named(rule).name for rule in rules]
+            results = sorted(comparison.results, key=lambda result: names.index(result.rule))
+            comparison = replace(comparison, results=tuple(results))
             comparisons.append(comparison)
-            view.says(f"seed {seed}")
             view.closes(comparison.results)
             view.says(sentence(comparison.results))
         if len(seeds) > 1:
@@ -52,36 +65,54 @@ def run_testbed(
                 console.print(line, soft_wrap=True)
         if result_file is not None:
             about["digests"] = {"model": comparisons[0].results[0].model_digest}
-            result_file.write({"provenance": about, "seeds": {str(c.scenario.seed): _document(c) for c in comparisons}})
+            result_file.write(document(comparisons, scenario, about))
     finally:
         if result_file is not None:
             result_file.discard()
 
 
+def ordered(rules: Sequence[str], seed: int) -> list[str]:
+    """``rules`` in an order of this seed's own, so that what drifts on the machine favours none."""
+    found = list(rules)
+    random.Random(stream_seed(seed, "order of rules")).shuffle(found)
+    return found
+
+
+def document(comparisons: Sequence[Comparison], scenario: Scenario, about: dict[str, Any]) -> dict[str, Any]:
+    """The same as ``twinsplit sim run`` writes, and what only real processes have."""
+    runs = {r.title: [_same(c, r.rule, is_polled=r.is_polled) for c in comparisons] for r in comparisons[0].results}
+    figures = rule_figures(runs)
+    for title, by_seed in runs.items():
+        hits = [run.summary.accuracy for run in by_seed if run.summary.accuracy is not None]
+        accuracies = [run.mirror_accuracy for run in by_seed if run.mirror_accuracy is not None]
+        figures[title]["testbed"] = {
+            "accuracy_by_labels": sum(hits) / len(hits) if hits else None,
+            "mirror_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
+            "degraded": sum(run.summary.degraded for run in by_seed),
+            "by_seed": {str(c.scenario.seed): run.document() for c, run in zip(comparisons, by_seed, strict=True)},
+        }
+    return {"provenance": about, "scenario": scenario.described(), "rules": figures, "tasks_per_second": None}
+
+
 def seed_lines(comparisons: Sequence[Comparison]) -> list[str]:
     """Mean cost of every rule over the seeds, and how often the product's rule cost least."""
-    titles = [r.title for r in comparisons[0].results]
     means = {
-        title: sum(c.results[index].summary.cost_s for c in comparisons) / len(comparisons)
-        for index, title in enumerate(titles)
+        r.title: sum(_same(c, r.rule, is_polled=r.is_polled).summary.cost_s for c in comparisons) / len(comparisons)
+        for r in comparisons[0].results
     }
     lines = [f"{title:<24} {mean:.3f} s per task" for title, mean in means.items()]
-    wins = sum(_is_cheapest(comparison) for comparison in comparisons)
-    return [f"Over {len(comparisons)} seeds:", *lines, f"{PRODUCT} cost least on {wins} of {len(comparisons)} seeds."]
+    if PRODUCT in means and len(means) > 1:
+        wins = sum(_is_cheapest(comparison) for comparison in comparisons)
+        lines.append(f"{PRODUCT} cost least on {wins} of {len(comparisons)} seeds.")
+    return [f"Over {len(comparisons)} seeds:", *lines]
+
+
+def _same(comparison: Comparison, rule: str, *, is_polled: bool) -> RunResult:
+    found = comparison.of(rule, is_polled=is_polled)
+    assert found is not None, "every seed runs every rule"
+    return found
 
 
 def _is_cheapest(comparison: Comparison) -> bool:
     rules = [r for r in comparison.results if not r.is_polled]
     return min(rules, key=lambda r: r.summary.cost_s).rule == PRODUCT
-
-
-def _document(comparison: Comparison) -> dict[str, Any]:
-    product = comparison.of(PRODUCT)
-    found: dict[str, Any] = {}
-    for result in comparison.results:
-        document = result.document()
-        if product is not None and result is not product:
-            mean_s, error_s = difference(result, product)
-            document["cost_above_multi_step_s"] = {"mean": mean_s, "standard_error": error_s}
-        found[result.title] = document
-    return found

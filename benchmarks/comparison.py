@@ -10,6 +10,7 @@ from benchmarks.scenario import Scenario, changed_scenario
 from benchmarks.testbed.live import LiveRun
 from benchmarks.testbed.result import RunResult, Snapshot
 from benchmarks.testbed.speeds import Speeds, measured_speeds
+from twin_service.decision.loading import located
 from twin_service.decision.rules import rule_named
 from twinsplit.errors import SettingsError
 
@@ -50,15 +51,14 @@ def planned_runs(scenario: Scenario, rules: Sequence[str], polled_rule: str | No
     """One scenario per run.
 
     Raises:
-        SettingsError: a rule that does not exist, or none or one twice.
+        SettingsError: a rule that does not exist, none, or two of one name.
     """
-    if not rules or len(set(rules)) != len(rules):
+    names = [rule_named(rule).name for rule in rules]
+    if not names or len(set(names)) != len(names):
         raise SettingsError("--rules: name at least one rule, and each once")
-    for rule in rules:
-        rule_named(rule)
-    runs = [changed_scenario(scenario, rule=rule, is_polled=False) for rule in rules]
+    runs = [changed_scenario(scenario, rule=located(rule), is_polled=False) for rule in rules]
     if polled_rule is not None:
-        runs.append(changed_scenario(scenario, rule=polled_rule, is_polled=True))
+        runs.append(changed_scenario(scenario, rule=located(polled_rule), is_polled=True))
     return runs
 
 
@@ -67,13 +67,15 @@ def expected_s(runs: Sequence[Scenario]) -> float:
     return sum(run.seconds + run.warm_up_s + AROUND_S for run in runs)
 
 
-def compared(runs: Sequence[Scenario], view: View) -> Comparison:
+def compared(runs: Sequence[Scenario], view: View, speeds: Speeds | None = None) -> Comparison:
     """Run one after the other; every run meets the same arrivals, frames, load and emulated speeds.
+
+    ``speeds``: those of comparisons that belong together; ``None``: measured now.
 
     Raises:
         TwinsplitError: a service cannot start or ends by itself; see :class:`~benchmarks.testbed.live.LiveRun`.
     """
-    speeds = measured_speeds(runs[0])
+    speeds = measured_speeds(runs[0]) if speeds is None else speeds
     results = []
     for number, scenario in enumerate(runs, start=1):
         view.begins(number, len(runs), scenario)

@@ -62,10 +62,14 @@ def emulation(scenario: Scenario) -> str:
     """What is emulated, said as such."""
     parts = []
     if scenario.device_slowdown or scenario.device_whole_s:
-        parts.append(f"a device that is slow ({_speed(scenario.device_slowdown, scenario.device_whole_s)})")
+        devices = "a device that is" if scenario.devices == 1 else f"{scenario.devices} devices that are"
+        parts.append(f"{devices} slow ({_speed(scenario.device_slowdown, scenario.device_whole_s)})")
     if scenario.uplink_bytes_per_s:
         delay = f", {scenario.uplink_delay_s * 1e3:g} ms delay" if scenario.uplink_delay_s else ""
-        parts.append(f"an uplink of {scenario.uplink_bytes_per_s / 1e3:g} kB/s{delay}")
+        bad = f" and at times {scenario.uplink_bad_bytes_per_s / 1e3:g}" if scenario.uplink_bad_bytes_per_s else ""
+        parts.append(f"an uplink of {scenario.uplink_bytes_per_s / 1e3:g}{bad} kB/s{delay}")
+    elif scenario.uplink_trace:
+        parts.append(f"an uplink as in {scenario.uplink_trace.name}")
     if scenario.edge_slowdown or scenario.edge_whole_s:
         parts.append(f"an edge of its own ({_speed(scenario.edge_slowdown, scenario.edge_whole_s)})")
     if scenario.load_shape is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
@@ -166,7 +167,8 @@ def progress_text(snapshot: Snapshot) -> str:
 
 
 def _title(scenario: Scenario) -> str:
-    return f"{scenario.rule}, polled" if scenario.is_polled else scenario.rule
+    rule = Path(scenario.rule).name  # of a rule of one's own only the file's
+    return f"{rule}, polled" if scenario.is_polled else rule
 
 
 def _table(columns: Sequence[tuple[str, Sequence[str]]]) -> Table:

@@ -32,6 +32,7 @@ from benchmarks.testbed.result import RunResult, Snapshot
 from benchmarks.testbed.signalling import SignallingBooks
 from benchmarks.testbed.speeds import Speeds
 from benchmarks.testbed.stopping import Stopping
+from twin_service.decision.rules import rule_named
 from twinsplit.errors import TwinsplitError
 from twinsplit.model.profile import save_profile
 
@@ -174,7 +175,7 @@ class LiveRun:
             device.check_counters()
         self._stop_services()
         return RunResult(
-            rule=self.scenario.rule,
+            rule=rule_named(self.scenario.rule).name,
             is_polled=self.scenario.is_polled,
             summary=self._books.close(entered=self._expected),
             messages=self._signalling.messages,

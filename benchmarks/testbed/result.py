@@ -57,6 +57,12 @@ class RunResult:
     def messages_per_task(self) -> float:
         return self.messages / self.summary.tasks
 
+    @property
+    def latency_mean_s(self) -> float | None:
+        """Of answered tasks; ``None``: none was, or the entries were not kept."""
+        answered = [entry.latency_s for entry in self.entries if entry.outcome.is_answered]
+        return sum(answered) / len(answered) if answered else None
+
     def document(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self.summary) | {

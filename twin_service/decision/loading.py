@@ -60,6 +60,14 @@ def is_file_form(name: str) -> bool:
     return name.rpartition(":")[0].endswith(".py")
 
 
+def located(name: str) -> str:
+    """``name`` as another process finds it, which may run in another folder: the file of a rule with its whole path."""
+    if not is_file_form(name):
+        return name
+    file, _, class_name = name.rpartition(":")
+    return f"{Path(file).expanduser().resolve()}:{class_name}"
+
+
 def _module(spec: str, path: Path) -> ModuleType:
     name = f"twinsplit_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     found = importlib.util.spec_from_file_location(name, path)

@@ -58,6 +58,27 @@ def test_the_device_is_told_frames_arrivals_and_everything_emulated() -> None:
     assert settings.polled
 
 
+def test_what_a_scenario_says_of_queues_payloads_and_deadlines_reaches_the_services() -> None:
+    scenario = changed_scenario(
+        SCENARIO,
+        payloads="tensors-only",
+        queue_capacity=3,
+        edge_queue_capacity=5,
+        kept_tensors=2,
+        answer_timeout_s=0.7,
+        is_waiting_priced_up=False,
+        deadline_s=0.4,
+        device_factors=(1.5,),
+    )
+    device = parsed(DeviceSettings, device_arguments(scenario, SPEEDS, PORTS, FRAMES, FILE, Path("run"), 1))
+    assert (device.id, device.listen, device.http_listen) == ("testbed-device-2", "127.0.0.1:7", "127.0.0.1:8")
+    assert (device.payloads.value, device.queue_capacity, device.kept_tensors) == ("tensors-only", 3, 2)
+    assert (device.answer_timeout_s, device.emulate_slowdown) == (0.7, 6.0)
+    assert parsed(EdgeSettings, edge_arguments(scenario, SPEEDS, PORTS, FILE)).queue_capacity == 5
+    twin = parsed(TwinSettings, twin_arguments(scenario, PORTS, Path("run")))
+    assert (twin.price_waiting_up, twin.deadline_s) == (False, 0.4)
+
+
 @pytest.mark.parametrize("rule", ["device-only", "static:2"])
 def test_rules_are_the_twins_business_alone(rule: str) -> None:
     one, other = (changed_scenario(SCENARIO, rule=each) for each in ("multi-step", rule))
