@@ -7,7 +7,7 @@ service and in the simulator alike (design sections 3 and 6).
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import bisect_right
 
 HORIZONS_S = (0.25, 1.0, 4.0)
 """Windows over which arrived work is summed (design section 5, features)."""
@@ -15,6 +15,8 @@ HORIZONS_S = (0.25, 1.0, 4.0)
 BUSY_HORIZON_S = 4.0
 MEAN_HORIZON_S = 20.0
 LAG_S = 0.25
+_KEPT_ARRIVALS = 1024
+"""Arrivals that may be kept before old ones are looked for."""
 _SHORTEST_TIME_CONSTANT_S = 0.05
 _LONGEST_TIME_CONSTANT_S = 30.0
 _PRIOR_WEIGHT_SAMPLES = 4.0
@@ -23,32 +25,42 @@ _FORGOTTEN_AFTER_S = 5.0 * MEAN_HORIZON_S
 
 
 class ArrivedWork:
-    """Work that arrived within the last 0.25 s, 1 s and 4 s, exactly (sliding windows)."""
+    """Work that arrived within the last 0.25 s, 1 s and 4 s, exactly (sliding windows).
+
+    Kept as a running total at every arrival, since arrivals are many and readings few.
+    """
 
     def __init__(self) -> None:
-        self._windows: tuple[deque[tuple[float, float]], ...] = tuple(deque() for _ in HORIZONS_S)
-        self._sums_s = [0.0 for _ in HORIZONS_S]
+        self._instants_s: list[float] = []
+        self._totals_s: list[float] = []
+        self._total_s = 0.0
+        self._limit = _KEPT_ARRIVALS
 
     def add(self, work_s: float, now_s: float) -> None:
         """Count ``work_s`` seconds of service that arrive at ``now_s``."""
-        for index, window in enumerate(self._windows):
-            window.append((now_s, work_s))
-            self._sums_s[index] += work_s
-        self._forget(now_s)
+        self._total_s += work_s
+        self._instants_s.append(now_s)
+        self._totals_s.append(self._total_s)
+        if len(self._instants_s) > self._limit:
+            self._forget(now_s)
 
     def within_horizons_s(self, now_s: float) -> tuple[float, float, float]:
         """Work arrived in the last 0.25 s, 1 s and 4 s, seconds of service."""
-        self._forget(now_s)
-        short, middle, long = self._sums_s
+        short, middle, long = (self._total_s - self._total_until(now_s - horizon_s) for horizon_s in HORIZONS_S)
         return short, middle, long
 
+    def _total_until(self, instant_s: float) -> float:
+        count = bisect_right(self._instants_s, instant_s)
+        return self._totals_s[count - 1] if count else 0.0
+
     def _forget(self, now_s: float) -> None:
-        for index, window in enumerate(self._windows):
-            first_kept_s = now_s - HORIZONS_S[index]
-            while window and window[0][0] <= first_kept_s:
-                self._sums_s[index] -= window.popleft()[1]
-            if not window:
-                self._sums_s[index] = 0.0  # rounding errors must not add up over days
+        gone = bisect_right(self._instants_s, now_s - HORIZONS_S[-1])
+        # Totals begin anew where nothing is left before them, so that rounding errors do not add up over days.
+        base_s = self._totals_s[gone - 1] if gone else 0.0
+        self._instants_s = self._instants_s[gone:]
+        self._totals_s = [total_s - base_s for total_s in self._totals_s[gone:]]
+        self._total_s -= base_s
+        self._limit = max(_KEPT_ARRIVALS, 2 * len(self._instants_s))
 
 
 class BacklogStatistics:
@@ -87,8 +99,9 @@ class BacklogStatistics:
         elapsed_s = now_s - self._at_s
         if elapsed_s <= 0.0:
             return
-        self._sample(now_s, waiting_s, in_service_s)
-        draining_s = min(in_service_s, elapsed_s)
+        if self._next_sample_s <= now_s:
+            self._sample(now_s, waiting_s, in_service_s)
+        draining_s = in_service_s if in_service_s < elapsed_s else elapsed_s
         if draining_s > 0.0:
             self._fold_mean(waiting_s + in_service_s - 0.5 * draining_s, draining_s)
         if elapsed_s > draining_s:

@@ -108,6 +108,7 @@ class TailQueue(Generic[WorkT]):
         prior_s = _MEMORY_TAILS * max(sum(profiled) / len(profiled) if profiled else 0.0, 1e-9)
         self._measured_s = prior_s
         self._expected_s = prior_s
+        self._speed_factor = 1.0
 
     @property
     def capacity(self) -> int:
@@ -121,7 +122,7 @@ class TailQueue(Generic[WorkT]):
     @property
     def speed_factor(self) -> float:
         """Measured over profiled service time of the last tails, weighted by work."""
-        return self._measured_s / self._expected_s
+        return self._speed_factor
 
     @property
     def queue_length(self) -> int:
@@ -147,7 +148,7 @@ class TailQueue(Generic[WorkT]):
 
     def backlog_s(self, now_s: float) -> float:
         """Unfinished work at ``now_s``, seconds of service: all that waits and what is left in service."""
-        return self._waiting_profiled_s * self.speed_factor + self._left_in_service_s(now_s)
+        return self._waiting_profiled_s * self._speed_factor + self._left_in_service_s(now_s)
 
     def admit(self, tail: Tail[WorkT], now_s: float) -> None:
         """Take ``tail`` at the end of the queue, or refuse it and change nothing.
@@ -162,12 +163,12 @@ class TailQueue(Generic[WorkT]):
         if self._is_stopping:
             raise StoppingError("this edge is stopping; finish the task on the device or at another edge")
         # One more than may wait is on its way into service where nothing is in service yet.
-        if self.queue_length > self._capacity:
+        if len(self._waiting) + (self._in_service is not None) > self._capacity:
             raise EdgeFullError(
                 f"{self._capacity} tails wait here already; finish the task on the device, or start the edge with a "
                 "larger --queue-capacity"
             )
-        predicted_s = profiled_s * self.speed_factor
+        predicted_s = profiled_s * self._speed_factor
         if tail.deadline_at_s is not None:
             needed_s = self.backlog_s(now_s) + predicted_s
             if now_s + needed_s > tail.deadline_at_s:
@@ -223,9 +224,10 @@ class TailQueue(Generic[WorkT]):
         self._in_service = None
         if service_s is not None and tail.profiled_s > 0.0:
             keep = 1.0 - 1.0 / _MEMORY_TAILS
-            counted_s = min(service_s, _LARGEST_STEP * tail.profiled_s * self.speed_factor)
+            counted_s = min(service_s, _LARGEST_STEP * tail.profiled_s * self._speed_factor)
             self._measured_s = self._measured_s * keep + counted_s
             self._expected_s = self._expected_s * keep + tail.profiled_s
+            self._speed_factor = self._measured_s / self._expected_s
 
     def cancel(self, tail: Tail[WorkT], now_s: float) -> bool:
         """Nobody waits for ``tail`` any more: a waiting one leaves at once, one in service at its next segment.
@@ -305,7 +307,7 @@ class TailQueue(Generic[WorkT]):
             return
         self._statistics.advance(
             now_s,
-            waiting_s=self._waiting_profiled_s * self.speed_factor,
+            waiting_s=self._waiting_profiled_s * self._speed_factor,
             in_service_s=self._left_in_service_s(self._statistics_at_s),
             is_busy=self._in_service is not None,
         )

@@ -92,7 +92,7 @@ class ByTable(Deciding):
 
     def begin(self, world: World) -> None:
         self._standing = {}
-        first = self._table(world.devices[0].situation(0.0))
+        first = self._rule.table(world.devices[0].idle_situation())
         self._observes_each_epoch = first.observation is Observation.EACH_EPOCH
 
     def standing(self, device: SimulatedDevice, now_s: float) -> PlanTable:

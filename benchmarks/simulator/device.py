@@ -48,15 +48,17 @@ class SimulatedDevice:
         self.edge = edge
         self.link = link
         self.samples = samples
+        self.pipeline: Pipeline
         self.tracker = Tracker(speeds.segment_s, speeds.exit_s, speeds.encode_s)
         self.tracker.round_trip_measured(2.0 * scenario.uplink_delay_s)
-        self.pipeline: Pipeline
         self._grid = grid
         self._draw = evidence_draw(world.manifest)
         self._delay_s = scenario.uplink_delay_s
         self._timeout_s = scenario.answer_timeout_s
         self._rate = DecayingRate(0.0)
         self._busy = DecayingRate(0.0)
+        self._tracked = (0.0, 0.0, 0.0, 0.0)
+        self._tracked_for: Task | None = None
         self._serving: Task | None = None
         self._serving_since_s = 0.0
         self._delivered_at_s = 0.0
@@ -87,18 +89,29 @@ class SimulatedDevice:
         return self.pipeline.in_service
 
     def situation(self, now_s: float) -> Situation:
-        """How this device stands, on the grid of situations."""
-        edge = self.edge
-        edge.advance(now_s)
-        state = edge.queue.backlog_state(now_s)
+        """How this device stands, on the grid of situations. What is tracked over many tasks is read when a task enters
+        service, the uplink whenever it is asked for."""
+        task = self.pipeline.in_service
+        if task is not self._tracked_for or task is None:
+            self._tracked_for = task
+            edge = self.edge
+            edge.advance(now_s)
+            state = edge.queue.backlog_state(now_s)
+            self._tracked = self._grid.key(
+                task_rate_per_s=self._rate.per_second(now_s),
+                busy_share=self._busy.per_second(now_s),
+                backlog_mean_s=state.mean_s,
+                backlog_time_constant_s=state.time_constant_s,
+            )
+        link = self.link
         return self._grid.at(
-            task_rate_per_s=self._rate.per_second(now_s),
-            busy_share=self._busy.per_second(now_s),
-            goodput_bytes_per_s=self.link.bytes_per_s(now_s),
-            backlog_mean_s=state.mean_s,
-            backlog_time_constant_s=state.time_constant_s,
-            uplink_busy_s=self.link.busy_s(now_s),
+            self._tracked, goodput_bytes_per_s=link.bytes_per_s(now_s), uplink_busy_s=link.busy_s(now_s)
         )
+
+    def idle_situation(self) -> Situation:
+        """How it stands before anything has happened."""
+        key = self._grid.key(task_rate_per_s=0.0, busy_share=0.0, backlog_mean_s=0.0, backlog_time_constant_s=0.05)
+        return self._grid.at(key, goodput_bytes_per_s=self.link.bytes_per_s(0.0), uplink_busy_s=0.0)
 
     # Events.
 

@@ -64,31 +64,32 @@ class SimulatedEdge:
         self._digest = digest
         self._capacity = capacity
         self._next_job = 0
-        self._free_at_s = begin_s
+        self._next_job_s = jobs.at_s(0)
         self._ends_s: deque[float] = deque()
         self._admitted = admitted
         self._started = started
 
     def advance(self, now_s: float) -> None:
         """Let everything happen here that happens up to ``now_s``."""
-        queue, ends_s = self.queue, self._ends_s
-        job_s = self.jobs.at_s(self._next_job)
+        ends_s = self._ends_s
         while True:
-            end_s = ends_s[0] if ends_s else _NEVER_S
-            if end_s <= job_s:
+            job_s = self._next_job_s
+            if ends_s and ends_s[0] <= job_s:
+                end_s = ends_s[0]
                 if end_s > now_s:
                     return
                 ends_s.popleft()
-                tail = queue.in_service
+                tail = self.queue.in_service
                 assert tail is not None, "an end belongs to the tail in service"
-                queue.finish(end_s, tail.work.service_s)
-                self._start_next(end_s)
+                self.queue.finish(end_s, tail.work.service_s)
+                if ends_s:
+                    self._start_next(end_s)
             else:
                 if job_s > now_s:
                     return
                 self._take_job(job_s)
                 self._next_job += 1
-                job_s = self.jobs.at_s(self._next_job)
+                self._next_job_s = self.jobs.at_s(self._next_job)
 
     def backlog_s(self, now_s: float) -> float:
         """Unfinished work at ``now_s``, as predicted, seconds of service."""
@@ -132,16 +133,14 @@ class SimulatedEdge:
     def _admit(self, tail: Tail[Work], now_s: float) -> float:
         if self._admitted is not None:
             self._admitted(self.index, tail, now_s)
-        self._free_at_s = max(now_s, self._free_at_s) + tail.work.service_s
-        self._ends_s.append(self._free_at_s)
-        if self.queue.in_service is None:
+        is_idle = not self._ends_s
+        end_s = (now_s if is_idle else self._ends_s[-1]) + tail.work.service_s
+        self._ends_s.append(end_s)
+        if is_idle:
             self._start_next(now_s)
-        return self._free_at_s
+        return end_s
 
     def _start_next(self, now_s: float) -> None:
         turn = self.queue.start_next(now_s)
         if self._started is not None and turn.tail is not None:
             self._started(self.index, turn.tail, now_s)
-
-
-_NEVER_S = float("inf")

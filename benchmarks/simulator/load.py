@@ -50,7 +50,7 @@ class LoadJobs:
         """Service times that occur."""
         self._instants_s: list[float] = []
         self._sizes: list[int] = []
-        self._jitters: list[float] = []
+        self._services_s: list[float] = []
         seed = scenario.load_seed if edge == 0 else stream_seed(scenario.seed, "load", edge)
         self._arrivals = _arrivals_s(scenario, mean_s, seed)
         self._rng = random.Random(stream_seed(scenario.seed, "load-sizes", edge))
@@ -59,9 +59,10 @@ class LoadJobs:
 
     def at_s(self, number: int) -> float:
         """Arrival instant of the job of that number, from 0; infinity: there is none any more."""
-        while number >= len(self._instants_s):
+        instants_s = self._instants_s
+        if number >= len(instants_s):
             self._draw()
-        return self._instants_s[number]
+        return instants_s[number]
 
     def size(self, number: int) -> int:
         """Position of its service time in ``sizes_s``."""
@@ -69,7 +70,7 @@ class LoadJobs:
 
     def service_s(self, number: int) -> float:
         """Time that it will really take."""
-        return self.sizes_s[self._sizes[number]] * self._jitters[number]
+        return self._services_s[number]
 
     def between(self, after_s: float, until_s: float) -> Iterator[tuple[float, float]]:
         """(Instant, real service time) of the jobs that come after ``after_s`` up to ``until_s``."""
@@ -84,9 +85,11 @@ class LoadJobs:
         if not instants:
             instants = [float("inf")]
         count, draw = len(self.sizes_s), self._rng.random
+        sizes = [int(draw() * count) for _ in instants]
+        jitters = jitter_factors(self._jitter_rng, len(instants), self._jitter)
         self._instants_s += instants
-        self._sizes += [int(draw() * count) for _ in instants]
-        self._jitters += jitter_factors(self._jitter_rng, len(instants), self._jitter)
+        self._sizes += sizes
+        self._services_s += [self.sizes_s[size] * jitter for size, jitter in zip(sizes, jitters, strict=True)]
 
 
 def _arrivals_s(scenario: Scenario, mean_s: float, seed: int) -> Iterator[float]:

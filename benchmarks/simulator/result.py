@@ -27,8 +27,8 @@ class SimulatedRun:
     """Of all devices, the warm-up included."""
     simulated_s: float
     """From the first instant at which a task could arrive to the last outcome."""
-    wall_s: float
-    """Time that it took to simulate."""
+    core_s: float
+    """Processor time that it took to simulate; one core works on one run."""
     evaluations: int = 0
     """Tables that the rule made for it."""
     entries: tuple[Entry, ...] = field(default=(), repr=False)
@@ -47,4 +47,4 @@ class SimulatedRun:
     @property
     def tasks_per_second(self) -> float:
         """Tasks simulated per second of one core."""
-        return self.simulated_tasks / self.wall_s
+        return self.simulated_tasks / self.core_s
