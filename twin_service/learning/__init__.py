@@ -1,0 +1,1 @@
+"""Learning from replayed tasks: what to learn from, training, the gate before new weights serve (design section 5)."""
