@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from tests.unit.twin_service.made_up_twins import StepRule, World, ended_task, state
+import asyncio
+
+from tests.unit.twin_service.made_up_twins import (
+    MANIFEST_BYTES,
+    StepRule,
+    World,
+    device_hello,
+    ended_task,
+    state,
+)
+from twin_service import messages
+from twin_service.core import TwinCore
+from twin_service.decision.situation import Weights
+from twin_service.exchange import DeviceSession, Exchange
+from twin_service.memory import VolatileMemory
 from twin_service.messages import PlanMessage, TaskReport
+from twinsplit.clock import ManualClock
 from twinsplit.errors import RuleError
 
 
@@ -66,3 +81,21 @@ def test_devices_of_the_same_batch_get_their_plans() -> None:
     moved = [send for send in world.sent if isinstance(send.message, PlanMessage)]
     assert [send.device_id for send in moved] == ["dock"]
     assert world.core.planner.rule_failures == 1
+
+
+async def test_the_log_names_device_and_cause_once(caplog) -> None:
+    core = TwinCore(Moody(), Weights(), VolatileMemory())
+    clock = ManualClock(10.0)
+    exchange = Exchange(core, clock)
+    session = DeviceSession(end=lambda: None)
+    exchange.device_attached(session, device_hello(goodput_bytes_per_s=500.0))
+    exchange.device_said(session, messages.ManifestUpload(MANIFEST_BYTES))
+    await asyncio.sleep(0)
+    for number in range(1, 4):
+        clock.advance(1.0)
+        report = TaskReport((ended_task(number, clock.monotonic_s() - 0.5),), state=state(entered=number))
+        exchange.device_said(session, report)
+        await asyncio.sleep(0)
+    failed = [record.fields for record in caplog.records if record.getMessage() == "rule-failed"]
+    assert failed == [{"device": "cam", "cause": "rule 'moody' at epoch 0: raised ValueError: too slow"}]
+    assert core.planner.rule_failures > 1
