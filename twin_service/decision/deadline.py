@@ -26,11 +26,13 @@ from twin_service.decision.utility import NEVER, Batch, Course, PayloadTerms, ar
 from twinsplit.plan import Observation
 from twinsplit.types import Decision
 
-BACKLOG_LEVELS = 32
-AGE_LEVELS = 16
+BACKLOG_LEVELS = 18
+"""Backlogs at which payoffs are reckoned, up to where no offload in time is worth it; and beyond:"""
+_LATE_LEVELS = 6
+AGE_LEVELS = 12
 """Ages at which payoffs are reckoned, from where an answer may be late up to the deadline."""
-MAX_BACKLOG_BANDS = 14
-MAX_AGE_BANDS = 10
+MAX_BACKLOG_BANDS = 12
+MAX_AGE_BANDS = 9
 """Bands of a plan, neighbours that decide most alike being merged: its message grows with the product."""
 _FIRST_AGE_SHARE = 0.01
 _GRID_POWER = 1.5
@@ -150,18 +152,21 @@ def _offloading(batch: Batch, payload: PayloadTerms, there: Course, ages: Array,
 
 
 def _backlog_levels_s(batch: Batch, deadline_s: float, observation: Observation) -> Array:
-    """Backlogs up to where no decision depends on them.  # (G,)
+    """Far ends of the finest bands of backlog, up to where no decision depends on it.  # (G,)
 
     Above the ceiling R3 an offload in time is worth less than staying if that is in time, too; if it is not, the task
-    is so near its deadline that a backlog longer than the rest of the way is late. Late offloads are worth it up to the
-    ceiling with an accuracy of no worth.
+    is so near its deadline that a backlog longer than the rest of the way is late. Most levels lie below. A late offload
+    can be worth it as long as the backlog costs less than all the way on the device.
     """
-    never = ceiling_s(replace(batch, alpha=np.zeros(batch.size)), QUEUES)[0]
-    top = max(0.0 if np.isinf(never) else never, min(deadline_s, ceiling_s(batch, QUEUES)[0]), 0.01)
+    longest = QUEUES[-1] + batch.task_rate[:, None] * batch.reached_s[:, :-1]
+    whole_s = float(batch.price(batch.step_s, longest).sum())
+    in_time_s = max(min(deadline_s, float(ceiling_s(batch, QUEUES)[0])), 0.01)
     if observation is Observation.SERVICE_START:
-        top += batch.reached_s[0, -1]  # it drains until a later epoch looks at what was seen at the start
-    levels: Array = top * np.linspace(1.0 / BACKLOG_LEVELS, 1.0, BACKLOG_LEVELS) ** _GRID_POWER
-    return levels
+        # It drains until a later epoch looks at what was seen at the start.
+        whole_s, in_time_s = (seconds + float(batch.reached_s[0, -1]) for seconds in (whole_s, in_time_s))
+    inner = in_time_s * np.linspace(1.0 / BACKLOG_LEVELS, 1.0, BACKLOG_LEVELS) ** _GRID_POWER
+    beyond = np.linspace(in_time_s, max(whole_s, in_time_s), _LATE_LEVELS + 1)[1:]
+    return np.concatenate((inner, beyond[beyond > in_time_s]))
 
 
 def _age_levels_s(batch: Batch, deadline_s: float, longest_backlog_s: float) -> Array:
