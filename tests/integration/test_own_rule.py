@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.scenario import changed_scenario
+from benchmarks.simulator.deciding import ByTable
+from benchmarks.simulator.own_points import OwnPoints
+from benchmarks.simulator.world import World
 from benchmarks.testbed.scenarios import DEMO
+from twin_service.decision.loading import load_rule
+from twinsplit.errors import RuleError
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +37,23 @@ def folder(tmp_path: Path) -> Path:
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from twinsplit.cli import main; main()", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=110)
+
+
+def test_it_runs_in_the_simulator_by_table_and_at_exact_points_alike(folder: Path) -> None:
+    rule = load_rule(f"{folder}/hurried.py:Hurried")
+    scenario = changed_scenario(DEMO, tasks=300)
+    exact, by_table = (World(scenario, 1, way).run() for way in (OwnPoints(rule), ByTable(rule)))
+    assert exact.rule == by_table.rule == "hurried"
+    assert exact.summary.outcomes["exit"] > 0 < exact.summary.outcomes["edge"]
+    assert exact.cost_s == pytest.approx(by_table.cost_s, rel=0.02)
+
+
+def test_a_rule_that_fails_ends_the_simulation_with_its_cell_and_cause(folder: Path) -> None:
+    text = (folder / "hurried.py").read_text().replace("enough = self.enough", "enough = self.enuogh")
+    (folder / "hurried.py").write_text(text)
+    rule = load_rule(f"{folder}/hurried.py:Hurried")
+    with pytest.raises(RuleError, match=r"rule 'hurried' at epoch 0, no evidence, .*AttributeError.*enuogh"):
+        World(changed_scenario(DEMO, tasks=20), 1, OwnPoints(rule)).run()
 
 
 def test_it_runs_on_real_processes_beside_a_built_in_rule(folder: Path) -> None:
