@@ -22,14 +22,15 @@ class PlanBreakPoints:
     """The break points of backlog of one plan that matter, by (epoch, queue length).
 
     A break point matters when the share of samples whose decision changes there is at least ``least_share``: evidence
-    that hardly ever occurs buys no message.
+    that hardly ever occurs buys no message. With a deadline it matters when it does at any age.
     """
 
     def __init__(self, plan: Plan, manifest: Manifest, *, least_share: float) -> None:
         evidence = _evidence_shares(plan, manifest)
-        changes = plan.table[..., 1:] != plan.table[..., :-1]  # (epochs, evidence, queue, bands - 1)
-        share = np.einsum("keqb,ke->kqb", changes, evidence)
-        going_on = np.einsum("keqb,ke->kqb", plan.table == Decision.CONTINUE, evidence)
+        table = plan.table if plan.age_edges_s else plan.table[..., None]  # (epochs, evidence, queue, bands, ages)
+        changes = table[..., 1:, :] != table[..., :-1, :]
+        share = np.einsum("keqba,ke->akqb", changes, evidence).max(axis=0)
+        going_on = np.einsum("keqba,ke->akqb", table == Decision.CONTINUE, evidence).max(axis=0)
         if plan.observation is Observation.SERVICE_START:
             # What is read at epoch 0 serves all epochs, as far as a task that read it gets.
             reach = np.concatenate((np.ones_like(going_on[:1]), np.cumprod(going_on, axis=0)[:-1]))

@@ -155,8 +155,8 @@ def _backlog_levels_s(batch: Batch, deadline_s: float, observation: Observation)
     """Far ends of the finest bands of backlog, up to where no decision depends on it.  # (G,)
 
     Above the ceiling R3 an offload in time is worth less than staying if that is in time, too; if it is not, the task
-    is so near its deadline that a backlog longer than the rest of the way is late. Most levels lie below. A late offload
-    can be worth it as long as the backlog costs less than all the way on the device.
+    is so near its deadline that a backlog longer than the rest of the way is late. Most levels lie below. A late
+    offload can be worth it as long as the backlog costs less than all the way on the device.
     """
     longest = QUEUES[-1] + batch.task_rate[:, None] * batch.reached_s[:, :-1]
     whole_s = float(batch.price(batch.step_s, longest).sum())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from twin_service.decision.deadline import TimedPayoffs, likely_ages_s
 from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, statistics_of
@@ -24,14 +27,14 @@ def regret_s(
     new = evaluation.plan_table
     if new.is_same(old):
         return 0.0
-    if (
-        evaluation.payoffs_with is None
-        or old.observation != new.observation
-        or old.table.shape[:3] != new.table.shape[:3]
-    ):
+    if old.observation != new.observation or old.table.shape[:3] != new.table.shape[:3]:
         return float("inf")
     backlogs = _likely_backlogs_s(situation, backlog_s)
     weights = _queue_weights(queue_length, situation.busy_share)[:, None] / len(backlogs)  # (Q, 1)
+    if evaluation.timed_with is not None:
+        return _timed_regret_s(old, evaluation, situation, backlogs, weights)
+    if evaluation.payoffs_with is None or old.age_edges_s:
+        return float("inf")
     worth, grid_s = evaluation.payoffs_with(old)
     lost = _deviation_s(old, worth, grid_s, situation, backlogs, weights)
     if not _sends_alike(old, new):
@@ -42,6 +45,55 @@ def regret_s(
             (weights * (start - interpolated(worth[:, 0, ..., NO_EVIDENCE], grid_s, backlogs).max(axis=0))).sum()
         )
     return lost
+
+
+def _timed_regret_s(
+    old: PlanTable, evaluation: Evaluation, situation: Situation, backlogs_s: Array, weights: Array
+) -> float:
+    """The same with a deadline, averaged over likely ages at service start.
+
+    Payoffs jump where an answer becomes late, and tables decide at the far ends of their bands: what ``old`` loses is
+    counted against what the new table itself loses between them.
+    """
+    assert evaluation.timed_with is not None
+    assert situation.weights.deadline_s is not None
+    new = evaluation.plan_table
+    with_old = evaluation.timed_with(old)
+    with_new = with_old if _sends_alike(old, new) else evaluation.timed_with(new)
+    lost = 0.0
+    for age_s, share in zip(*likely_ages_s(situation, situation.weights.deadline_s), strict=True):
+        worth, best = _worth_at_age(with_old, old, age_s), _worth_at_age(with_new, new, age_s)
+        start_worth, start_best = (
+            interpolated(w[:, 0, ..., NO_EVIDENCE], payoffs.backlog_s, backlogs_s).max(axis=0)
+            for w, payoffs in ((worth, with_old), (best, with_new))
+        )
+        lost += share * float((weights * (start_best - start_worth)).sum())
+        for table, at_age, payoffs, sign in ((old, worth, with_old, 1.0), (new, best, with_new, -1.0)):
+            met = _as_met(table, age_s)
+            lost += share * sign * _deviation_s(met, at_age, payoffs.backlog_s, situation, backlogs_s, weights)
+    return max(lost, 0.0)
+
+
+def _ages_s(table: PlanTable, age_s: float) -> list[float]:
+    """Age at every epoch with which a task looks up that is ``age_s`` old at service start."""
+    if table.observation is Observation.SERVICE_START:
+        return [age_s] * len(table.table)
+    return [age_s, *(age_s + boundary_s for boundary_s in table.boundaries_s)]
+
+
+def _worth_at_age(payoffs: TimedPayoffs, table: PlanTable, age_s: float) -> Array:
+    """Payoffs that such a task meets: at the far ends of the finest bands of age.  # (decision, K, Q, G, E)"""
+    levels = np.searchsorted(payoffs.age_s, _ages_s(table, age_s))
+    return np.stack([payoffs.worth[:, epoch, :, :, level] for epoch, level in enumerate(levels)], axis=1)
+
+
+def _as_met(table: PlanTable, age_s: float) -> PlanTable:
+    """The table without ages that such a task meets."""
+    if not table.age_edges_s:
+        return table
+    bands = np.searchsorted(table.age_edges_s, _ages_s(table, age_s), side="right")
+    met = np.stack([table.table[epoch, ..., band] for epoch, band in enumerate(bands)])
+    return replace(table, table=met, age_edges_s=())
 
 
 def _deviation_s(
