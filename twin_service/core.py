@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -30,8 +29,10 @@ from twin_service.polling import polled_decision
 from twin_service.schedule import Appointment, Schedule
 from twin_service.status_twin import StatusTwin
 from twin_service.views import DeviceView, Listing, device_view, edge_view
+from twin_service.workload.intake import take_tasks
+from twin_service.workload.twin import WorkloadTwin
 from twinsplit.errors import StaleWriteError
-from twinsplit.types import Outcome, Reason, TaskRecord
+from twinsplit.types import Outcome, Reason
 
 T = TypeVar("T")
 
@@ -68,13 +69,13 @@ class TwinCore:
         memory: Memory,
         settings: CoreSettings | None = None,
         *,
-        task_ended: Callable[[str, TaskRecord], None] = lambda _device_id, _task: None,
+        workload: WorkloadTwin | None = None,
     ) -> None:
         """
         Args:
             weights: for devices of which nothing else is desired.
             memory: what survives a restart.
-            task_ended: told every ended task with its device (the workload twin, once there is one).
+            workload: replays ended tasks; ``None``: none are.
         """
         self.settings = settings or CoreSettings()
         self.planner = Planner(rule, weights, self.settings.planner, memory.next_plan_id)
@@ -84,7 +85,7 @@ class TwinCore:
         self.changes = 0
         """Counts everything that readers may want to see."""
         self._memory = memory
-        self._task_ended = task_ended
+        self.workload = workload
         self.archive = Archive(memory, self.settings.max_devices, self._is_attached)
         self._manifests = Manifests(memory)
         self._watch = BacklogWatch(self.settings.planner)
@@ -154,6 +155,8 @@ class TwinCore:
             device.status.progressed(event, now_s)
         elif isinstance(event, messages.DeviceHeartbeat):
             self._take_state(device, event.state, event.started, event.queue_length, now_s)
+            if self.workload is not None:
+                self.workload.device_heard(device_id, event.state.entered, now_s)
         elif isinstance(event, messages.LiveReport):
             self._take_live(device, event, now_s)
         elif isinstance(event, messages.PollRequest):
@@ -202,6 +205,8 @@ class TwinCore:
         if edge is None or edge.stream != stream:
             raise StaleWriteError(f"{edge_id} has attached again on another stream, which speaks for it now")
         edge.report(report, now_s)
+        if self.workload is not None:
+            self.workload.edge_reported(edge_id, report)
         self._to_look.update(dict.fromkeys(self._watch.touched_by(edge)))
         self.changes += 1
 
@@ -273,13 +278,14 @@ class TwinCore:
         return document.version
 
     def save(self, limit: int | None = None) -> bool:
-        """Keep what changed: new manifests, and at most ``limit`` documents; whether more are due.
+        """Keep what changed: manifests, at most ``limit`` documents and as many replayed tasks; whether more are due.
 
         Raises:
             StorageError: it cannot be kept; it stays due.
         """
         self._manifests.save()
-        return self.archive.save(limit)
+        is_replay_due = self.workload is not None and self.workload.save(limit)
+        return self.archive.save(limit) or is_replay_due
 
     # How it is done.
 
@@ -303,7 +309,8 @@ class TwinCore:
             is_edge_heard = task.outcome is Outcome.EDGE or task.reason in _EDGE_SPOKE
             if is_edge_heard and edge is not None and device.standing is not None:
                 device.standing.hears(edge.reading_at(min(task.ended_at_s, now_s)))
-            self._task_ended(device.device_id, task)
+        if self.workload is not None:
+            take_tasks(self.workload, self.planner, device, edge, report, now_s)
 
     def _take_state(
         self,
@@ -362,6 +369,8 @@ class TwinCore:
             if gone is not None:
                 del self.edges[gone]
                 self._watch.forget_edge(gone)
+                if self.workload is not None:
+                    self.workload.forget_edge(gone)
 
     def _is_attached(self, device_id: str) -> bool:
         device = self.devices.get(device_id)

@@ -44,11 +44,23 @@ class TwinMetrics:
         yield "twinsplit_candidate_pairs_total", {}, self._core.planner.considered_pairs
         yield "twinsplit_pruned_pairs_total", {}, self._core.planner.pruned_pairs
         yield "twinsplit_rule_failures_total", {}, self._core.planner.rule_failures
+        yield from self._workload_samples()
         yield "twinsplit_state_bytes", {}, self._state_bytes()
         for code, refused in self._exchange.refusals.items():
             yield "twinsplit_refused_messages_total", {"code": code.value}, refused
         yield from self._signalling.samples()
         yield from self._calls.samples()
+
+    def _workload_samples(self) -> Iterator[Sample]:
+        workload = self._core.workload
+        if workload is None:
+            return
+        yield "twinsplit_tasks_replayed_total", {}, workload.replayed
+        for reason, count in workload.left_out.items():
+            yield "twinsplit_tasks_not_replayed_total", {"reason": reason}, count
+        yield "twinsplit_replays_waiting", {}, workload.waiting
+        yield "twinsplit_replay_core_share", {}, workload.share(self._exchange.now_s())
+        yield "twinsplit_trace_records_lost_total", {}, workload.traces.lost
 
     def _twin_samples(self) -> Iterator[Sample]:
         devices, edges = self._core.devices.values(), self._core.edges.values()

@@ -14,6 +14,7 @@ from twin_service.planner import PlannerSettings
 from twin_service.servicer import TwinServicer, register_twin_service
 from twin_service.settings import TwinSettings
 from twin_service.store import Store
+from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import StorageError
 from twinsplit.telemetry.exposition import Exposition, start_exposition
@@ -25,6 +26,8 @@ _SAVED_AT_ONCE = 200
 """Documents written in one go; more would keep the event loop."""
 _BETWEEN_PARTS_S = 0.05
 _STREAM_END_S = 0.2
+_REPLAY_LOOK_S = 0.1
+"""Time between two looks for tasks to replay while there are none."""
 _REPEATED_LINE_S = 60.0
 
 _log = EventLog("twin.service")
@@ -51,13 +54,14 @@ class TwinService:
         self._store = store
         self._server = server
         self._exposition = exposition
-        self._saving = asyncio.ensure_future(self._save_regularly())
+        self._chores = [asyncio.ensure_future(self._save_regularly()), asyncio.ensure_future(self._replay_regularly())]
 
     async def stop(self) -> None:
         """Say so, end the streams, save everything."""
         await self._server.set_serving(False)
         self.exchange.close()
-        self._saving.cancel()
+        for chore in self._chores:
+            chore.cancel()
         await self._server.stop(_STREAM_END_S)
         self._save(None)
         self._store.close()
@@ -67,6 +71,13 @@ class TwinService:
         while True:
             is_more_due = self._save(_SAVED_AT_ONCE)
             await asyncio.sleep(_BETWEEN_PARTS_S if is_more_due else self._settings.save_s)
+
+    async def _replay_regularly(self) -> None:
+        """Replay task by task, never taking more than the share of the core, at any time."""
+        share = self._settings.replay_share
+        while share > 0.0:
+            cost_s = self.exchange.replay_next()
+            await asyncio.sleep(_REPLAY_LOOK_S if cost_s is None else cost_s * (1.0 - share) / share)
 
     def _save(self, limit: int | None) -> bool:
         """Save a part; whether more is due and can be saved."""
@@ -88,11 +99,24 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
     """
     core_settings = _core_settings(settings)
     rule, weights = rule_named(settings.rule, is_reduced=settings.reduction), _weights(settings)
-    store = Store(settings.state, max_documents=settings.max_devices)
+    clock = clock or SystemClock()
+    store = Store(
+        settings.state,
+        max_documents=settings.max_devices,
+        max_age_s=86_400.0 * settings.state_days,
+        max_bytes=1e6 * settings.state_mb,
+    )
     server: RunningServer | None = None
     try:
-        core = TwinCore(rule, weights, store, core_settings)
-        exchange = Exchange(core, clock or SystemClock())
+        now_s = clock.monotonic_s()
+        workload = WorkloadTwin(
+            store,
+            WorkloadSettings(settings.replay_share, is_traced=settings.record),
+            now_s=now_s,
+            clock_offset_s=clock.unix_ns() * 1e-9 - now_s,
+        )
+        core = TwinCore(rule, weights, store, core_settings, workload=workload)
+        exchange = Exchange(core, clock)
         signalling = SignallingCount()
         servicer = TwinServicer(exchange, signalling, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
         server = await start_server(

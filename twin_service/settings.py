@@ -85,5 +85,23 @@ class TwinSettings(BaseServiceSettings):
         allow_inf_nan=False,
         description="Silence after which devices and edges give a sign of life, seconds.",
     )
+    replay_share: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="Share of one core that replaying ended tasks may take; beyond it tasks are sampled. 0: no replay.",
+    )
+    record: bool = Field(
+        True, description="Keep ended tasks and arrivals at edges as traces, for `twinsplit twin export`."
+    )
+    state_days: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="Age at which replayed tasks and traces are forgotten, days."
+    )
+    state_mb: float = Field(
+        500.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="Size of the state from which the oldest of them are forgotten earlier, megabytes.",
+    )
     save_s: float = Field(5.0, gt=0, allow_inf_nan=False, description="Time between two savings of changed documents.")
     max_devices: int = Field(20_000, ge=1, description="Twins kept; beyond it the first detached one is forgotten.")

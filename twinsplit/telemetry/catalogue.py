@@ -134,6 +134,11 @@ _SPECS = (
     _gauge("report_age_seconds", "Age of the oldest report among attached devices.", TWIN),
     _gauge("prediction_error", "Running mean absolute error per mirrored field, in its unit.", TWIN, "field"),
     _gauge("mirror_accuracy", "Share of instants in service at which the predicted epoch was right.", TWIN),
+    _counter("tasks_replayed", "Ended tasks that the workload twin replayed under all their decisions.", TWIN),
+    _counter("tasks_not_replayed", "Ended tasks left out of the replay, by reason.", TWIN, "reason"),
+    _gauge("replays_waiting", "Ended tasks that wait until all that concerns them is known.", TWIN),
+    _gauge("replay_core_share", "Share of one core that replaying takes.", TWIN),
+    _counter("trace_records_lost", "Records for export that could not be kept.", TWIN),
     _gauge("state_bytes", "Size of the state on disk.", TWIN),
 )
 

@@ -308,15 +308,6 @@ def test_a_refused_report_leaves_no_trace() -> None:
     assert world.core.device_view("cam", world.now_s).outcomes == {"device": 1}
 
 
-def test_ended_tasks_are_passed_on_for_the_workload_twin() -> None:
-    seen: list[tuple[str, int]] = []
-    world = World()
-    world.core._task_ended = lambda device_id, task: seen.append((device_id, task.task_id))
-    world.attach_device()
-    world.say(TaskReport((ended_task(4, world.now_s), ended_task(5, world.now_s))))
-    assert seen == [("cam", 4), ("cam", 5)]
-
-
 def test_edges_that_come_and_go_are_forgotten_in_the_end() -> None:
     world = World()
     for k in range(300):

@@ -1,0 +1,118 @@
+"""Recorded tasks and arrivals as lines of JSON, for export (format: docs/traces.md). Sans-IO."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import zstandard
+
+from twin_service.messages import ArrivedTail
+from twinsplit.types import TaskRecord
+
+_MOST_LINES = 20_000
+"""Records that wait to be kept; then new ones are lost and counted."""
+_MOST_UNPACKED_BYTES = 64 << 20
+
+
+class TraceLog:
+    """Records not yet kept.
+
+    Args:
+        clock_offset_s: Unix time less the clock of the instants.
+    """
+
+    def __init__(self, clock_offset_s: float = 0.0) -> None:
+        self.lost = 0
+        """Records that could not be kept in time."""
+        self._clock_offset_s = clock_offset_s
+        self._lines: list[str] = []
+
+    def ended(self, device_id: str, model_digest: str, task: TaskRecord, goodput_bytes_per_s: float) -> None:
+        """A task has ended."""
+        self._add(task_record(device_id, model_digest, task, goodput_bytes_per_s, self._clock_offset_s))
+
+    def arrived(self, edge_id: str, tails: Iterable[ArrivedTail]) -> None:
+        """Tails arrived at an edge."""
+        for tail in tails:
+            record: dict[str, Any] = {
+                "kind": "arrival",
+                "edge_id": edge_id,
+                "at_unix_s": _instant(tail.at_s + self._clock_offset_s),
+                "work_s": _short(tail.work_s),
+            }
+            if tail.device_id:
+                record |= {"device_id": tail.device_id, "task_id": tail.task_id}
+            self._add(record)
+
+    def packed(self) -> bytes | None:
+        """All records, Zstandard-compressed; ``None``: there are none."""
+        if not self._lines:
+            return None
+        return zstandard.ZstdCompressor().compress("".join(self._lines).encode())
+
+    def forget(self) -> None:
+        """They have been kept."""
+        self._lines.clear()
+
+    def _add(self, record: dict[str, Any]) -> None:
+        if len(self._lines) >= _MOST_LINES:
+            self.lost += 1
+            return
+        self._lines.append(json.dumps(record, separators=(",", ":")) + "\n")
+
+
+def unpacked(data: bytes) -> str:
+    """Lines that :meth:`TraceLog.packed` wrote.
+
+    Raises:
+        zstandard.ZstdError: they are damaged.
+    """
+    return zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_UNPACKED_BYTES).decode()
+
+
+def task_record(
+    device_id: str, model_digest: str, task: TaskRecord, goodput_bytes_per_s: float, clock_offset_s: float
+) -> dict[str, Any]:
+    """One ended task as the trace format has it; what is not known is left out."""
+    stages = task.stages
+    found = {
+        "kind": "task",
+        "device_id": device_id,
+        "task_id": task.task_id,
+        "model_digest": model_digest,
+        "arrived_unix_s": _instant(task.arrived_at_s + clock_offset_s),
+        "wait_s": None if task.started_at_s is None else _short(task.started_at_s - task.arrived_at_s),
+        "latency_s": _short(task.latency_s),
+        "outcome": task.outcome.value,
+        "reason": task.reason.value,
+        "stop_epoch": task.stop_epoch,
+        "epoch_s": [_short(at_s - task.started_at_s) for at_s in task.epoch_times_s[1:]]
+        if task.started_at_s is not None
+        else None,
+        "exit_confidences": [None if c is None else _short(c) for c in task.exit_confidences] or None,
+        "exit_agrees": task.exit_agrees,
+        "payload": None if task.payload is None else task.payload.value,
+        "representation_index": task.representation_index,
+        "wire_bytes": task.wire_bytes or None,
+        "encode_s": stages.encode,
+        "upload_s": stages.upload,
+        "edge_queue_s": stages.edge_queue,
+        "edge_service_s": stages.edge_compute,
+        "energy_joules": task.energy_joules,
+        "goodput_bytes_per_s": round(goodput_bytes_per_s),
+    }
+    return {
+        name: _short(value) if isinstance(value, float) and not name.endswith("unix_s") else value
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def _instant(unix_s: float) -> float:
+    return round(unix_s, 6)
+
+
+def _short(value: float) -> float:
+    return round(value, 6)
