@@ -16,7 +16,7 @@ RESERVED_BYTES = 256 * 1024
 
 
 class ResultFile:
-    """A place for one JSON document, reserved before the run.
+    """A place for one result, mostly a JSON document, reserved before the run.
 
     Args:
         path: where it will stand; folders that are missing are made.
@@ -50,7 +50,15 @@ class ResultFile:
         Raises:
             StorageError: the disk has become full or unwritable.
         """
-        data = (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()
+        self.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+    def write_text(self, text: str) -> None:
+        """Put ``text`` in place, where something else than JSON is wanted.
+
+        Raises:
+            StorageError: the disk has become full or unwritable.
+        """
+        data = text.encode()
         try:
             if self._part is None:
                 _append(self.path, data)

@@ -56,6 +56,7 @@ class World:
         """
         Args:
             seed: takes the place of the scenario's own.
+            deciding: is told what happens, too, if it is a :class:`Listener`.
 
         Raises:
             SettingsError: the scenario leaves open what a simulation needs, or asks for what it has not.
@@ -63,9 +64,9 @@ class World:
         """
         self.scenario = scenario = changed_scenario(scenario, seed=seed)
         self.deciding = deciding
-        self.manifest, self.model_digest = _model(scenario.model)
+        self.manifest, self.model_digest = model_of(scenario.model)
         self.now_s = 0.0
-        self._listeners = tuple(listeners)
+        self._listeners = (*listeners, deciding) if isinstance(deciding, Listener) else tuple(listeners)
         self._heap: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._scheduled = 0
         self._books = Books(scenario.weights, whole_accuracy_of(self.manifest))
@@ -157,7 +158,8 @@ class World:
         scenario = self.scenario
         speeds = speeds_of(scenario, self.manifest)
         kinds = [speeds.device(factor) for factor in scenario.device_factors]
-        grids = [SituationGrid(scenario, self.manifest, kind) for kind in kinds]
+        seedless = changed_scenario(scenario, seed=0)
+        grids = [_grid(seedless, factor) for factor in scenario.device_factors]
         return [
             SimulatedDevice(
                 self,
@@ -181,10 +183,17 @@ class World:
 
 
 @lru_cache(maxsize=16)
-def _model(folder: Path) -> tuple[Manifest, str]:
+def model_of(folder: Path) -> tuple[Manifest, str]:
     """Manifest and digest; the same object every time, so that what is made from it is made once."""
     manifest, data = read_manifest(folder)
     return manifest, manifest_digest(data)
+
+
+@lru_cache(maxsize=128)
+def _grid(scenario: Scenario, factor: float) -> SituationGrid:
+    """Shared by the runs of a process, so that they share what rules make of it; ``scenario`` without its seed."""
+    manifest, _ = model_of(scenario.model)
+    return SituationGrid(scenario, manifest, speeds_of(scenario, manifest).device(factor))
 
 
 def _arrivals_s(scenario: Scenario) -> list[list[float]]:

@@ -1,0 +1,97 @@
+"""``twinsplit sim``: rules in the simulator, on scenario files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmarks.results import ResultFile
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@click.group()
+def sim() -> None:
+    """Simulate devices, edges and links around the services' own pipeline, queue and rules."""
+
+
+@sim.command()
+@click.argument("scenario_path", metavar="SCENARIO.yaml", type=click.Path(path_type=Path))
+@click.option(
+    "--rules",
+    default="all",
+    show_default=True,
+    help="Rules, separated by commas, also NAME-best; one's own as FILE.py:CLASS. one-time always runs, too.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="So many, from the scenario's own on."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]"
+)
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+@click.option(
+    "--tasks", "tasks_path", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write every task there."
+)
+def run(
+    scenario_path: Path,
+    rules: str,
+    seeds: int,
+    settings: tuple[str, ...],
+    workers: int | None,
+    json_path: Path | None,
+    tasks_path: Path | None,
+) -> None:
+    """Rules side by side on SCENARIO.yaml with exact state: every device sees the edge's true backlog."""
+    from rich.console import Console
+
+    from benchmarks.provenance import provenance
+    from benchmarks.scenario import read_scenario, with_settings
+    from benchmarks.simulator.documents import comparison_document, rules_named, table_of, tasks_text
+    from benchmarks.simulator.running import compare
+    from benchmarks.simulator.world import model_of
+
+    scenario = with_settings(read_scenario(scenario_path), settings)
+    names = rules_named(rules)
+    chosen = range(scenario.seed, scenario.seed + seeds)
+    console = Console(highlight=False)
+    with _reserved(json_path) as result_file, _reserved(tasks_path) as tasks_file:
+        _, digest = model_of(scenario.model)
+        about = provenance(seeds=list(chosen), digests={"model": digest})
+        with _progress(console) as progress:
+            found = compare(
+                [scenario], names, chosen, workers=workers, keeps_entries=tasks_file is not None, progress=progress
+            )[0]
+        console.print(table_of(found))
+        console.print(f"{found.tasks_per_second:,.0f} tasks a second on one core")
+        if tasks_file is not None:
+            tasks_file.write_text(tasks_text(found))
+        if result_file is not None:
+            result_file.write({"provenance": about} | comparison_document(found))
+
+
+@contextmanager
+def _reserved(path: Path | None) -> Iterator[ResultFile | None]:
+    """A place for a result, seen to be writable before a long run; ``None``: none is wanted."""
+    if path is None:
+        yield None
+        return
+    with ResultFile(path) as result_file:
+        yield result_file
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is gone at the end; without a terminal nothing."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("runs", total=None)
+        yield lambda done, known: bar.update(task, completed=done, total=known)
