@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from twin_service.fields import FieldView
 from twin_service.views import DeviceView, Listing
@@ -37,6 +37,9 @@ _SIGNS = {
 _HOW_TO_READ = (
     '"tensor W<40, go on": send the tensor while the backlog W of the edge is below 40 ms, else go on. '
     "Evidence that is not shown goes on."
+)
+_HOW_TO_READ_AGES = (
+    '"<80" under age: so long as the task is younger than 80 ms; what is above all of them is above the last.'
 )
 
 
@@ -88,18 +91,26 @@ def device_text(view: DeviceView, *, is_live: bool) -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """A plan: what it decides by epoch, evidence, queue length and backlog."""
+    """A plan: what it decides by epoch, evidence, queue length, backlog and, with a deadline, age."""
     edge = "no edge holds the model" if plan.edge_id is None else f"edge {plan.edge_id} at {plan.edge_address}"
     exits = ", ".join(str(index) for index, is_run in enumerate(plan.exits_run) if is_run) or "none"
     lines = [f"plan {plan.plan_id} by {plan.rule}: {edge}; exits run: {exits}; lease {plan.lease_s:g} s"]
     rows = [
-        (str(epoch), _evidence_name(states, plan), *(_decided(plan, epoch, states[0], q) for q in range(QUEUE_LEVELS)))
+        (
+            str(epoch),
+            _evidence_name(states, plan),
+            *((age,) if plan.age_edges_s else ()),
+            *(_decided(plan, by_queue[q]) for q in range(QUEUE_LEVELS)),
+        )
         for epoch in range(len(plan.table))
         for states in _alike(plan, epoch)
         if states[0] == 0 or (plan.table[epoch, states[0]] != Decision.CONTINUE).any()
+        for age, by_queue in _by_age(plan, epoch, states[0])
     ]
-    head = ("epoch", "evidence", *(f"queue {q}" for q in range(QUEUE_LEVELS - 1)), f"queue {QUEUE_LEVELS - 1}+")
-    return "\n".join([*lines, table(head, rows), _HOW_TO_READ])
+    by_queue = (*(f"queue {q}" for q in range(QUEUE_LEVELS - 1)), f"queue {QUEUE_LEVELS - 1}+")
+    head = ("epoch", "evidence", *(("age",) if plan.age_edges_s else ()), *by_queue)
+    ages = [_HOW_TO_READ_AGES] if plan.age_edges_s else []
+    return "\n".join([*lines, table(head, rows), _HOW_TO_READ, *ages])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -111,9 +122,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _decided(plan: Plan, epoch: int, evidence: int, queue: int) -> str:
+def _by_age(plan: Plan, epoch: int, evidence: int) -> Iterator[tuple[str, list[list[int]]]]:
+    """Runs of ages that are decided alike, in milliseconds up to their ends, with their cells by queue and backlog."""
+    cells = plan.table[epoch, evidence]
+    if not plan.age_edges_s:
+        yield "", cells.tolist()
+        return
+    ends = (cells[..., :-1] != cells[..., 1:]).any(axis=(0, 1)).nonzero()[0].tolist()
+    for band in ends:
+        yield f"<{plan.age_edges_s[band] * 1000:.0f}", cells[..., band].tolist()
+    yield "above" if ends else "any", cells[..., -1].tolist()
+
+
+def _decided(plan: Plan, cells: Sequence[int]) -> str:
     """Such as ``tensor W<40, go on``."""
-    cells = plan.table[epoch, evidence, queue].tolist()
     parts = [_SIGNS[Decision(cells[0])]]
     for edge_s, before, after in zip(plan.band_edges_s, cells, cells[1:], strict=False):
         if after != before:

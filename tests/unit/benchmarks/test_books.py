@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.books import Books, BooksError, booked_accuracy, entry_of_line, entry_of_record, whole_accuracy_of
@@ -18,6 +20,28 @@ def books(*entries: object) -> Books:
 def test_cost_is_lost_accuracy_and_time_and_energy() -> None:
     at_exit = entry(outcome="exit", exit=0, confidence=0.8, latency_s=0.1, energy_joules=0.5)
     assert books(at_exit).close().cost_s == pytest.approx(2.0 * (WHOLE - 0.8) + 0.1 + 0.1 * 0.5)
+
+
+def test_an_answer_after_the_deadline_is_worth_nothing_and_still_takes_its_time() -> None:
+    found = Books(replace(WEIGHTS, deadline_s=0.2), WHOLE)
+    for each in (
+        entry(1, outcome="exit", exit=0, confidence=0.8, latency_s=0.2, energy_joules=0.5),
+        entry(2, outcome="exit", exit=0, confidence=0.8, latency_s=0.21, energy_joules=0.5),
+        entry(3, outcome="failed", latency_s=0.1, energy_joules=0.0, confidence=None),
+    ):
+        found.enter(each)
+    in_time, late, _ = found.costs_s()
+    assert in_time == pytest.approx(2.0 * (WHOLE - 0.8) + 0.2 + 0.1 * 0.5)
+    assert late == pytest.approx(2.0 * WHOLE + 0.21 + 0.1 * 0.5)
+    summary = found.close()
+    assert summary.share_in_time == pytest.approx(1 / 3)
+    assert summary.accuracy_in_time == pytest.approx(0.8 / 3)
+    assert summary.booked_accuracy == pytest.approx(1.6 / 3)
+
+
+def test_without_a_deadline_nothing_is_said_of_time() -> None:
+    summary = books(entry()).close()
+    assert (summary.share_in_time, summary.accuracy_in_time) == (None, None)
 
 
 def test_accuracy_is_lost_against_the_whole_network_on_the_same_evidence() -> None:

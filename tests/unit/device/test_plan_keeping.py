@@ -127,6 +127,22 @@ class TestLookUp:
         assert keeper.choose(0.0, 2, 3, Observed(7, 0.099)).decision is Decision.CONTINUE
         assert keeper.choose(0.0, 2, 3, Observed(2, 0.1)).decision is Decision.CONTINUE
 
+    def test_with_a_deadline_it_reads_the_band_of_the_age(self):
+        plain = plan_of(MANIFEST)
+        table = np.repeat(plain.table[..., None], 3, axis=-1)
+        table[1, ..., 1] = Decision.OFFLOAD_TENSOR
+        keeper = keeper_of()
+        keeper.plan_received(replace(plain, table=table, age_edges_s=(0.1, 0.3)), None, 0.0)
+        found = [keeper.choose(0.0, 1, NO_EVIDENCE, Observed(0, 0.0, age_s)).decision for age_s in (0.09, 0.1, 0.3)]
+        assert found == [Decision.CONTINUE, Decision.OFFLOAD_TENSOR, Decision.CONTINUE]
+
+    @pytest.mark.parametrize("edges", [(0.3, 0.1), (0.1, float("nan")), (0.1,), tuple(range(40))])
+    def test_ages_that_do_not_fit_the_table_are_refused(self, edges):
+        plain = plan_of(MANIFEST)
+        table = np.repeat(plain.table[..., None], 3, axis=-1)
+        with pytest.raises(BadMessageError, match=r"age|shape"):
+            keeper_of().plan_received(replace(plain, table=table, age_edges_s=edges), None, 0.0)
+
     def test_a_choice_says_why_and_by_which_plan(self):
         keeper = keeper_of()
         keeper.plan_received(plan_of(MANIFEST, offload_at(1), plan_id=9), None, 0.0)

@@ -139,6 +139,7 @@ def _equal(one: Plan, other: Plan) -> bool:
         _plan(contingency=Contingency((), None), exits_run=()),
         _plan(contingency=Contingency((0.5,), 3), observation=Observation.EACH_EPOCH),
         _plan(band_edges_s=(), table=np.zeros((3, 5, 4, 1), np.uint8)),
+        _plan(age_edges_s=(0.1, 0.2), table=np.arange(3 * 5 * 4 * 3 * 3, dtype=np.uint8).reshape(3, 5, 4, 3, 3) % 4),
     ],
 )
 def test_a_plan_crosses_whole(plan: Plan) -> None:
@@ -184,4 +185,13 @@ def test_a_table_of_impossible_shape_is_refused_before_it_is_unpacked(shape: tup
     del message.table_shape[:]
     message.table_shape.extend(shape)
     with pytest.raises(BadMessageError, match="table_shape"):
+        convert.plan_from_wire(message)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 3), (3, 5, 4, 3, 33), (3, 5, 4, 3, 0), (3, 5, 4, 3, 2, 1)])
+def test_a_table_with_ages_needs_an_axis_of_ages(shape: tuple[int, ...]) -> None:
+    message = convert.plan_to_wire(_plan(age_edges_s=(0.1,), table=np.zeros((3, 5, 4, 3, 2), np.uint8)), None, 0.0)
+    del message.table_shape[:]
+    message.table_shape.extend(shape)
+    with pytest.raises(BadMessageError, match=r"table_shape.*age bands"):
         convert.plan_from_wire(message)

@@ -42,6 +42,16 @@ def test_only_band_edges_at_which_a_decision_changes_are_break_points() -> None:
     assert not points.is_changed(1, 0, 0.2, 0.4)
 
 
+def test_with_a_deadline_a_break_point_of_any_age_counts() -> None:
+    table = np.repeat(table_of(3)[..., None], 2, axis=-1)
+    table[1, :, 0, 0, 0] = Decision.OFFLOAD_TENSOR
+    table[1, :, 0, :2, 1] = Decision.OFFLOAD_TENSOR
+    points = PlanBreakPoints(plan_of(table, (0.1, 0.3), age_edges_s=(0.2,)), MANIFEST, least_share=0.05)
+    assert points.at(1, 0) == (0.1, 0.3)
+    assert points.at(2, 0) == ()
+    assert points.share_going_on(1, 0, 0.2) == 1.0, "the younger ones go on there"
+
+
 def test_evidence_that_hardly_occurs_makes_no_break_point() -> None:
     table = table_of(2)
     table[1, 2, :, 0] = Decision.OFFLOAD_TENSOR  # 40 % of the samples have this evidence

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
+import numpy as np
+
 from tests.unit.twin_service.made_up_twins import World, ended_task, state
 from twin_service.messages import StartReport, TaskReport
 from twin_service.tables import _REASONS, device_text, listing_table, plan_text, table
-from twinsplit.types import Outcome, Reason
+from twinsplit.types import Decision, Outcome, Reason
 
 
 def told_world() -> World:
@@ -44,6 +48,21 @@ def test_a_plan_is_shown_as_decisions_by_epoch_evidence_queue_and_backlog() -> N
     assert any(line.startswith("1      exit 0 bin 0") and "tensor W<200, go on" in line for line in lines)
     assert any(line.startswith("1      exit 0 bin 1") and "exit" in line.split("bin 1")[1] for line in lines)
     assert not any(line.startswith("0      exit") for line in lines), "what goes on in every cell is left out"
+
+
+def test_a_plan_with_a_deadline_is_shown_by_age() -> None:
+    world = told_world()
+    plan = world.core.device_view("cam", world.now_s).plan
+    assert plan is not None
+    table = np.repeat(plan.table[..., None], 3, axis=-1)
+    table[1, 1, ..., 2] = Decision.EXIT
+    text = plan_text(replace(plan, table=table, age_edges_s=(0.1, 0.25)))
+    rows = [line.split() for line in text.splitlines() if line.startswith("1      exit 0 bin 0")]
+    assert [row[5] for row in rows] == ["<250", "above"], "the first two ages decide alike"
+    assert rows[1][6] == "exit"
+    assert any(line.split()[:3] == ["0", "none", "any"] for line in text.splitlines())
+    assert "younger than 80 ms" in text
+    assert "younger" not in plan_text(plan)
 
 
 def test_a_device_of_which_nothing_is_known_yet_is_shown_too() -> None:
