@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from twinsplit import __version__
 from twinsplit.errors import SettingsError, UnsupportedModelError
-from twinsplit.model.calibration import DEFAULT_BINS, calibrate, observe
+from twinsplit.model.calibration import DEFAULT_BINS
 from twinsplit.model.check import SOURCE_DIGEST_KEY, SOURCE_KEY, compare, open_whole, random_inputs, source_digest
 from twinsplit.model.cuts import (
     DEFAULT_MAX_SEGMENTS,
@@ -22,20 +22,21 @@ from twinsplit.model.cuts import (
     tensors_called,
 )
 from twinsplit.model.draft import ModelDraft, check_out
+from twinsplit.model.exits import attach
 from twinsplit.model.frames import LabelledFrames
 from twinsplit.model.graph import Network, load_network
-from twinsplit.model.manifest import Cut, Exit, Manifest, Preprocessing, TensorSpec
+from twinsplit.model.manifest import Cut, Manifest, Preprocessing, TensorSpec
 from twinsplit.model.measurement import (
     DEFAULT_TOLERANCE,
-    Measurement,
     Progress,
     measure,
     unmeasured,
+    with_measurement,
 )
 from twinsplit.model.preprocessing import picture_shape
 from twinsplit.model.profile import made_up_input
-from twinsplit.model.runtime import SegmentRuntime, open_session
-from twinsplit.model.segments import EXTERNAL_OVER_BYTES, WrittenFile
+from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.model.segments import EXTERNAL_OVER_BYTES
 
 Task = Literal["auto", "classification", "raw"]
 ExitFiles: TypeAlias = Mapping[int, Path] | Mapping[str, Path] | Mapping[int | str, Path]
@@ -135,8 +136,8 @@ def build_model(
     if device_segments is not None and not 1 <= device_segments <= len(cuts) + 1:
         raise SettingsError(f"a device cannot hold {device_segments} of {len(cuts) + 1} segments")
     decided_task = _task(network.output, task, classes, notes)
-    draft = ModelDraft(network, cuts, out, external_over_bytes=cutting.external_over_bytes, progress=progress)
-    with draft:
+    specs = (network.input, *(c.tensor for c in cuts), network.output)
+    with ModelDraft(specs, out, progress=progress) as draft:
         manifest = Manifest(
             schema_version=1,
             name=name or name_of(whole),
@@ -145,7 +146,7 @@ def build_model(
             classes=tuple(classes),
             output_activation=_activation(network),
             preprocessing=preprocessing or Preprocessing(),
-            segments=draft.write_segments(),
+            segments=draft.write_segments(network, cuts, external_over_bytes=cutting.external_over_bytes),
             cuts=tuple(Cut(index=k, tensor=spec) for k, spec in enumerate(draft.specs)),
             device_segments=device_segments,
             provenance={
@@ -167,10 +168,11 @@ def build_model(
         else:
             measurement = measure(runtime, test, tolerance=tolerance, progress=progress)
             notes.extend(f"frame left out: {reason}" for reason in measurement.skipped)
-        built: tuple[Exit, ...] = ()
+        manifest = with_measurement(manifest, measurement)
         if test is not None and calibration is not None and exits:
-            built = _exits(draft, exits, runtime, test, calibration, bins, threads, progress)
-        manifest = _completed(manifest, measurement, built)
+            by_cut = sorted((_cut_number(draft, key), file) for key, file in exits.items())
+            attached = attach(draft, by_cut, runtime, test, calibration, bins=bins, threads=threads, progress=progress)
+            manifest = manifest.model_copy(update={"exits": attached.exits})
         draft.write_manifest(manifest)
         draft.put_in_place(manifest)
     return BuildReport(folder=out, manifest=manifest, notes=tuple(notes))
@@ -245,68 +247,9 @@ def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int, prog
             )
 
 
-def _exits(
-    draft: ModelDraft,
-    files: ExitFiles,
-    runtime: SegmentRuntime,
-    test: LabelledFrames,
-    calibration: LabelledFrames,
-    bins: int,
-    threads: int,
-    progress: Progress | None,
-) -> tuple[Exit, ...]:
-    manifest = runtime.manifest
-    if manifest.task != "classification":
-        raise SettingsError("exits answer with a class, but this network's output is not a classifier's")
-    by_cut = sorted((_cut_number(draft, key), file) for key, file in files.items())
-    written: list[tuple[WrittenFile, int]] = []
-    for index, (cut, file) in enumerate(by_cut):
-        written.append(draft.write_exit(index, cut, file))
-    sessions = [
-        (cut, open_session(draft.folder / part.file, threads=threads))
-        for (cut, _), (part, _) in zip(by_cut, written, strict=True)
-    ]
-    seen = observe(runtime, sessions, calibration, what="calibrating exits", progress=progress)
-    tested = observe(runtime, sessions, test, what="measuring exits", progress=progress)
-    return tuple(
-        Exit(
-            index=index,
-            after_segment=by_cut[index][0],
-            file=written[index][0].file,
-            sha256=written[index][0].sha256,
-            macs=written[index][1],
-            accuracy=round(float(tested.is_exit_right[:, index].mean()), 6),
-            bin_edges=part.bin_edges,
-            p_right=part.p_right,
-            p_whole_right=part.p_whole_right,
-            prior=part.prior,
-            transitions=part.transitions,
-        )
-        for index, part in enumerate(calibrate(seen, bins))
-    )
-
-
 def _cut_number(draft: ModelDraft, key: int | str) -> int:
     names = [spec.name for spec in draft.specs]
     number = key if isinstance(key, int) else names.index(key) if key in names else -1
     if not 0 < number < len(names) - 1:
         raise SettingsError(f"an exit reads cut {key!r}, but the inner cuts are {', '.join(names[1:-1])}")
     return number
-
-
-def _completed(manifest: Manifest, measurement: Measurement, exits: tuple[Exit, ...]) -> Manifest:
-    cuts = [
-        cut.model_copy(update={"representations": entries})
-        for cut, entries in zip(manifest.cuts, measurement.representations, strict=True)
-    ]
-    accuracy = measurement.whole_accuracy
-    update = {
-        "cuts": tuple(cuts),
-        "exits": exits,
-        "whole_accuracy": None if accuracy is None else round(accuracy, 6),
-        "accuracy_basis": measurement.basis,
-        "provenance": manifest.provenance
-        | ({"accuracy_frames": str(measurement.frame_count)} if measurement.frame_count else {}),
-    }
-    # model_copy does not validate; what is written must be what parse_manifest takes.
-    return Manifest.model_validate(manifest.model_copy(update=update).model_dump())

@@ -32,6 +32,8 @@ class Observations:
     """(N, E)"""
     is_whole_right: NDArray[np.bool_]
     """(N,)"""
+    is_exit_agreeing: NDArray[np.bool_]
+    """(N, E) whether the exit says what the whole network says, right or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def observe(
     manifest = runtime.manifest
     confidences: list[list[float]] = []
     exits_right: list[list[bool]] = []
+    exits_agreeing: list[list[bool]] = []
     wholes_right: list[bool] = []
     for number, (_, frame, label) in enumerate(frames, start=1):
         try:
@@ -87,12 +90,15 @@ def observe(
         truth = whole if label is None else label
         confidences.append([confidence for _, confidence in answers])
         exits_right.append([index == truth for index, _ in answers])
+        exits_agreeing.append([index == whole for index, _ in answers])
         wholes_right.append(whole == truth)
         if progress is not None:
             progress(what, number, len(frames))
     if not confidences:
         raise FrameError(f"none of {len(frames)} frames can be read for {what}")
-    return Observations(np.asarray(confidences), np.asarray(exits_right), np.asarray(wholes_right))
+    return Observations(
+        np.asarray(confidences), np.asarray(exits_right), np.asarray(wholes_right), np.asarray(exits_agreeing)
+    )
 
 
 def calibrate(observations: Observations, bins: int = DEFAULT_BINS) -> list[ExitCalibration]:

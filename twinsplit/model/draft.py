@@ -24,19 +24,14 @@ class ModelDraft:
 
     def __init__(
         self,
-        network: Network,
-        cuts: Sequence[CutCandidate],
+        specs: Sequence[TensorSpec],
         out: Path,
         *,
-        external_over_bytes: int,
         progress: Progress | None = None,
     ) -> None:
-        self.specs: tuple[TensorSpec, ...] = (network.input, *(c.tensor for c in cuts), network.output)
+        self.specs = tuple(specs)
         """Tensors of cut 0..m."""
-        self._network = network
-        self._cuts = cuts
         self._out = out
-        self._external_over_bytes = external_over_bytes
         self._progress = progress
 
     def __enter__(self) -> ModelDraft:
@@ -54,36 +49,51 @@ class ModelDraft:
     ) -> None:
         self._temporary.cleanup()
 
-    def write_segments(self) -> tuple[Segment, ...]:
-        """Write every segment's file.
+    def write_segments(
+        self, network: Network, cuts: Sequence[CutCandidate], *, external_over_bytes: int
+    ) -> tuple[Segment, ...]:
+        """Write the file of every segment of ``network`` between ``cuts``.
 
         Raises:
             StorageError: the disk is full or cannot be written.
             ModelFileError: external data of the network cannot be read.
         """
         segments = []
-        parts = segment_nodes(self._network, self._cuts)
+        parts = segment_nodes(network, cuts)
         for index, nodes in enumerate(parts):
             written = write_segment(
-                self._network,
+                network,
                 nodes,
                 self.specs[index],
                 self.specs[index + 1],
                 self.folder / f"segment-{index}.onnx",
-                external_over_bytes=self._external_over_bytes,
+                external_over_bytes=external_over_bytes,
             )
             segments.append(
                 Segment(
                     index=index,
                     file=written.file,
                     sha256=written.sha256,
-                    macs=sum(node_macs(node, self._network.specs) for node in nodes),
+                    macs=sum(node_macs(node, network.specs) for node in nodes),
                     external_files=written.external_files,
                 )
             )
             if self._progress is not None:
                 self._progress("writing segments", index + 1, len(parts))
         return tuple(segments)
+
+    def copy_segments(self, folder: Path, segments: Sequence[Segment]) -> None:
+        """Take over the segments of the model in ``folder`` as they are.
+
+        Raises:
+            StorageError: the disk is full or cannot be written.
+        """
+        try:
+            for segment in segments:
+                for name in (segment.file, *segment.external_files):
+                    shutil.copyfile(folder / name, self.folder / name)
+        except OSError as error:
+            raise StorageError(f"{self.folder}: {error.strerror}; {_CURE}") from None
 
     def write_exit(self, index: int, cut: int, file: Path) -> tuple[WrittenFile, int]:
         """Write exit ``index``, which reads the tensor of cut ``cut``, from the ONNX file ``file``; also its MACs.
@@ -115,6 +125,8 @@ class ModelDraft:
         Raises:
             StorageError: the disk is full or cannot be written.
         """
+        # model_copy does not validate; what is written must be what parse_manifest takes.
+        manifest = Manifest.model_validate(manifest.model_dump())
         try:
             (self.folder / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         except OSError as error:

@@ -42,11 +42,14 @@ class LabelledFrames:
 
     def part(self, start: int, step: int) -> LabelledFrames:
         """Every ``step``-th frame from ``start`` on."""
-        chosen = range(start, len(self.frames), step)
+        return self.at(range(start, len(self.frames), step))
+
+    def at(self, indices: Sequence[int]) -> LabelledFrames:
+        """Those at ``indices``, in that order."""
         return LabelledFrames(
-            [self.frames[i] for i in chosen] if not isinstance(self.frames, FrameFiles) else self.frames.at(chosen),
-            None if self.labels is None else [self.labels[i] for i in chosen],
-            None if self.names is None else [self.names[i] for i in chosen],
+            self.frames.at(indices) if isinstance(self.frames, FrameFiles) else [self.frames[i] for i in indices],
+            None if self.labels is None else [self.labels[i] for i in indices],
+            None if self.names is None else [self.names[i] for i in indices],
         )
 
 

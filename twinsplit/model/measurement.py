@@ -155,6 +155,24 @@ def unmeasured(runtime: SegmentRuntime, prepared: PreparedInput, *, clock: Clock
     return Measurement(None, "none", (*representations, ()), 0)
 
 
+def with_measurement(manifest: Manifest, measurement: Measurement) -> Manifest:
+    """``manifest`` with the representations, the accuracy and the basis that were measured."""
+    cuts = [
+        cut.model_copy(update={"representations": entries})
+        for cut, entries in zip(manifest.cuts, measurement.representations, strict=True)
+    ]
+    accuracy = measurement.whole_accuracy
+    counted = {"accuracy_frames": str(measurement.frame_count)} if measurement.frame_count else {}
+    return manifest.model_copy(
+        update={
+            "cuts": tuple(cuts),
+            "whole_accuracy": None if accuracy is None else round(accuracy, 6),
+            "accuracy_basis": measurement.basis,
+            "provenance": manifest.provenance | counted,
+        }
+    )
+
+
 def score(manifest: Manifest, output: NDArray[Any], exact: NDArray[Any], label: int | None) -> float:
     """1 for a right answer (without ``label``: the exact one), else 0; for raw outputs a share (:func:`measure`)."""
     if manifest.task == "classification":

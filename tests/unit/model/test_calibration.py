@@ -12,7 +12,7 @@ def observations(count: int = 8000, seed: int = 0) -> Observations:
     second = np.clip(ease + rng.normal(0, 0.05, count), 0.05, 1.0)
     confidences = np.stack([first, second], axis=1)
     is_right = rng.uniform(size=(count, 2)) < confidences
-    return Observations(confidences, is_right, rng.uniform(size=count) < 0.5 + 0.5 * ease)
+    return Observations(confidences, is_right, rng.uniform(size=count) < 0.5 + 0.5 * ease, is_right)
 
 
 def test_probabilities_follow_confidence() -> None:
@@ -61,7 +61,8 @@ def test_rows_of_transitions_are_distributions_and_fit_the_priors() -> None:
 
 def test_one_bin_that_no_sample_fell_into_has_the_overall_rate() -> None:
     # All confidences are 1: every quantile is the same edge, and all samples fall into the last bin.
-    seen = Observations(np.ones((50, 1)), np.arange(50)[:, None] < 40, np.ones(50, dtype=bool))
+    is_right = np.arange(50)[:, None] < 40
+    seen = Observations(np.ones((50, 1)), is_right, np.ones(50, dtype=bool), is_right)
     (part,) = calibrate(seen, 4)
     assert part.bin_edges == (1.0, 1.0, 1.0)
     assert part.p_right == pytest.approx((0.8,) * 4)
