@@ -102,8 +102,8 @@ class DeviceTimeLine:
                 continue
             if stay.arrived_at_s > until_s:
                 break
-            if stay.left_at_s <= max(start_s, stay.arrived_at_s):
-                continue  # it never waited, or not any more
+            if stay.left_at_s <= start_s or (stay.is_dropped and stay.left_at_s <= stay.arrived_at_s):
+                continue  # it waited no longer, or was turned away
             if stay.arrived_at_s <= start_s:
                 at_start += 1
             else:

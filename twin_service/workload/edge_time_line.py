@@ -1,6 +1,9 @@
 """The time line of one edge's work: what its backlog was at any instant of the last minute, and what it would have
 been without one task's own tail (design section 6).
 
+A task that is still on its device keeps those behind it there. So its counterfactuals also leave out the tails of its
+device's later tasks: where it stops later than it did, they come later, too.
+
 The edge is a work-conserving FIFO, so its backlog follows from its arrivals exactly (Lindley): it drains at rate one
 and jumps by the work of every arrival. Work is what the edge predicted at admission; where a report shows that the
 backlog is another one, since service took longer or a tail was cancelled, the difference is entered as a correction,
@@ -10,7 +13,7 @@ which no counterfactual takes out.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from twin_service.messages import ArrivedTail
 
@@ -28,6 +31,31 @@ Owner = tuple[str, int]
 """Device and number of its task."""
 
 
+class _Tails:
+    """One device's tails on the line, in the order of their arrival, which is that of their numbers."""
+
+    def __init__(self) -> None:
+        self.task_ids: list[int] = []
+        self._events: list[int] = []
+
+    def add(self, task_id: int, event: int) -> None:
+        if self.task_ids and task_id <= self.task_ids[-1]:  # the device has started again and counts from 1
+            self.task_ids.clear()
+            self._events.clear()
+        self.task_ids.append(task_id)
+        self._events.append(event)
+
+    def since(self, task_id: int) -> list[int]:
+        """Events of the tails of this task and of later ones."""
+        return self._events[bisect_left(self.task_ids, task_id) :]
+
+    def forget(self, before: int) -> bool:
+        """Let go events before that number; whether none is left."""
+        stale = bisect_left(self._events, before)
+        del self.task_ids[:stale], self._events[:stale]
+        return not self._events
+
+
 class EdgeTimeLine:
     """Arrivals and backlog of one edge. Instants are on the twin's monotonic clock."""
 
@@ -43,23 +71,26 @@ class EdgeTimeLine:
         self._arrived_s: list[float] = []
         self._cut_off = 0
         self._arrived_before_s = 0.0
-        self._place: dict[Owner, int] = {}
-        """Number of the event, those cut off included."""
+        self._tails: dict[str, _Tails] = {}
+        """By device."""
         self._without: Owner | None = None
-        self._other_from = 0
+        self._left_out: list[int] = []
+        """Numbers of the events that are left out for ``_without``, those cut off included."""
         self._other_after_s: list[float] = []
-        """Backlog after the events from ``_other_from`` on without the tail of ``_without``, as far as it differs."""
+        """Backlog after the events from the first of them on, as far as somebody asked for it."""
 
     def __len__(self) -> int:
         return len(self._at_s)
 
     def __contains__(self, owner: Owner) -> bool:
-        return owner in self._place
+        device_id, task_id = owner
+        return device_id in self._tails and task_id in self._tails[device_id].task_ids
 
     def add(self, tail: ArrivedTail) -> None:
         """A tail arrived; tails come in the order of their arrival."""
         if tail.device_id:
-            self._place[tail.device_id, tail.task_id] = self._cut_off + len(self._at_s)
+            tails = self._tails.setdefault(tail.device_id, _Tails())
+            tails.add(tail.task_id, self._cut_off + len(self._at_s))
         self._append(tail.at_s, tail.work_s, tail.work_s)
 
     def observed(self, backlog_s: float, at_s: float) -> None:
@@ -76,7 +107,7 @@ class EdgeTimeLine:
     def backlog_s(self, at_s: float, without: Owner | None = None) -> float:
         """Unfinished work right at ``at_s``, arrivals of that instant included, seconds of service.
 
-        ``without``: the task whose own tail is left out; one that is not on the line changes nothing.
+        ``without``: the task whose own tail and whose device's later ones are left out.
         """
         place = bisect_right(self._at_s, at_s) - 1
         if place < 0:
@@ -90,40 +121,50 @@ class EdgeTimeLine:
         last = bisect_right(self._at_s, at_s) - 1
         if last < 0:
             return 0.0, 0.0, 0.0
-        own = self._place.get(without, self._cut_off - 1) - self._cut_off if without is not None else -1
-        short, middle, long = (self._arrived_since(at_s - horizon_s, last, own) for horizon_s in HORIZONS_S)
+        left_out = [] if without is None else self._events_of(without)
+        short, middle, long = (self._arrived_since(at_s - horizon_s, last, left_out) for horizon_s in HORIZONS_S)
         return short, middle, long
 
-    def _arrived_since(self, since_s: float, last: int, own: int) -> float:
+    def _arrived_since(self, since_s: float, last: int, left_out: list[int]) -> float:
         first = bisect_right(self._at_s, since_s, 0, last + 1)
         if first > last:
             return 0.0
         arrived_s = self._arrived_s[last] - (self._arrived_s[first - 1] if first else self._arrived_before_s)
-        return arrived_s - self._work_s[own] if first <= own <= last else arrived_s
+        for number in left_out:
+            if first <= number - self._cut_off <= last:
+                arrived_s -= self._work_s[number - self._cut_off]
+        return max(arrived_s, 0.0)
+
+    def _events_of(self, owner: Owner) -> list[int]:
+        """Numbers of the events that ``owner`` leaves out."""
+        if self._without != owner:
+            device_id, task_id = owner
+            tails = self._tails.get(device_id)
+            self._without = owner
+            self._left_out = [] if tails is None else tails.since(task_id)
+            self._other_after_s = []
+        return self._left_out
 
     def _after_without(self, place: int, owner: Owner) -> float:
-        own = self._place.get(owner)
-        if own is None:
+        left_out = self._events_of(owner)
+        if not left_out or place < left_out[0] - self._cut_off:
             return self._after_s[place]
-        if self._without != owner:
-            self._leave_out(owner, own - self._cut_off)
-        index = place - self._other_from
-        return self._other_after_s[index] if 0 <= index < len(self._other_after_s) else self._after_s[place]
-
-    def _leave_out(self, owner: Owner, own: int) -> None:
-        """Reckon the backlog after every event from ``own`` on again, until the tail makes no difference any more."""
-        at_s, work_s, after_s = self._at_s, self._work_s, self._after_s
-        backlog_s, now_s = (after_s[own - 1], at_s[own - 1]) if own > 0 else (0.0, at_s[own])
-        other: list[float] = []
-        for event in range(own, len(at_s)):
-            backlog_s = max(backlog_s - (at_s[event] - now_s), 0.0)
-            now_s = at_s[event]
-            if event != own:
+        at_s, work_s, other_after_s = self._at_s, self._work_s, self._other_after_s
+        first = left_out[0] - self._cut_off
+        if place - first < len(other_after_s):
+            return other_after_s[place - first]
+        gone = set(left_out)
+        for event in range(first + len(other_after_s), place + 1):
+            before = event - 1
+            if before < 0:
+                backlog_s = 0.0
+            else:
+                after_s = other_after_s[-1] if other_after_s else self._after_s[before]
+                backlog_s = max(after_s - (at_s[event] - at_s[before]), 0.0)
+            if event + self._cut_off not in gone:
                 backlog_s = max(backlog_s + work_s[event], 0.0)
-            if backlog_s == after_s[event]:
-                break
-            other.append(backlog_s)
-        self._without, self._other_from, self._other_after_s = owner, own, other
+            other_after_s.append(backlog_s)
+        return other_after_s[place - first]
 
     def _append(self, at_s: float, work_s: float, arrived_s: float) -> None:
         if self._at_s:
@@ -147,4 +188,6 @@ class EdgeTimeLine:
         for values in (self._at_s, self._work_s, self._after_s, self._arrived_s):
             del values[:stale]
         self._cut_off += stale
-        self._place = {owner: place for owner, place in self._place.items() if place >= self._cut_off}
+        for device_id, tails in list(self._tails.items()):
+            if tails.forget(self._cut_off):
+                del self._tails[device_id]

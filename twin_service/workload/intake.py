@@ -31,6 +31,7 @@ def take_tasks(
             device.status.hello.model_digest,
             edge_id,
             situation,
+            standing.weighed,
             standing.plan.exits_run,
         )
         workload.task_ended(ended, now_s)

@@ -18,6 +18,7 @@ from itertools import islice
 import numpy as np
 
 from twin_service.decision.situation import Situation
+from twin_service.decision.values import values_of
 from twin_service.memory import Memory
 from twin_service.messages import BacklogReport
 from twin_service.rates import DecayingRate
@@ -60,6 +61,9 @@ class Ended:
     edge_id: str | None
     """Edge of the device's plan."""
     situation: Situation
+    planned: Situation
+    """The one that its plan was last weighed in: open-loop payoffs hold for it, and it changes less often than tasks
+    end, so that few evaluations do for many of them."""
     exits_run: tuple[bool, ...]
 
 
@@ -291,6 +295,7 @@ class WorkloadTwin:
             edge,
             self._device(ended.device_id),
             self._rng,
+            values=values_of(ended.planned, ended.exits_run),
             origin=Origin(ended.device_id, ended.model_digest, self._clock_offset_s),
         )
         self.replayed += 1

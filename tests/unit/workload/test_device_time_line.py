@@ -59,6 +59,14 @@ def test_those_that_wait_at_the_start_stay_even_if_the_service_takes_longer_than
     assert waiting.area_s(1.0, 3.0) == pytest.approx(2.0 + 0.1)
 
 
+def test_those_that_found_the_device_idle_would_have_waited_had_the_service_taken_longer() -> None:
+    short = task(1, 0.0, 0.0, 0.3)
+    at_once = task(2, 0.5, 0.5, 1.5)
+    waiting = line_of(short, at_once).waiting(short, 1.0)
+    assert [waiting.length(t) for t in (0.4, 0.5, 1.0)] == [0, 1, 1]
+    assert waiting.area_s(0.0, 1.0) == pytest.approx(0.5)
+
+
 def test_the_sum_of_caused_waiting_is_the_sum_of_waiting() -> None:
     tasks = (FIRST, SECOND, THIRD, FOURTH)
     line = line_of(*tasks)

@@ -51,7 +51,8 @@ def test_backlog_without_any_tail_is_that_of_a_queue_that_never_got_it(seed: int
     rng = random.Random(seed + 100)
     for tail in tails:
         owner = (tail.device_id, tail.task_id)
-        without = [each for each in tails if each is not tail] if tail.device_id else tails
+        later = [each for each in tails if each.device_id and each.task_id >= tail.task_id] if tail.device_id else []
+        without = [each for each in tails if each not in later]
         for _ in range(4):
             at_s = rng.uniform(0.0, tails[-1].at_s + 1.0)
             assert line.backlog_s(at_s, owner) == pytest.approx(by_hand_s(without, at_s), abs=1e-9)
@@ -85,6 +86,7 @@ def test_arrived_work_leaves_the_own_tail_out() -> None:
     )
     assert line.arrived_work_s(4.9) == pytest.approx((0.15, 0.35, 0.85))
     assert line.arrived_work_s(4.9, ("cam", 3)) == pytest.approx((0.05, 0.25, 0.75))
+    assert line.arrived_work_s(4.9, ("cam", 4)) == line.arrived_work_s(4.9)
     assert line.arrived_work_s(9.0, ("cam", 3)) == pytest.approx((0.0, 0.0, 0.0))
     assert line.arrived_work_s(0.5) == (0.0, 0.0, 0.0)
 
@@ -95,6 +97,21 @@ def test_a_task_that_sent_nothing_there_changes_nothing() -> None:
     assert line.arrived_work_s(1.2, ("cam", 2)) == line.arrived_work_s(1.2)
     assert ("cam", 1) in line
     assert ("cam", 2) not in line
+
+
+def test_later_tails_of_the_same_device_would_have_waited_on_it() -> None:
+    tails = (ArrivedTail(1.0, 0.5, "cam", 1), ArrivedTail(1.1, 0.4, "dock", 1), ArrivedTail(1.2, 0.3, "cam", 2))
+    line = line_of(*tails)
+    assert line.backlog_s(1.3) == pytest.approx(0.9)
+    assert line.backlog_s(1.3, ("cam", 2)) == pytest.approx(0.6)
+    assert line.backlog_s(1.3, ("cam", 1)) == pytest.approx(0.2)
+    assert line.backlog_s(1.05, ("cam", 2)) == pytest.approx(0.45)
+    assert line.arrived_work_s(1.3, ("cam", 1))[0] == pytest.approx(0.4)
+
+
+def test_a_device_that_counts_anew_does_not_leave_its_old_tails_out() -> None:
+    line = line_of(ArrivedTail(1.0, 0.5, "cam", 7), ArrivedTail(1.1, 0.2, "cam", 1))
+    assert line.backlog_s(1.2, ("cam", 1)) == pytest.approx(0.3)
 
 
 def test_a_report_puts_the_backlog_right_and_counterfactuals_keep_that() -> None:

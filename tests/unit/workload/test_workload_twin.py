@@ -141,7 +141,9 @@ def share_replayed(cost_s: float) -> tuple[float, float]:
     workload = WorkloadTwin(VolatileMemory(), WorkloadSettings(is_traced=False), now_s=START_S, seed=1)
     for n in range(1, 501):
         now_s = START_S + 0.02 * n
-        workload.task_ended(Ended("cam", ended_task(n, now_s - 0.4), DIGEST, None, SITUATION, (True,)), now_s)
+        workload.task_ended(
+            Ended("cam", ended_task(n, now_s - 0.4), DIGEST, None, SITUATION, SITUATION, (True,)), now_s
+        )
         workload.device_reported("cam", n, now_s)
         while workload.next_due_s() <= now_s:
             workload.replay_next(now_s)
