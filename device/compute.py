@@ -17,7 +17,19 @@ from numpy.typing import NDArray
 
 from device.emulation import Slowdown
 from device.pipeline import Pipeline
-from device.task import STEPS, AskTwin, Encode, Instruction, RunExit, RunSegment, Step, Task
+from device.task import (
+    STEPS,
+    AskTwin,
+    CancelUpload,
+    Encode,
+    Finish,
+    Instruction,
+    RunExit,
+    RunSegment,
+    Step,
+    Task,
+    Upload,
+)
 from twinsplit.clock import Clock
 from twinsplit.errors import FrameError, TwinsplitError
 from twinsplit.model.payload import encode_payload
@@ -31,6 +43,8 @@ _log = EventLog("device.compute")
 
 T = TypeVar("T")
 
+AWAITED = (Upload, CancelUpload, Finish)
+"""Instructions that an edge or a submitter waits for."""
 LAST_STEP_S = 5.0
 """A stopping device waits this long for the step that runs."""
 
@@ -125,10 +139,13 @@ class Engine:
                 step = instruction
             else:
                 others.append(instruction)
+        # What is awaited outside must not wait for the thread that computes, and that thread not for reports.
+        is_step_first = not any(isinstance(other, AWAITED) for other in others)
+        if step is not None and is_step_first:
+            self._steps.put(step)
         if others:
-            # Before the next step: what is on its way must not wait for the thread that computes.
             self._deliver(others)
-        if step is not None:
+        if step is not None and not is_step_first:
             self._steps.put(step)
 
     def _run(self) -> None:

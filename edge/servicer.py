@@ -255,6 +255,10 @@ class TailStream:
                     )
                 )
         self._note_answered()
+        # After the writer, which has just been woken: the device waits for the answer, nobody for the books.
+        self._loop.call_soon(self._note_end, result)
+
+    def _note_end(self, result: TailResult) -> None:
         self._servicer.observe(result)
         self._servicer.note_event()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from device.compute import Cargo, Engine
+from device.reporting import StartReport
 from device.task import Finish, Upload
 from tests.unit.device.made_up_device import (
     EDGE,
@@ -165,6 +167,30 @@ def test_a_defect_of_the_pipeline_is_told_and_not_hidden(benches, monkeypatch):
     monkeypatch.setattr(bench.device.pipeline, "segment_done", defective)
     bench.arrive()
     assert str(bench.next(AssertionError)) == "books do not add up"
+
+
+def test_a_step_does_not_wait_for_the_report_of_its_start():
+    device = MadeUpDevice(manifest_of(), settings_of())
+    runtime = CountingRuntime(manifest_of())
+    has_begun = threading.Event()
+    was_begun_at: list[bool] = []
+
+    def run_segment(index: int, tensor: np.ndarray) -> np.ndarray:
+        has_begun.set()
+        return tensor + 1
+
+    def deliver(instructions: list) -> None:
+        if any(isinstance(one, StartReport) for one in instructions):
+            was_begun_at.append(has_begun.wait(1.0))
+
+    runtime.run_segment = run_segment
+    engine = Engine(device.pipeline, runtime, device.clock, deliver)
+    engine.start()
+    tensor = np.zeros((1, 8), np.float32)
+    cargo = Cargo(PreparedInput(None, tensor), tensor)
+    engine.event(lambda pipeline, now_s: pipeline.frame_arrived(now_s, "frame", cargo))
+    engine.close()
+    assert was_begun_at == [True]
 
 
 def test_state_is_read_under_the_lock(benches):

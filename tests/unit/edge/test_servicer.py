@@ -72,6 +72,16 @@ async def test_every_request_is_answered_and_the_stream_ends() -> None:
     assert bench.executor.ends() == {TailEnd.FINISHED: 2}
 
 
+async def test_an_answer_is_written_before_it_is_counted() -> None:
+    bench = Bench()
+    servicer = make_servicer(bench)
+    context = FakeContext([good_request(bench, 1)])
+    written_when_counted: list[int] = []
+    servicer.observe = lambda _result: written_when_counted.append(len(context.written))
+    await serve(servicer, context)
+    assert written_when_counted == [1]
+
+
 async def test_a_device_that_does_not_read_is_read_no_further_until_it_does() -> None:
     bench = Bench()
     count = 4 * MAX_UNSENT
