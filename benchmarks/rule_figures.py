@@ -48,7 +48,8 @@ class Run(Protocol):
 def rule_figures(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
     """Figures of every rule of ``runs``, which holds one run per seed for each, seeds in the same order.
 
-    ``cost_ratio_to_one_time`` is ``None`` without a run of one-time, ``gap_closed`` without one of clairvoyant.
+    ``cost_ratio_to_one_time`` is ``None`` without a run of one-time, ``gap_closed`` without one of clairvoyant;
+    ``share_in_time`` and ``accuracy_in_time`` are there only with a deadline.
     """
     samples = {rule: _samples([run.costs_s for run in by_seed]) for rule, by_seed in runs.items()}
     means = {rule: float(np.mean([run.summary.cost_s for run in by_seed])) for rule, by_seed in runs.items()}
@@ -82,6 +83,9 @@ def _figures(
     ends: Counter[str] = Counter()
     for run in runs:
         ends.update(run.summary.ends)
+    in_time = {
+        name: _mean(getattr(run.summary, name) for run in runs) for name in ("share_in_time", "accuracy_in_time")
+    }
     return {
         "cost_s": means[rule],
         "cost_ci_s": interval(samples[rule], means[rule]),
@@ -95,6 +99,7 @@ def _figures(
         "messages_per_task": _mean(run.messages_per_task for run in runs),
         "stops": {end: count / tasks for end, count in sorted(ends.items())},
         "gap_closed": _gap_closed(means, rule),
+        **{name: value for name, value in in_time.items() if value is not None},
     }
 
 

@@ -32,9 +32,7 @@ def sim() -> None:
     "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="So many, from the scenario's own on."
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]"
-)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
 @click.option(
     "--tasks", "tasks_path", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write every task there."
@@ -74,6 +72,45 @@ def run(
             tasks_file.write_text(tasks_text(found))
         if result_file is not None:
             result_file.write({"provenance": about} | comparison_document(found))
+
+
+@sim.command()
+@click.argument("scenario_path", metavar="SCENARIO.yaml", type=click.Path(path_type=Path))
+@click.option("--deadlines", required=True, metavar="S,S,...", help="Ages until which an answer counts, seconds.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="So many, from the scenario's own on."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def deadlines(
+    scenario_path: Path,
+    deadlines: str,
+    seeds: int,
+    settings: tuple[str, ...],
+    workers: int | None,
+    json_path: Path | None,
+) -> None:
+    """Share and accuracy in time by deadline, of open-loop and of the best rule that decides once."""
+    from rich.console import Console
+
+    from benchmarks.provenance import provenance
+    from benchmarks.scenario import read_scenario, with_settings
+    from benchmarks.simulator.deadlines import deadlines_named, sweep, sweep_document, sweep_table
+    from benchmarks.simulator.world import model_of
+
+    scenario = with_settings(read_scenario(scenario_path), settings)
+    chosen = range(scenario.seed, scenario.seed + seeds)
+    deadlines_s = deadlines_named(deadlines)
+    console = Console(highlight=False)
+    with _reserved(json_path) as result_file:
+        _, digest = model_of(scenario.model)
+        about = provenance(seeds=list(chosen), digests={"model": digest})
+        with _progress(console) as progress:
+            cells = sweep(scenario, deadlines_s, chosen, workers=workers, progress=progress)
+        console.print(sweep_table(cells))
+        if result_file is not None:
+            result_file.write({"provenance": about} | sweep_document(cells))
 
 
 @contextmanager

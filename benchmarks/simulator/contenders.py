@@ -102,6 +102,10 @@ def _one_time_threshold(_: Manifest, __: str) -> list[str]:
     return [f"one-time-threshold:{threshold:g}" for threshold in THRESHOLDS]
 
 
+def _one_time(manifest: Manifest, _: str) -> list[str]:
+    return ["one-time", *_one_time_threshold(manifest, _)]
+
+
 def _threshold_static_cuts(manifest: Manifest, _: str) -> list[str]:
     return [f"threshold-static:{cut},{t:g}" for cut in _cuts(manifest) for t in (0.8, 0.95)]
 
@@ -117,6 +121,7 @@ _OWN: dict[str, Contender] = {
         Best("static-best", _static),
         Best("threshold-static-best", _threshold_static_cuts, _threshold_static_thresholds),
         Best("one-time-threshold-best", _one_time_threshold),
+        Best("one-time-best", _one_time),
         Made("clairvoyant", Clairvoyant),
     )
 }

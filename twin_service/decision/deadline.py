@@ -13,6 +13,7 @@ lose the same accuracy, so that too little is left to pay for looking.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,16 +88,16 @@ def worth(
     """Payoffs with ``queue`` (Q,), ``backlog_s`` (G,) and ``age_s`` (A,) at the present epoch, or, with
     ``Observation.SERVICE_START``, at service start.  # (decision, D, K, Q, G, A, E)"""
     if observation is Observation.SERVICE_START:
-        return _seen_from(batch, deadline_s, queue, backlog_s, age_s, 0)
+        return np.stack(list(_seen_from(batch, deadline_s, queue, backlog_s, age_s, 0))[::-1], axis=2)
     presents = range(batch.last_epoch + 1)
-    return np.stack([_seen_from(batch, deadline_s, queue, backlog_s, age_s, k)[:, :, 0] for k in presents], axis=2)
+    return np.stack([_present(batch, deadline_s, queue, backlog_s, age_s, k) for k in presents], axis=2)
 
 
 def exits_worth_running(batch: Batch, situation: Situation, deadline_s: float) -> int:
     """Position in ``batch``, which holds ``situation`` with various exits run, of those that are worth most."""
     backlog_s = situation.backlog_mean_s * np.array([0.0, 0.7, 2.0])
     ages_s, shares = likely_ages_s(situation, deadline_s)
-    start = _seen_from(batch, deadline_s, QUEUES[:2], backlog_s, ages_s, 0)[:, :, 0, ..., 0]  # (decision, D, Q, G, A)
+    start = _present(batch, deadline_s, QUEUES[:2], backlog_s, ages_s, 0)[..., 0]  # (decision, D, Q, G, A)
     return int(np.argmax((start.max(axis=0).mean(axis=(1, 2)) * shares).sum(axis=1)))
 
 
@@ -109,46 +110,62 @@ def likely_ages_s(situation: Situation, deadline_s: float) -> tuple[Array, Array
     return np.array([0.0, waited_s]), np.array([1.0 - busy, busy])
 
 
-def _seen_from(batch: Batch, deadline_s: float, queue: Array, backlog_s: Array, age_s: Array, start: int) -> Array:
-    """Payoffs at every epoch from ``start`` on as they are expected there.  # (decision, D, epochs, Q, G, A, E)"""
+def _present(batch: Batch, deadline_s: float, queue: Array, backlog_s: Array, age_s: Array, epoch: int) -> Array:
+    """Payoffs at the present ``epoch``.  # (decision, D, Q, G, A, E)"""
+    *_, found = _seen_from(batch, deadline_s, queue, backlog_s, age_s, epoch)
+    return found
+
+
+def _seen_from(
+    batch: Batch, deadline_s: float, queue: Array, backlog_s: Array, age_s: Array, start: int
+) -> Iterator[Array]:
+    """Payoffs at every epoch from the last back to ``start`` as expected there.  # (decision, D, Q, G, A, E)"""
     epochs = np.arange(start, batch.last_epoch + 1)
     backlogs = np.broadcast_to(backlog_s, (batch.size, len(backlog_s)))
     there = course(batch, queue, backlogs, np.full_like(epochs, start), epochs)
     ages = there.elapsed_s[..., None] + age_s  # (D, epochs, A)
-    is_in_time = (ages <= deadline_s)[:, :, None, None, :, None]
-    alpha = batch.alpha[:, None]
-    statistics = batch.statistics
-    shape = (batch.size, len(epochs), len(queue), len(backlog_s), len(age_s), statistics.evidence_count)
-    found = np.empty((len(Decision), *shape))
-    for decision, payload in ((Decision.OFFLOAD_TENSOR, batch.tensor), (Decision.OFFLOAD_INPUT, batch.input)):
-        found[decision] = _offloading(batch, payload, there, ages, deadline_s)
-    is_exit = statistics.seen[epochs].copy()
-    is_exit[:, 0] = False
-    leaving = np.where(is_in_time, (alpha * statistics.p_exit_right)[:, None, None, None, None, :], 0.0)
-    found[Decision.EXIT] = np.where(is_exit[None, :, None, None, None, :], leaving, NEVER)
-    if batch.is_whole:
-        right = (alpha * statistics.p_whole_right)[:, None, None, None, :]
-        found[Decision.CONTINUE, :, -1] = np.where(is_in_time[:, -1], right, 0.0)
-    else:
-        found[Decision.CONTINUE, :, -1] = NEVER / 2
-    for position in range(len(epochs) - 2, -1, -1):
+    sendings = [
+        (decision, _Sending(batch, payload, there, ages, deadline_s))
+        for decision, payload in ((Decision.OFFLOAD_TENSOR, batch.tensor), (Decision.OFFLOAD_INPUT, batch.input))
+    ]
+    alpha = batch.alpha[:, None, None, None, None]
+    exit_right, right = alpha * batch.statistics.p_exit_right, alpha * batch.statistics.p_whole_right
+    shape = (batch.size, len(queue), len(backlog_s), len(age_s), batch.statistics.evidence_count)
+    value: Array | None = None
+    for position in range(len(epochs) - 1, -1, -1):
         epoch = int(epochs[position])
-        value = batch.after_exits_at(epoch + 1, found[:, :, position + 1].max(axis=0))
-        price = batch.price(batch.step_s[:, epoch, None], there.queue[:, position])  # (D, Q)
-        found[Decision.CONTINUE, :, position] = value - price[..., None, None, None]
-    return found
+        is_in_time = (ages[:, position] <= deadline_s)[:, None, None, :, None]
+        is_exit = batch.statistics.seen[epoch].copy()
+        is_exit[0] = False
+        found = np.empty((len(Decision), *shape))
+        for decision, sending in sendings:
+            found[decision] = sending.payoff(position)
+        found[Decision.EXIT] = np.where(is_exit, np.where(is_in_time, exit_right, 0.0), NEVER)
+        if value is not None:
+            price = batch.price(batch.step_s[:, epoch, None], there.queue[:, position])  # (D, Q)
+            found[Decision.CONTINUE] = batch.after_exits_at(epoch + 1, value) - price[..., None, None, None]
+        else:
+            found[Decision.CONTINUE] = np.where(is_in_time, right, 0.0) if batch.is_whole else NEVER / 2
+        yield found
+        value = found.max(axis=0)
 
 
-def _offloading(batch: Batch, payload: PayloadTerms, there: Course, ages: Array, deadline_s: float) -> Array:
-    """P0 with accuracy only in time; the accuracy that a representation loses is not lost where none counts.
-    # (D, epochs, Q, G, A, E)"""
-    taken = np.maximum(arrival_s(batch, payload, there)[..., None], there.backlog_s)  # u + max(W - u, 0)
-    taken = taken + payload.tail_s[:, there.epochs, None]
-    is_in_time = ages[:, :, None, :] + taken[..., None] <= deadline_s  # (D, epochs, G, A)
-    lost = (batch.alpha[:, None] * payload.loss)[:, there.epochs, None, None, None, None]
-    right = (batch.alpha[:, None] * batch.statistics.p_whole_right)[:, None, None, None, None, :]
-    counted: Array = np.where(is_in_time[:, :, None, :, :, None], right, lost)
-    return offload(batch, payload, there)[..., None, None] + counted
+class _Sending:
+    """Offloading one payload at every epoch of a course: P0 with accuracy only in time."""
+
+    def __init__(self, batch: Batch, payload: PayloadTerms, there: Course, ages: Array, deadline_s: float) -> None:
+        taken = np.maximum(arrival_s(batch, payload, there)[..., None], there.backlog_s)  # u + max(W - u, 0)
+        taken = taken + payload.tail_s[:, there.epochs, None]
+        self._is_in_time = ages[:, :, None, :] + taken[..., None] <= deadline_s  # (D, epochs, G, A)
+        self._paid = offload(batch, payload, there)  # (D, epochs, Q, G), with the accuracy that is lost
+        self._lost = (batch.alpha[:, None] * payload.loss)[:, there.epochs]  # it is not lost where none counts
+        self._right = (batch.alpha[:, None] * batch.statistics.p_whole_right)[:, None, None, :]
+
+    def payoff(self, position: int) -> Array:
+        """At the epoch of that position.  # (D, Q, G, A, E)"""
+        lost = self._lost[:, position, None, None, None]
+        counted = np.where(self._is_in_time[:, position, ..., None], self._right, lost)  # (D, G, A, E)
+        return self._paid[:, position, :, :, None, None] + counted[:, None]
 
 
 def _backlog_levels_s(batch: Batch, deadline_s: float, observation: Observation) -> Array:
