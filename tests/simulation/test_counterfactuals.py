@@ -152,15 +152,26 @@ def test_any_other_decision_is_what_a_second_run_brings(task_id: int) -> None:
 
 
 @pytest.mark.slow
-def test_with_other_devices_that_react_the_error_is_small_beside_what_is_decided() -> None:
-    scenario = ONE_DEVICE.model_copy(update={"devices": 3, "tasks": 60, "load_share": 0.4})
+@pytest.mark.parametrize(
+    ("load_share", "edge_whole_s", "least_exact", "most_error"),
+    [
+        (0.4, 0.02, 0.9, 0.02),
+        (0.1, 0.08, 0.5, 0.4),  # four devices are the edge's load themselves, and watch one another's tails
+    ],
+)
+def test_with_other_devices_only_their_reaction_makes_a_difference(
+    load_share: float, edge_whole_s: float, least_exact: float, most_error: float
+) -> None:
+    """Mean error over the spread of latencies between decisions; seen: under 0.001 and 0.24, exact: 100 and 60 %."""
+    changes = {"devices": 4, "tasks": 48, "load_share": load_share, "edge_whole_s": edge_whole_s}
+    scenario = ONE_DEVICE.model_copy(update=changes)
     _, replayed = base_run(scenario)
     errors_s, latencies_s = [], []
-    for task_id in (3, 7, 11):
+    for task_id in (5, 9):
         task = replayed["device-0", task_id]
         for epoch, decision in decisions_of(task):
             records, _ = forced_run(scenario, task_id, epoch, decision)
             latencies_s.append(served_s(records[0, task_id]))
             errors_s.append(abs(told_latency_s(task, epoch, decision) - latencies_s[-1]))
-    assert np.median(errors_s) <= EXACT_S
-    assert np.mean(errors_s) < 0.05 * np.std(latencies_s)
+    assert np.mean(np.array(errors_s) <= EXACT_S) >= least_exact
+    assert np.mean(errors_s) < most_error * np.std(latencies_s)
