@@ -65,13 +65,16 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
 
 def table_of(comparison: Comparison) -> Table:
     """For people."""
-    table = Table("rule", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("rule", no_wrap=True)
     for title in ("cost s", "± 95 %", "of one-time", "mean s", "p95 s", "answered", "accuracy", "joules"):
         table.add_column(title, justify="right")
+    if comparison.tuned:
+        table.add_column("tuned to", no_wrap=True)
     for name, figures in rule_figures(comparison.runs).items():
         interval = figures["cost_ci_s"]
         table.add_row(
-            name if name not in comparison.tuned else f"{name} ({comparison.tuned[name]})",
+            name,
             f"{figures['cost_s']:.4f}",
             "" if interval is None else f"{(interval[1] - interval[0]) / 2.0:.4f}",
             _text(figures["cost_ratio_to_one_time"], ".3f"),
@@ -80,6 +83,7 @@ def table_of(comparison: Comparison) -> Table:
             f"{figures['share_answered']:.3f}",
             f"{figures['accuracy']:.4f}",
             f"{figures['energy_joules']:.3f}",
+            *([comparison.tuned.get(name, "")] if comparison.tuned else []),
         )
     return table
 

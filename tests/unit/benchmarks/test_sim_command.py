@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.sim_cli import sim
+from twinsplit.errors import SettingsError
+
+SCENARIO = """
+task_rate_per_s: 4
+device_whole_s: 0.2
+edge_whole_s: 0.02
+uplink_bytes_per_s: 30_000
+load_share: 0.5
+tasks: 40
+warm_up_tasks: 10
+warm_up_s: 1
+"""
+FIGURES = {
+    "cost_s",
+    "cost_ci_s",
+    "cost_ratio_to_one_time",
+    "cost_ratio_ci",
+    "latency_mean_s",
+    "latency_p95_s",
+    "share_answered",
+    "accuracy",
+    "energy_joules",
+    "messages_per_task",
+    "stops",
+    "gap_closed",
+}
+
+
+def invoke(folder: Path, *arguments: str) -> Result:
+    path = folder / "scenario.yaml"
+    path.write_text(SCENARIO)
+    return CliRunner().invoke(sim, ["run", str(path), "--workers", "1", *arguments])
+
+
+def run(folder: Path, *arguments: str) -> dict[str, Any]:
+    result = invoke(folder, "--json", str(folder / "found.json"), *arguments)
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    return found
+
+
+@pytest.mark.slow
+def test_a_run_writes_the_figures_of_every_rule_and_of_one_time(tmp_path: Path) -> None:
+    found = run(tmp_path, "--rules", "device-only,threshold-static:2,0.9", "--seeds", "2")
+    assert set(found) == {"provenance", "scenario", "rules", "tasks_per_second"}
+    assert found["provenance"]["seeds"] == [1, 2]
+    assert found["scenario"]["tasks"] == 40
+    assert list(found["rules"]) == ["one-time", "device-only", "threshold-static:2,0.9"]
+    for figures in found["rules"].values():
+        assert set(figures) >= FIGURES
+        assert figures["messages_per_task"] is None
+        assert figures["cost_ci_s"][0] <= figures["cost_s"] <= figures["cost_ci_s"][1]
+        assert sum(figures["stops"].values()) == pytest.approx(1.0)
+    assert found["rules"]["one-time"]["cost_ratio_to_one_time"] == 1.0
+    assert found["rules"]["device-only"]["gap_closed"] is None
+    assert found["tasks_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_every_task_in_the_books_is_a_line_of_the_csv(tmp_path: Path) -> None:
+    found = run(tmp_path, "--rules", "one-time", "--seeds", "1", "--tasks", str(tmp_path / "tasks.csv"))
+    with (tmp_path / "tasks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["task"]) for row in rows] == list(range(11, 41))
+    mean_s = sum(float(row["cost_s"]) for row in rows) / len(rows)
+    assert mean_s == pytest.approx(found["rules"]["one-time"]["cost_s"])
+
+
+@pytest.mark.slow
+def test_a_rule_that_is_tuned_says_to_what(tmp_path: Path) -> None:
+    found = run(tmp_path, "--rules", "static-best", "--seeds", "1")
+    assert found["rules"]["static-best"]["tuned_to"].startswith("static:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rules", "no-such-rule"], "no-such-rule"),
+        (["--rules", "one-time,one-time"], "each once"),
+        (["--rules", ","], "at least one"),
+        (["--rules", "one-time", "--set", "wishes=2"], "no such setting"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path: Path, arguments: list[str], said: str) -> None:
+    result = invoke(tmp_path, *arguments)
+    assert isinstance(result.exception, SettingsError)
+    assert said in str(result.exception)
