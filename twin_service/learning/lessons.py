@@ -33,6 +33,7 @@ _IMPOSSIBLE_S = NEVER / 2
 class Lessons:
     """What there is to learn from; made by :func:`lessons_of`."""
 
+    at_s: Array  # (T,) service start
     features: NDArray[np.float32]  # (T, K, F)
     offload_base_s: Array  # (T, K) P0 of the payload with the better one; NEVER: none can be sent
     offload_s: Array  # (T, K) what sending that payload there really brought; nan: none can be sent
@@ -104,6 +105,7 @@ class Lessons:
     def part(self, chosen: NDArray[np.bool_]) -> Lessons:
         """Those of the ``chosen`` (T,) tasks."""
         return Lessons(
+            self.at_s[chosen],
             self.features[chosen],
             self.offload_base_s[chosen],
             self.offload_s[chosen],
@@ -173,6 +175,7 @@ def lessons_of(tasks: Sequence[Replayed], manifest: Manifest) -> Lessons:
     if not np.isfinite(rows).all():
         raise ReplayError(f"replayed tasks of {manifest.name} hold numbers that are none (NaN or infinite)")
     return Lessons(
+        np.array([task.at_s for task in tasks]),
         rows,
         offload_base_s,
         np.where(can_offload, offload_s, math.nan),

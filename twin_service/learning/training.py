@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from twin_service.decision.value_net import CONTINUING, OFFLOADING, ValueNet
 from twin_service.learning.lessons import Array, Lessons
+from twin_service.learning.options import TrainingOptions
 from twinsplit.errors import TrainingError
 
 try:
@@ -29,21 +30,6 @@ except ImportError:
 
 _MAX_TARGET_S = 30.0
 """Where a task can neither end nor go on, its loss is not learnt to the full."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingOptions:
-    """One line per choice."""
-
-    steps: int = 2000
-    batch: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-3
-    huber_s: float = 1.0  # beyond this an error counts linearly: rare bursts pull, but do not tear
-    slow_copy_steps: int = 100  # the slow copy, and with it the C head's targets, is renewed so often
-    averaged_share: float = 0.5  # what serves is the average of the weights over the last part of the steps
-    is_one_head: bool = False  # learn C only (for comparison: P0 stays optimistic, and C does not)
-    is_counterfactual: bool = True  # False: learn only from what the task really did (for comparison)
 
 
 @dataclass(frozen=True, slots=True)
