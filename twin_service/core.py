@@ -7,11 +7,8 @@ concerns thousands of devices does not keep the others waiting.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TypeVar
 
 from twin_service import messages
 from twin_service.archive import Archive
@@ -26,15 +23,14 @@ from twin_service.memory import Memory
 from twin_service.messages import Send, StartReport
 from twin_service.planner import Cause, Planner, PlannerSettings
 from twin_service.polling import polled_decision
-from twin_service.schedule import Appointment, Schedule
+from twin_service.schedule import Appointment, Schedule, taken
 from twin_service.status_twin import StatusTwin
 from twin_service.views import DeviceView, Listing, device_view, edge_view
 from twin_service.workload.intake import take_tasks
+from twin_service.workload.recalibration import Recalibrated
 from twin_service.workload.twin import WorkloadTwin
 from twinsplit.errors import StaleWriteError
 from twinsplit.types import Outcome, Reason
-
-T = TypeVar("T")
 
 _RENEW_AT_SHARE = 0.5
 """Share of the lease after which silence is ended by a renewal."""
@@ -84,10 +80,12 @@ class TwinCore:
         self.edges: dict[str, EdgeTwin] = {}
         self.changes = 0
         """Counts everything that readers may want to see."""
+        self.recalibrated: list[Recalibrated] = []
+        """Models whose exits were found to be another way than calibrated, until somebody takes them out."""
         self._memory = memory
         self.workload = workload
         self.archive = Archive(memory, self.settings.max_devices, self._is_attached)
-        self._manifests = Manifests(memory)
+        self.manifests = Manifests(memory)
         self._watch = BacklogWatch(self.settings.planner)
         self._schedule = Schedule()
         self._to_weigh: dict[str, Cause] = {}
@@ -102,13 +100,13 @@ class TwinCore:
         Raises:
             BadMessageError: its profile does not fit the manifest.
         """
-        manifest = self._manifests.get(hello.model_digest)
+        manifest = self.manifests.get(hello.model_digest)
         before = self.devices.get(hello.device_id)
         status = StatusTwin(hello, manifest, now_s, None if before is None else before.status.mirror)
         if before is not None:
             self._watch.forget(before)
         document = self.archive.opened(hello.device_id)
-        document.announce(hello.model_digest, _announced(hello))
+        document.announce(hello.model_digest, hello.decided)
         self._memory.plan_id_seen(hello.last_plan_id)
         self._streams += 1
         device = DeviceTwin(document, status, stream=self._streams, last_sent_s=now_s)
@@ -163,7 +161,7 @@ class TwinCore:
             return [Send(device_id, polled_decision(device, self._plan_edge(device), event, now_s))]
         elif isinstance(event, messages.ManifestUpload):
             digest = device.status.hello.model_digest
-            device.status.manifest_known(self._manifests.received(digest, event.manifest_json))
+            device.status.manifest_known(self.manifests.received(digest, event.manifest_json))
         self._changed(device_id)
         if device.is_plannable and (cause := self.planner.cause(device, self.edges.values(), now_s)) is not None:
             self._to_weigh.setdefault(device_id, cause)
@@ -219,7 +217,7 @@ class TwinCore:
     def tick(self, now_s: float) -> list[Send]:
         """Do what is due: a batch of plans, a batch of looks, leases."""
         sends: list[Send] = []
-        chosen = _taken(self._to_weigh, self.settings.plan_batch)
+        chosen = taken(self._to_weigh, self.settings.plan_batch)
         weighed = [(self.devices[device_id], cause) for device_id, cause in chosen]
         weighed = [(device, cause) for device, cause in weighed if device.is_plannable]
         if weighed:
@@ -227,7 +225,7 @@ class TwinCore:
                 self._note_sent(send, now_s, sends)
             for device, _ in weighed:
                 self._watch_again(device, now_s)
-        for device_id, _ in _taken(self._to_look, self.settings.look_batch):
+        for device_id, _ in taken(self._to_look, self.settings.look_batch):
             sends.extend(self._look(self.devices[device_id], now_s))
         for device_id, appointment in self._schedule.take_due(now_s):
             device = self.devices[device_id]
@@ -283,7 +281,7 @@ class TwinCore:
         Raises:
             StorageError: it cannot be kept; it stays due.
         """
-        self._manifests.save()
+        self.manifests.save()
         is_replay_due = self.workload is not None and self.workload.save(limit)
         return self.archive.save(limit) or is_replay_due
 
@@ -306,11 +304,21 @@ class TwinCore:
         for task in report.ended:
             device.document.outcomes[task.outcome.value] += 1
             device.document.reasons[task.reason.value] += 1
+            if (found := self.manifests.task_ended(status.hello.model_digest, task)) is not None:
+                self._recalibrate(found)
             is_edge_heard = task.outcome is Outcome.EDGE or task.reason in _EDGE_SPOKE
             if is_edge_heard and edge is not None and device.standing is not None:
                 device.standing.hears(edge.reading_at(min(task.ended_at_s, now_s)))
         if self.workload is not None:
             take_tasks(self.workload, self.planner, device, edge, report, now_s)
+
+    def _recalibrate(self, found: Recalibrated) -> None:
+        self.recalibrated.append(found)
+        for device in self.devices.values():
+            status = device.status
+            if status.manifest is not None and status.hello.model_digest == found.model_digest:
+                status.manifest = found.manifest
+                self._to_weigh.setdefault(device.device_id, Cause.CALIBRATION)
 
     def _take_state(
         self,
@@ -379,16 +387,3 @@ class TwinCore:
     def _changed(self, device_id: str) -> None:
         self.archive.note_change(device_id)
         self.changes += 1
-
-
-def _announced(hello: messages.DeviceHello) -> str:
-    """What a hello says that somebody decided, as text."""
-    return json.dumps([hello.is_tensors_only, hello.fixed_edge_address, hello.is_polled, hello.version])
-
-
-def _taken(pending: dict[str, T], limit: int) -> list[tuple[str, T]]:
-    """The first ``limit`` entries of ``pending``, removed from it."""
-    chosen = list(islice(pending.items(), limit))
-    for key, _ in chosen:
-        del pending[key]
-    return chosen

@@ -97,6 +97,9 @@ class Exchange:
                 "device-refused-message", device=session.device_id, cause=str(event.error), limit_s=_REPEATED_LINE_S
             )
         self._dispatch(self.core.device_said(session.device_id, session.stream, event, self.now_s()))
+        while self.core.recalibrated:
+            found = self.core.recalibrated.pop()
+            _log.warning("exits-recalibrated", model=found.model_digest[:12], drift=round(found.drift, 3))
         read = self._reads.pop(event.read_id, None) if isinstance(event, messages.LiveReport) else None
         if read is not None and not read.done():
             read.set_result(None)

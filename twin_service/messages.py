@@ -6,6 +6,7 @@ into instants with the offset that :mod:`twin_service.clock_offset` estimates.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,6 +37,11 @@ class DeviceHello:
     is_polled: bool = False
     version: str = ""
     report_threshold_s: float = 0.0
+
+    @property
+    def decided(self) -> str:
+        """What somebody decided of the device, as text."""
+        return json.dumps([self.is_tensors_only, self.fixed_edge_address, self.is_polled, self.version])
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class TwinMetrics:
             yield "twinsplit_tasks_not_replayed_total", {"reason": reason}, count
         yield "twinsplit_replays_waiting", {}, workload.waiting
         yield "twinsplit_replay_core_share", {}, workload.share(self._exchange.now_s())
+        yield "twinsplit_calibration_drift", {}, self._core.manifests.recalibration.drift
         yield "twinsplit_trace_records_lost_total", {}, workload.traces.lost
 
     def _twin_samples(self) -> Iterator[Sample]:

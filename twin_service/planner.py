@@ -40,6 +40,7 @@ class Cause(str, Enum):
     DEVICE_PROFILE = "device-profile"
     EDGE_PROFILE = "edge-profile"
     BACKLOG_STATISTICS = "backlog-statistics"
+    CALIBRATION = "calibration"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import heapq
 import math
 from enum import Enum
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Appointment(str, Enum):
@@ -52,3 +56,11 @@ class Schedule:
         while self._heap and self._due_s.get(self._heap[0][1:]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else math.inf
+
+
+def taken(pending: dict[str, T], limit: int) -> list[tuple[str, T]]:
+    """The first ``limit`` entries of ``pending``, removed from it."""
+    chosen = list(islice(pending.items(), limit))
+    for key, _ in chosen:
+        del pending[key]
+    return chosen

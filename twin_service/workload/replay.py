@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from twin_service.decision.situation import Situation
+from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.statistics import Statistics, statistics_of
 from twin_service.decision.values import OpenLoopValues, values_of
 from twin_service.workload.device_time_line import DeviceTimeLine, Waiting, upload_of
@@ -112,7 +112,12 @@ def replay(
         ]
     )  # (K, 2, 5)
     is_whole = manifest.held_segments == manifest.segment_count
-    exit_right = [weights.alpha_s * stats.p_exit_right[e] if e != NO_EVIDENCE else _NAN for e in evidence]
+    in_time = [_is_in_time(task, at_s, weights) for at_s in reached]
+    exit_s = [
+        (weights.alpha_s * stats.p_exit_right[e] if is_in_time else 0.0) if e != NO_EVIDENCE else _NAN
+        for e, is_in_time in zip(evidence, in_time, strict=True)
+    ]
+    finish_s = weights.alpha_s * float(stats.p_whole_right[evidence[-1]]) if in_time[-1] else 0.0
     columns = offloads.astype(np.float32)
     return Replayed(
         device_id=origin.device_id,
@@ -127,7 +132,7 @@ def replay(
         busy_share=situation.busy_share,
         waiting_factor=factor,
         waited_s=max(start_s - task.arrived_at_s, 0.0),
-        finish_s=weights.alpha_s * float(stats.p_whole_right[evidence[-1]]) if is_whole else _NAN,
+        finish_s=finish_s if is_whole else _NAN,
         compute_watts=weights.compute_watts,
         evidence=np.array(evidence, dtype=np.int16),
         seen=np.arange(len(reached)) < len(task.epoch_times_s),
@@ -136,7 +141,7 @@ def replay(
         backlog_s=_floats(backlog),
         uplink_busy_s=_floats(uplink),
         arrived_work_s=_floats([edge.arrived_work_s(at_s, lane.own) for at_s in reached]),
-        exit_s=_floats(exit_right),
+        exit_s=_floats(exit_s),
         base_tensor=_floats([payoffs.tensor for payoffs in base]),
         base_input=_floats([payoffs.input for payoffs in base]),
         base_going_on=_floats([payoffs.going_on for payoffs in base]),
@@ -207,9 +212,10 @@ class _Lane:
         latency_s = sent_s + way_s - at_s + wait_s + tail_s + way_s
         weights = s.weights
         accuracy = max(float(self.statistics.p_whole_right[evidence]) - entry.loss, 0.0)
+        worth_s = weights.alpha_s * accuracy if _is_in_time(self.task, at_s + latency_s, weights) else 0.0
         joules = weights.compute_watts * encode_s + weights.transmit_watts * (sent_s - begun_s)
         caused_s = s.waiting_factor * self.waiting.area_s(at_s, at_s + encode_s)
-        utility_s = weights.alpha_s * accuracy - latency_s - weights.beta_s_per_joule * joules - caused_s
+        utility_s = worth_s - latency_s - weights.beta_s_per_joule * joules - caused_s
         return utility_s, latency_s, wait_s, accuracy, joules
 
     def _is_taken(self, epoch: int, payload: int) -> bool:
@@ -217,6 +223,11 @@ class _Lane:
         if epoch != self.task.stop_epoch or not taken.is_offload:
             return False
         return payload == (TENSOR if taken is Decision.OFFLOAD_TENSOR else INPUT)
+
+
+def _is_in_time(task: TaskRecord, answered_at_s: float, weights: Weights) -> bool:
+    """Whether an answer at that instant is worth anything: with a deadline only one that is no older."""
+    return weights.deadline_s is None or answered_at_s - task.arrived_at_s <= weights.deadline_s
 
 
 def _reached_at_s(task: TaskRecord, situation: Situation, exits_run: Sequence[bool]) -> list[float]:

@@ -64,7 +64,7 @@ class Replayed:
     backlog_s: Floats  # (K,) edge's backlog, own tail left out
     uplink_busy_s: Floats  # (K,) until earlier offloads are sent
     arrived_work_s: Floats  # (K, 3) work arrived at the edge in the last 0.25, 1, 4 s, own tail left out
-    exit_s: Floats  # (K,) alpha * P(right | evidence); nan: no exit has run
+    exit_s: Floats  # (K,) alpha * P(right | evidence), 0 beyond a deadline; nan: no exit has run
     base_tensor: Floats  # (K,) P0 of the boundary tensor in the open loop
     base_input: Floats  # (K,) P0 of the input
     base_going_on: Floats  # (K,) C0; at the last epoch what ends there: finish_s or nan
@@ -73,7 +73,7 @@ class Replayed:
     offload_s: Floats  # (K, 2) realised utility to go of sending tensor or input
     latency_s: Floats  # (K, 2) epoch to the edge's answer
     edge_wait_s: Floats  # (K, 2) part of it that was waiting at the edge
-    accuracy: Floats  # (K, 2) P(right) of that answer
+    accuracy: Floats  # (K, 2) P(right) of that answer, in time or not
     transmit_joules: Floats  # (K, 2) energy of encoding and sending
 
     @property

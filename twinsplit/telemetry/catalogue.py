@@ -138,6 +138,9 @@ _SPECS = (
     _counter("tasks_not_replayed", "Ended tasks left out of the replay, by reason.", TWIN, "reason"),
     _gauge("replays_waiting", "Ended tasks that wait until all that concerns them is known.", TWIN),
     _gauge("replay_core_share", "Share of one core that replaying takes.", TWIN),
+    _gauge(
+        "calibration_drift", "Largest deviation of P(exit right | bin) from its calibration, as agreement shows.", TWIN
+    ),
     _counter("trace_records_lost", "Records for export that could not be kept.", TWIN),
     _gauge("state_bytes", "Size of the state on disk.", TWIN),
 )
