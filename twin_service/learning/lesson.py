@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from twin_service.decision.value_net import ValueNet
-from twin_service.learning.lessons import Lessons, lessons_of
+from twin_service.learning.lessons import lessons_of
 from twin_service.learning.options import LearningOptions
 from twin_service.learning.promotion import FOLDS, Scores, folds_of, refused_because, scores_of, with_utility
 from twin_service.workload.replayed import Replayed
@@ -61,38 +61,26 @@ def learn(
         ReplayError: tasks that do not fit the model.
         TrainingError: no torch, nothing to learn from, or training diverged; ``serving`` stays.
     """
-    from twin_service.learning.training import Trained, train  # torch is large: only who learns loads it
+    from twin_service.learning.training import train  # torch is large: only who learns loads it
 
     options = options or LearningOptions()
     gate, is_counterfactual = options.gate, options.training.is_counterfactual
     lessons = lessons_of(tasks, manifest)
     folds = folds_of(lessons.at_s)
-
-    def trained_without(fold: int) -> Trained:
-        start = ValueNet.zero(lessons.features.shape[2], seed=seed + fold)
-        kept = lessons.part(folds != fold)
-        return train(kept, start, seed=seed + fold, options=options.training, between_steps=between_steps)
-
     held_out = lessons.part(folds == 0)
-    if held_out.size < gate.least_tasks:
+    if min(held_out.size, lessons.size - held_out.size) < gate.least_tasks:
         return None, Report(lessons.size, None, None, "too-few-tasks", None)
-    trained = trained_without(0)
-    candidate = trained.net
+    # The candidate, and for comparison the nets that each of the other parts did not train.
+    parts = np.array([folds != fold for fold in range(FOLDS if is_counterfactual else 1)])
+    trained = train(lessons, parts, seed=seed, options=options.training, between_steps=between_steps)
+    candidate = trained[0].net
     scores = scores_of(held_out, candidate, serving, gate, is_counterfactual=is_counterfactual)
-    refused = refused_because(scores, gate)
-    if refused is None and is_counterfactual:
-        followed_s = _followed_s(lessons, folds, [candidate, *(trained_without(fold).net for fold in range(1, FOLDS))])
+    if is_counterfactual:
+        followed_s = np.empty(lessons.size)
+        for fold, one in enumerate(trained):
+            judged = folds == fold
+            followed_s[judged] = lessons.part(judged).followed_s(one.net)[:, 0]
         scores = with_utility(scores, lessons, followed_s, serving)
-        refused = refused_because(scores, gate)
-    report = Report(lessons.size, trained.loss, scores, refused, candidate)
+    refused = refused_because(scores, gate)
+    report = Report(lessons.size, trained[0].loss, scores, refused, candidate)
     return (candidate if refused is None else None), report
-
-
-def _followed_s(lessons: Lessons, folds: np.ndarray[Any, np.dtype[np.int64]], nets: Sequence[ValueNet]) -> Any:
-    """What following the rule of the net that was trained without its part brings every task.  # (T,)"""
-    found = np.empty(lessons.size)
-    for fold, net in enumerate(nets):
-        judged = folds == fold
-        if judged.any():
-            found[judged] = lessons.part(judged).followed_s(net)[:, 0]
-    return found

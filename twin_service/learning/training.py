@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_service.decision.value_net import CONTINUING, OFFLOADING, ValueNet
+from twin_service.decision.value_net import CONTINUING, HEADS, OFFLOADING, ValueNet
 from twin_service.learning.lessons import Array, Lessons
 from twin_service.learning.options import TrainingOptions
 from twinsplit.errors import TrainingError
@@ -43,13 +43,13 @@ class Trained:
 
 def train(
     lessons: Lessons,
-    start: ValueNet,
+    parts: NDArray[np.bool_],
     *,
     seed: int,
     options: TrainingOptions | None = None,
     between_steps: Callable[[], None] = lambda: None,
-) -> Trained:
-    """A net trained on ``lessons`` from the weights of ``start``, which stays as it is.
+) -> list[Trained]:
+    """A net for each of ``parts`` (N, T), trained on those tasks alone; all at once takes little longer than one.
 
     Args:
         between_steps: Called after every step; it may sleep, and whatever it raises ends the training.
@@ -60,99 +60,117 @@ def train(
     options = options or TrainingOptions()
     torch.set_num_threads(1)  # the steps are too small to share, and the other cores serve
     generator = torch.Generator().manual_seed(seed)
-    rows, next_rows, offload_target, is_offload, is_going_on = _rows(lessons, options)
-    if not len(rows):
+    nets = len(parts)
+    points = _points(lessons, options)
+    counts = torch.from_numpy(np.stack((points.is_going_on, points.is_offload), axis=-1).astype(np.float32))
+    rows = [np.flatnonzero(points.does_count & np.repeat(part, lessons.epochs)) for part in parts]
+    if min(map(len, rows)) == 0:
         raise TrainingError("there is nothing to learn from: no task could be offloaded or went on")
-    features = torch.from_numpy(lessons.features.reshape(-1, lessons.features.shape[2])[rows])
-    target = torch.zeros(len(rows), 2)
-    target[:, OFFLOADING] = torch.from_numpy(offload_target.astype(np.float32))
-    counts = torch.zeros(len(rows), 2)
-    counts[:, OFFLOADING] = torch.from_numpy(is_offload.astype(np.float32))
-    counts[:, CONTINUING] = torch.from_numpy(is_going_on.astype(np.float32))
-    parameters = [torch.tensor(array, requires_grad=True) for layer in start.layers for array in layer]
+    features = torch.from_numpy(lessons.features.reshape(-1, lessons.features.shape[2]))
+    target = torch.zeros(nets, len(features), HEADS)
+    target[..., OFFLOADING] = torch.from_numpy(points.offload_target_s.astype(np.float32))
+    starts = [ValueNet.zero(features.shape[1], seed=seed + net) for net in range(nets)]
+    parameters = _parameters(starts)
     averaged = [parameter.detach().clone() for parameter in parameters]
-    optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, options.steps)
+    optimizer = torch.optim.AdamW(parameters, options.learning_rate, weight_decay=options.weight_decay, fused=True)
     loss_function = torch.nn.HuberLoss(reduction="none", delta=options.huber_s)
     first_averaged = int(options.steps * (1.0 - options.averaged_share))
+    every_net = torch.arange(nets)[:, None]
     losses = []
     for step in range(options.steps):
         if step % options.slow_copy_steps == 0:
-            slow = _net(parameters)
-            target[:, CONTINUING] = torch.from_numpy(_going_on_target(lessons, slow, next_rows, options))
-        chosen = torch.randint(len(rows), (options.batch,), generator=generator)
+            optimizer.param_groups[0]["lr"] = options.learning_rate * (1.0 - 0.9 * step / options.steps)
+            for net, slow in enumerate(_nets(parameters)):
+                target[net, :, CONTINUING] = torch.from_numpy(_going_on_target(lessons, slow, options))
+        chosen = torch.stack([_drawn(own, options.batch, generator) for own in rows])  # (N, batch)
         mask = counts[chosen]
-        errors = loss_function(_forward(parameters, features[chosen]), target[chosen]) * mask
-        loss = (errors.sum(dim=0) / mask.sum(dim=0).clamp(min=1.0)).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        errors = loss_function(_forward(parameters, features[chosen]), target[every_net, chosen]) * mask
+        loss = (errors.sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)).sum(dim=1)  # (N,)
+        optimizer.zero_grad()
+        loss.sum().backward()
         optimizer.step()
-        schedule.step()
         if step >= first_averaged:
             with torch.no_grad():
                 torch._foreach_lerp_(averaged, parameters, 1.0 / (step - first_averaged + 1))
             losses.append(loss.detach())
         between_steps()
-    net = _net(averaged)
-    mean_loss = float(torch.stack(losses).mean())
-    if not np.isfinite(mean_loss) or not net.is_finite:
+    mean_loss = torch.stack(losses).mean(dim=0).tolist()
+    trained = [Trained(net, loss) for net, loss in zip(_nets(averaged), mean_loss, strict=True)]
+    if not all(np.isfinite(one.loss) and one.net.is_finite for one in trained):
         raise TrainingError("training diverged: a loss or weight is no number; the weights in force stay")
-    return Trained(net, mean_loss)
+    return trained
 
 
-def _rows(
-    lessons: Lessons, options: TrainingOptions
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Points to learn from, flat over (task, epoch): their indices, those of the epoch after each, the P head's target,
-    and which heads learn there.  # (N,) each"""
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Where there is something to learn, flat over (task, epoch).  # (T * K,) each"""
+
+    offload_target_s: Array
+    """Target of the P head; 0 where there is none."""
+    is_offload: NDArray[np.bool_]
+    """Whether the P head learns there."""
+    is_going_on: NDArray[np.bool_]
+    """Likewise the C head."""
+
+    @property
+    def does_count(self) -> NDArray[np.bool_]:
+        return self.is_offload | self.is_going_on
+
+
+def _points(lessons: Lessons, options: TrainingOptions) -> _Points:
     tasks, epochs = lessons.offload_s.shape
     places = np.arange(epochs)
-    offload_target = lessons.offload_s - lessons.offload_base_s
-    is_offload = np.isfinite(offload_target)
+    target = lessons.offload_s - lessons.offload_base_s
+    is_offload = np.isfinite(target)
     is_going_on = np.broadcast_to(places < epochs - 1, (tasks, epochs))
+    if not options.is_counterfactual:
+        target = np.broadcast_to((lessons.taken_s - lessons.taken_offload_base_s)[:, None], (tasks, epochs))
+        is_offload = (places == lessons.taken_epoch[:, None]) & np.isfinite(target)
+        is_going_on = is_going_on & (places < lessons.taken_epoch[:, None])
     if lessons.is_last_known:
         is_offload = is_offload & (places < epochs - 1)
-    if not options.is_counterfactual:
-        at_taken = places == lessons.taken_epoch[:, None]
-        taken_target = (lessons.taken_s - lessons.taken_offload_base_s)[:, None]
-        offload_target = np.broadcast_to(taken_target, (tasks, epochs))
-        is_offload = at_taken & np.isfinite(offload_target)
-        is_going_on = is_going_on & (places < lessons.taken_epoch[:, None])
     if options.is_one_head:
         is_offload = np.zeros_like(is_offload)
-    rows = np.flatnonzero(is_offload | is_going_on)
-    return (
-        rows,
-        np.minimum(rows + 1, tasks * epochs - 1),
-        np.where(is_offload, offload_target, 0.0).reshape(-1)[rows],
-        is_offload.reshape(-1)[rows],
-        is_going_on.reshape(-1)[rows],
-    )
+    return _Points(np.where(is_offload, target, 0.0).ravel(), is_offload.ravel(), is_going_on.ravel())
 
 
-def _going_on_target(
-    lessons: Lessons, slow: ValueNet, next_rows: NDArray[np.int64], options: TrainingOptions
-) -> NDArray[np.float32]:
-    """y of the C head at every row; what is put where nothing goes on is masked.  # (N,)"""
+def _going_on_target(lessons: Lessons, slow: ValueNet, options: TrainingOptions) -> NDArray[np.float32]:
+    """y of the C head at every point; 0 at the last epoch, after which nothing goes on.  # (T * K,)"""
     does_stop, brought, remaining = lessons.stopping_s(slow)
     if not options.is_counterfactual:
         does_stop = np.arange(lessons.epochs) == lessons.taken_epoch[:, None]
         brought = np.broadcast_to(lessons.taken_s[:, None], does_stop.shape)
-    value = np.where(does_stop, brought, remaining).reshape(-1)[next_rows]
-    rows = next_rows - 1
-    cost = np.pad(lessons.step_cost_s, ((0, 0), (0, 1))).reshape(-1)[rows]
-    target = value - cost - lessons.going_on_base_s.reshape(-1)[rows]
-    return np.clip(np.nan_to_num(target), -_MAX_TARGET_S, _MAX_TARGET_S).astype(np.float32)
+    value = np.where(does_stop, brought, remaining)
+    target = value[:, 1:] - lessons.step_cost_s - lessons.going_on_base_s[:, :-1]
+    target = np.clip(target, -_MAX_TARGET_S, _MAX_TARGET_S)
+    return np.pad(target, ((0, 0), (0, 1))).ravel().astype(np.float32)
+
+
+def _drawn(rows: NDArray[np.int64], count: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.from_numpy(rows)[torch.randint(len(rows), (count,), generator=generator)]
 
 
 def _forward(parameters: list[torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
-    """As :meth:`ValueNet.correct`."""
+    """As :meth:`ValueNet.correct`, of every net on its own rows.  # (N, batch, HEADS)"""
     *hidden, weights, offsets = parameters
     for hidden_weights, hidden_offsets in zip(hidden[::2], hidden[1::2], strict=True):
-        rows = torch.relu(torch.addmm(hidden_offsets, rows, hidden_weights))
-    return torch.addmm(offsets, rows, weights)
+        rows = torch.relu(torch.baddbmm(hidden_offsets, rows, hidden_weights))
+    return torch.baddbmm(offsets, rows, weights)
 
 
-def _net(parameters: list[torch.Tensor]) -> ValueNet:
+def _parameters(nets: list[ValueNet]) -> list[torch.Tensor]:
+    """Weights (N, inputs, outputs) and offsets (N, 1, outputs) of all nets, layer by layer."""
+    found = []
+    for layer in zip(*(net.layers for net in nets), strict=True):
+        weights = np.stack([weights for weights, _ in layer])
+        offsets = np.stack([offsets for _, offsets in layer])[:, None]
+        found += [torch.tensor(weights, requires_grad=True), torch.tensor(offsets, requires_grad=True)]
+    return found
+
+
+def _nets(parameters: list[torch.Tensor]) -> list[ValueNet]:
     arrays = [parameter.detach().numpy().copy() for parameter in parameters]
-    return ValueNet(tuple(zip(arrays[::2], arrays[1::2], strict=True)))
+    layers = list(zip(arrays[::2], arrays[1::2], strict=True))
+    return [
+        ValueNet(tuple((weights[net], offsets[net, 0]) for weights, offsets in layers)) for net in range(len(arrays[0]))
+    ]
