@@ -14,6 +14,8 @@ from typing import Any
 from benchmarks.scenario import Scenario
 from benchmarks.simulator.clairvoyant import Clairvoyant
 from benchmarks.simulator.deciding import ByTable, Deciding
+from benchmarks.simulator.points import ByPoint
+from benchmarks.simulator.teaching import Teaching, taught
 from twin_service.decision.rules import rule_named
 from twinsplit.model.manifest import Manifest
 
@@ -89,6 +91,20 @@ class Best(Contender):
         return ByTable(rule_named(prepared), self.name)
 
 
+class Taught(Contender):
+    """The learned rule with weights for the scenario."""
+
+    def __init__(self, teaching: Teaching) -> None:
+        super().__init__(teaching.value)
+        self._teaching = teaching
+
+    def prepare(self, scenario: Scenario) -> Any:
+        return taught(scenario, self._teaching)
+
+    def deciding(self, scenario: Scenario, prepared: Any) -> Deciding:
+        return ByPoint(self.name, prepared)
+
+
 def _cuts(manifest: Manifest) -> range:
     """Cuts of which something can be sent, and the last, which is none: the device finishes."""
     return range(min(manifest.held_segments, manifest.segment_count - 1) + 2)
@@ -123,6 +139,7 @@ _OWN: dict[str, Contender] = {
         Best("one-time-threshold-best", _one_time_threshold),
         Best("one-time-best", _one_time),
         Made("clairvoyant", Clairvoyant),
+        *map(Taught, Teaching),
     )
 }
 
@@ -136,6 +153,9 @@ ALL = (
     "one-time-threshold-best",
     "load-only",
     "open-loop",
+    "learned-one-head",
+    "learned-factual",
+    "learned",
     "clairvoyant",
 )
 """What ``all`` stands for."""
