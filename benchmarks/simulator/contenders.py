@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.scenario import Scenario
 from benchmarks.simulator.clairvoyant import Clairvoyant
 from benchmarks.simulator.deciding import ByTable, Deciding
+from benchmarks.simulator.optimum import Optimum, Solution, solve
 from benchmarks.simulator.points import ByPoint
 from benchmarks.simulator.teaching import Teaching, taught
 from twin_service.decision.rules import rule_named
@@ -105,6 +106,16 @@ class Taught(Contender):
         return ByPoint(self.name, prepared)
 
 
+class Solved(Contender):
+    """The optimum, where the scenario is one in which it is known."""
+
+    def prepare(self, scenario: Scenario) -> Solution:
+        return solve(scenario)
+
+    def deciding(self, scenario: Scenario, prepared: Any) -> Deciding:
+        return Optimum(prepared, self.name)
+
+
 def _cuts(manifest: Manifest) -> range:
     """Cuts of which something can be sent, and the last, which is none: the device finishes."""
     return range(min(manifest.held_segments, manifest.segment_count - 1) + 2)
@@ -139,6 +150,7 @@ _OWN: dict[str, Contender] = {
         Best("one-time-threshold-best", _one_time_threshold),
         Best("one-time-best", _one_time),
         Made("clairvoyant", Clairvoyant),
+        Solved("optimum"),
         *map(Taught, Teaching),
     )
 }
