@@ -113,6 +113,44 @@ def deadlines(
             result_file.write({"provenance": about} | sweep_document(cells))
 
 
+@sim.command()
+@click.option("--quick", is_flag=True, help="A few cells and fewer tasks: under 5 minutes on two cores.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="So many in every cell, from 1."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def grid(quick: bool, seeds: int, workers: int | None, json_path: Path | None) -> None:
+    """Every rule on a grid of scenarios, and what is claimed of them; the full one takes an hour on two cores."""
+    from rich.console import Console
+
+    from benchmarks.provenance import provenance
+    from benchmarks.simulator.grid import claims, grid_cells, run_grid
+    from benchmarks.simulator.world import model_of
+
+    cells = grid_cells(is_quick=quick)
+    chosen = list(range(1, seeds + 1))
+    console = Console(highlight=False)
+    with _reserved(json_path) as result_file:
+        _, digest = model_of(cells[0][1].model)
+        about = provenance(seeds=chosen, digests={"model": digest})
+        documents = []
+        with _progress(console, "cells") as progress:
+            for document in run_grid(cells, chosen, workers=workers, progress=progress):
+                documents.append(document)
+                learned = document["rules"]["learned"]
+                ratio, closed = learned["cost_ratio_to_one_time"], learned["gap_closed"]
+                gap = "" if closed is None else f", {closed:.3f} of the gap closed"
+                console.print(f"{document['name']}: learned costs {ratio:.3f} of one-time{gap}")
+        documents.sort(key=lambda document: document.pop("index"))
+        found = claims(documents)
+        for name, claim in found.items():
+            goal = f">= {claim['at_least']}" if "at_least" in claim else f"<= {claim['at_most']}"
+            console.print(f"{name}: {claim['found']:.4g} (goal {goal}): {'met' if claim['is_met'] else 'MISSED'}")
+        if result_file is not None:
+            result_file.write({"provenance": about, "claims": found, "cells": documents})
+
+
 @contextmanager
 def _reserved(path: Path | None) -> Iterator[ResultFile | None]:
     """A place for a result, seen to be writable before a long run; ``None``: none is wanted."""
@@ -124,11 +162,11 @@ def _reserved(path: Path | None) -> Iterator[ResultFile | None]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[int, int], None]]:
+def _progress(console: Console, unit: str = "runs") -> Iterator[Callable[[int, int], None]]:
     """A bar that is gone at the end; without a terminal nothing."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("runs", total=None)
+        task = bar.add_task(unit, total=None)
         yield lambda done, known: bar.update(task, completed=done, total=known)
