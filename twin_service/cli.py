@@ -120,6 +120,29 @@ def watch(interval: float, count: int | None, **reach: Any) -> None:
     asyncio.run(follow())
 
 
+@twin.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_reading_options
+def export(folder: Path, **reach: Any) -> None:
+    """Write all documents and recorded tasks into FOLDER, with a scenario for every device that `sim run` reads."""
+    from twin_service.reader import reading
+    from twin_service.workload.trace_files import TraceFiles
+
+    async def write() -> str:
+        address, tls = _reach(**reach)
+        async with reading(address, tls) as reader:
+            with TraceFiles(folder) as files:
+                async for lines in reader.traces():
+                    files.add(lines)
+                found = files.finish()
+        return (
+            f"{found.folder}: {found.documents} documents, {found.tasks} tasks, {found.arrivals} arrivals at edges, "
+            f"{found.devices} scenarios"
+        )
+
+    click.echo(asyncio.run(write()))
+
+
 def _reach(address: str, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None) -> tuple[str, TlsFiles]:
     from twinsplit.transport.tls import TlsFiles
 

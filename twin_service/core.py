@@ -8,6 +8,7 @@ concerns thousands of devices does not keep the others waiting.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from twin_service import messages
@@ -28,6 +29,7 @@ from twin_service.status_twin import StatusTwin
 from twin_service.views import DeviceView, Listing, device_view, edge_view
 from twin_service.workload.intake import take_tasks
 from twin_service.workload.recalibration import Recalibrated
+from twin_service.workload.traces import exported
 from twin_service.workload.twin import WorkloadTwin
 from twinsplit.errors import StaleWriteError
 from twinsplit.types import Outcome, Reason
@@ -274,6 +276,10 @@ class TwinCore:
         if device_id in self.devices:
             self._to_weigh.setdefault(device_id, Cause.WEIGHTS)
         return document.version
+
+    def exported(self, unix_s: float) -> Iterator[bytes]:
+        """All documents and records as batches of trace records; ``unix_s``: now."""
+        return exported(self.archive, self._memory, unix_s)
 
     def save(self, limit: int | None = None) -> bool:
         """Keep what changed: manifests, at most ``limit`` documents and as many replayed tasks; whether more are due.

@@ -10,14 +10,14 @@ import asyncio
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from twin_service import messages
 from twin_service.clock_offset import ClockOffset
 from twin_service.core import TwinCore
 from twin_service.messages import Send
 from twinsplit.clock import Clock
-from twinsplit.errors import BadMessageError, ErrorCode, RefusedError, StoppingError
+from twinsplit.errors import BadMessageError, ErrorCode, RefusedError, StoppingError, StorageError
 from twinsplit.telemetry.histogram import Histogram
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.status import code_of
@@ -56,6 +56,7 @@ class Exchange:
     def __init__(self, core: TwinCore, clock: Clock) -> None:
         self.core = core
         self.now_s = clock.monotonic_s
+        self._clock = clock
         self.refusals: Counter[ErrorCode] = Counter()
         """Messages refused, by name."""
         self.planning_s = Histogram.of("twinsplit_planning_seconds")
@@ -172,6 +173,14 @@ class Exchange:
     def desired(self) -> None:
         """Something was written that the core may act upon."""
         self._arm()
+
+    def exported(self) -> Iterator[bytes]:
+        """All documents and recorded tasks, those of the last seconds included, as batches of trace records."""
+        try:
+            self.core.save()
+        except StorageError as error:
+            _log.error("state-not-saved", cause=str(error), limit_s=_REPEATED_LINE_S)
+        return self.core.exported(self._clock.unix_ns() * 1e-9)
 
     # Time.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,9 +81,17 @@ class Memory(Protocol):
         """Remember a batch of trace records, compressed (see docs/traces.md)."""
         ...
 
+    def traces(self) -> Iterator[bytes]:
+        """All batches of trace records, oldest first."""
+        ...
+
 
 _KEPT_REPLAY = 50_000
 """Replayed tasks of one model that a volatile memory keeps."""
+
+
+_KEPT_TRACES = 1000
+"""Batches of trace records that it keeps."""
 
 
 class VolatileMemory:
@@ -96,6 +104,7 @@ class VolatileMemory:
         self._replay: defaultdict[str, deque[Replayed]] = defaultdict(lambda: deque(maxlen=_KEPT_REPLAY))
         self._weights: defaultdict[str, dict[int, WeightsRow]] = defaultdict(dict)
         self._calibration: dict[str, str] = {}
+        self._traces: deque[bytes] = deque(maxlen=_KEPT_TRACES)
 
     def next_plan_id(self) -> int:
         self._plan_id += 1
@@ -139,4 +148,7 @@ class VolatileMemory:
         return self._calibration.get(model_digest)
 
     def keep_trace(self, lines: bytes) -> None:
-        """Nothing reads traces of a process that is gone."""
+        self._traces.append(lines)
+
+    def traces(self) -> Iterator[bytes]:
+        return iter(tuple(self._traces))

@@ -11,6 +11,7 @@ import grpc.aio
 
 from twin_service.views import DeviceView, Listing
 from twin_service.wire_views import device_from_wire, listing_from_wire
+from twin_service.workload.traces import unpacked
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.status import error_from_rpc
@@ -61,6 +62,18 @@ class TwinReader:
         try:
             async for response in self._stub.WatchTwins(twin_pb2.WatchTwinsRequest(interval_s=interval_s)):
                 yield listing_from_wire(response.twins, response.edges, response.rule, time.monotonic())
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, self._address) from None
+
+    async def traces(self) -> AsyncIterator[str]:
+        """All documents and recorded tasks as batches of lines (docs/traces.md).
+
+        Raises:
+            PeerError: the twin service does not answer (any more).
+        """
+        try:
+            async for response in self._stub.ExportTraces(twin_pb2.ExportTracesRequest()):
+                yield unpacked(response.lines_zstd)
         except grpc.RpcError as failure:
             raise error_from_rpc(failure, self._address) from None
 

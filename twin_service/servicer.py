@@ -127,6 +127,13 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         self._exchange.desired()
         return twin_pb2.SetDesiredResponse(version=version)
 
+    async def ExportTraces(  # noqa: N802 - gRPC's name
+        self, _request: twin_pb2.ExportTracesRequest, _context: Any
+    ) -> AsyncIterator[twin_pb2.ExportTracesResponse]:
+        """All documents and recorded tasks."""
+        for lines in self._exchange.exported():
+            yield twin_pb2.ExportTracesResponse(lines_zstd=lines)
+
     def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest) -> None:
         """What a device says; it never raises for that."""
         sent_at_s = session.offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())

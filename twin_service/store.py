@@ -209,7 +209,6 @@ class Store:
             self._forget(write)
 
     def traces(self) -> Iterator[bytes]:
-        """All batches of trace records, oldest first."""
         with self._named("read"):
             ids = [row[0] for row in self._connection.execute("SELECT id FROM traces ORDER BY id").fetchall()]
             for row_id in ids:

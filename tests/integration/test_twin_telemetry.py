@@ -33,6 +33,8 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
             reason="not-worth-it",
             started_age_s=0.03,
             epoch_s=[0.01, 0.02, 0.03],
+            evidence=1,
+            exit_agrees=True,
         )
         await device.say(start=twin_pb2.StartReport(task_id=2))
         await device.say(progress=twin_pb2.ProgressReport(task_id=2, epoch=1))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import zstandard
 
+from twin_service.decision.situation import Situation
+from twin_service.documents import Document
+from twin_service.memory import Memory
 from twin_service.messages import ArrivedTail
 from twinsplit.types import TaskRecord
 
 _MOST_LINES = 20_000
 """Records that wait to be kept; then new ones are lost and counted."""
 _MOST_UNPACKED_BYTES = 64 << 20
+
+
+FORMAT = "twinsplit-trace"
+VERSION = 1
 
 
 class TraceLog:
@@ -29,9 +36,9 @@ class TraceLog:
         self._clock_offset_s = clock_offset_s
         self._lines: list[str] = []
 
-    def ended(self, device_id: str, model_digest: str, task: TaskRecord, goodput_bytes_per_s: float) -> None:
+    def ended(self, device_id: str, model_digest: str, task: TaskRecord, situation: Situation) -> None:
         """A task has ended."""
-        self._add(task_record(device_id, model_digest, task, goodput_bytes_per_s, self._clock_offset_s))
+        self._add(_task_record(device_id, model_digest, task, situation, self._clock_offset_s))
 
     def arrived(self, edge_id: str, tails: Iterable[ArrivedTail]) -> None:
         """Tails arrived at an edge."""
@@ -48,9 +55,7 @@ class TraceLog:
 
     def packed(self) -> bytes | None:
         """All records, Zstandard-compressed; ``None``: there are none."""
-        if not self._lines:
-            return None
-        return zstandard.ZstdCompressor().compress("".join(self._lines).encode())
+        return _packed(self._lines) if self._lines else None
 
     def forget(self) -> None:
         """They have been kept."""
@@ -60,7 +65,17 @@ class TraceLog:
         if len(self._lines) >= _MOST_LINES:
             self.lost += 1
             return
-        self._lines.append(json.dumps(record, separators=(",", ":")) + "\n")
+        self._lines.append(_line(record))
+
+
+def exported(documents: Iterable[Document], memory: Memory, unix_s: float) -> Iterator[bytes]:
+    """A whole export: what it is, all documents, all that was recorded, in batches; ``unix_s``: now."""
+    head: list[dict[str, Any]] = [
+        {"kind": "header", "format": FORMAT, "version": VERSION, "exported_unix_s": _instant(unix_s)}
+    ]
+    head += [{"kind": "document", **json.loads(document.to_json())} for document in documents]
+    yield _packed([_line(record) for record in head])
+    yield from memory.traces()
 
 
 def unpacked(data: bytes) -> str:
@@ -72,8 +87,8 @@ def unpacked(data: bytes) -> str:
     return zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_UNPACKED_BYTES).decode()
 
 
-def task_record(
-    device_id: str, model_digest: str, task: TaskRecord, goodput_bytes_per_s: float, clock_offset_s: float
+def _task_record(
+    device_id: str, model_digest: str, task: TaskRecord, situation: Situation, clock_offset_s: float
 ) -> dict[str, Any]:
     """One ended task as the trace format has it; what is not known is left out."""
     stages = task.stages
@@ -101,13 +116,24 @@ def task_record(
         "edge_queue_s": stages.edge_queue,
         "edge_service_s": stages.edge_compute,
         "energy_joules": task.energy_joules,
-        "goodput_bytes_per_s": round(goodput_bytes_per_s),
+        "goodput_bytes_per_s": round(situation.goodput_bytes_per_s),
+        "round_trip_s": situation.overhead_s,
+        "device_whole_s": sum(situation.segment_s),
+        "edge_whole_s": None if situation.tail_s is None else situation.tail_s[0],
     }
     return {
-        name: _short(value) if isinstance(value, float) and not name.endswith("unix_s") else value
+        name: _short(value) if isinstance(value, float) and name != "arrived_unix_s" else value
         for name, value in found.items()
         if value is not None
     }
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+def _packed(lines: Sequence[str]) -> bytes:
+    return zstandard.ZstdCompressor().compress("".join(lines).encode())
 
 
 def _instant(unix_s: float) -> float:

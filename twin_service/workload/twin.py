@@ -155,7 +155,7 @@ class WorkloadTwin:
         """A device tells of an ended task."""
         self._device(ended.device_id).ended(ended.task, ended.situation.overhead_s)
         if self.settings.is_traced:
-            self.traces.ended(ended.device_id, ended.model_digest, ended.task, ended.situation.goodput_bytes_per_s)
+            self.traces.ended(ended.device_id, ended.model_digest, ended.task, ended.situation)
         self._ended_rate.add(1.0, now_s)
         reason = unfit_because(ended.task) or self._surplus_because(now_s)
         if reason is not None:

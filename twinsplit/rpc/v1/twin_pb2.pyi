@@ -624,3 +624,13 @@ class SetDesiredResponse(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     version: int
     def __init__(self, version: _Optional[int] = ...) -> None: ...
+
+class ExportTracesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ExportTracesResponse(_message.Message):
+    __slots__ = ("lines_zstd",)
+    LINES_ZSTD_FIELD_NUMBER: _ClassVar[int]
+    lines_zstd: bytes
+    def __init__(self, lines_zstd: _Optional[bytes] = ...) -> None: ...

@@ -65,6 +65,11 @@ class TwinServiceStub:
                 request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.SetDesiredRequest.SerializeToString,
                 response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.SetDesiredResponse.FromString,
                 _registered_method=True)
+        self.ExportTraces = channel.unary_stream(
+                '/twinsplit.rpc.v1.TwinService/ExportTraces',
+                request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesRequest.SerializeToString,
+                response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesResponse.FromString,
+                _registered_method=True)
 
 
 class TwinServiceServicer:
@@ -113,6 +118,13 @@ class TwinServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportTraces(self, request, context):
+        """All documents and recorded tasks, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwinServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +157,11 @@ def add_TwinServiceServicer_to_server(servicer, server):
                     servicer.SetDesired,
                     request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.SetDesiredRequest.FromString,
                     response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.SetDesiredResponse.SerializeToString,
+            ),
+            'ExportTraces': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportTraces,
+                    request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesRequest.FromString,
+                    response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class TwinService:
             '/twinsplit.rpc.v1.TwinService/SetDesired',
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.SetDesiredRequest.SerializeToString,
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.SetDesiredResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportTraces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/twinsplit.rpc.v1.TwinService/ExportTraces',
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesRequest.SerializeToString,
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesResponse.FromString,
             options,
             channel_credentials,
             insecure,
