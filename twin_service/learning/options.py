@@ -27,7 +27,7 @@ class GateOptions:
     least_tasks: int = 60
     """Held-out tasks below which nothing is promoted."""
     errors: float = 2.0
-    """Standard errors by which a candidate must predict better, and by which it is rolled back."""
+    """Standard errors by which a candidate must predict better."""
     utility_errors: float = 1.0
     """Standard errors by which following it must have brought more than open-loop; by so many it may at most have
     brought less than the weights in force."""
@@ -36,7 +36,9 @@ class GateOptions:
     watched_tasks: int = 200
     """Tasks before and after a promotion whose cost is compared."""
     least_watched_tasks: int = 60
-    """Tasks after a promotion from which on it may be rolled back."""
+    """Tasks after a promotion from which on it may be rolled back; the watch looks again after as many more."""
+    roll_back_errors: float = 3.0
+    """Standard errors by which a promotion must have made things worse: the watch looks many times."""
 
 
 @dataclass(frozen=True, slots=True)

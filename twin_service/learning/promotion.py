@@ -7,6 +7,7 @@ would make noise look like proof.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import deque
 from dataclasses import dataclass, replace
@@ -14,9 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_service.decision.learned import decide
+from twin_service.decision.utility import NEVER
 from twin_service.decision.value_net import ValueNet
+from twin_service.decision.values import Payoffs
 from twin_service.learning.lessons import Array, Lessons
 from twin_service.learning.options import GateOptions
+from twin_service.workload.replayed import INPUT, TENSOR, Replayed
+from twinsplit.types import Decision
 
 FOLDS = 5
 """The held-out tasks are one part in so many; the others take turns where rules are followed for comparison."""
@@ -131,17 +137,51 @@ def refused_because(scores: Scores, options: GateOptions) -> str | None:
     return None
 
 
+def live_gain_s(task: Replayed) -> float | None:
+    """What a task brought as it went, less what it would have brought under open-loop, seconds; ``None``: no number."""
+    costs_s = task.step_cost_s.tolist()
+    gain_s = _ended_s(task, task.taken_epoch, task.taken) - sum(costs_s[: task.taken_epoch])
+    for epoch in range(task.epochs):
+        exit_s = float(task.exit_s[epoch])
+        going_on_s = float(task.base_going_on[epoch])
+        payoffs = Payoffs(
+            float(task.base_tensor[epoch]),
+            float(task.base_input[epoch]),
+            NEVER if math.isnan(exit_s) else exit_s,
+            NEVER / 2 if math.isnan(going_on_s) else going_on_s,
+        )
+        decision = decide(payoffs)
+        if decision is not Decision.CONTINUE or epoch == task.epochs - 1:
+            gain_s -= _ended_s(task, epoch, decision)
+            break
+        gain_s += costs_s[epoch]
+    return gain_s if math.isfinite(gain_s) else None
+
+
+def _ended_s(task: Replayed, epoch: int, decision: Decision) -> float:
+    """What ``decision`` really brings at ``epoch``; CONTINUE: at the last one."""
+    if decision is Decision.CONTINUE:
+        return task.finish_s
+    if decision is Decision.EXIT:
+        return float(task.exit_s[epoch])
+    return float(task.offload_s[epoch, TENSOR if decision is Decision.OFFLOAD_TENSOR else INPUT])
+
+
 class LiveWatch:
-    """What tasks brought since a promotion against what open-loop would have brought them, and the same before it."""
+    """What tasks bring since a promotion against what open-loop would have brought them, and the same before it.
+
+    The cost itself would not do: a busier edge would be taken for worse weights.
+    """
 
     def __init__(self, options: GateOptions) -> None:
         self._options = options
         self._before: deque[float] = deque(maxlen=options.watched_tasks)
         self._after: deque[float] | None = None
+        self._seen = 0
 
     @property
     def is_on(self) -> bool:
-        """Whether a promotion is on probation."""
+        """Whether weights are being watched."""
         return self._after is not None
 
     def promoted(self) -> None:
@@ -149,6 +189,7 @@ class LiveWatch:
         if self._after is not None:
             self._before.extend(self._after)
         self._after = deque(maxlen=self._options.watched_tasks)
+        self._seen = 0
 
     def rolled_back(self) -> None:
         """The weights of before serve again."""
@@ -160,13 +201,14 @@ class LiveWatch:
             self._before.append(gain_s)
             return False
         self._after.append(gain_s)
-        if len(self._after) < self._options.least_watched_tasks:
+        self._seen += 1
+        if self._seen % self._options.least_watched_tasks:
             return False
         after = gain_of(np.array(self._after))
         # Without a task before, open-loop itself is the measure: all gains are 0 there.
         before = gain_of(np.array(self._before)) if len(self._before) > 1 else Gain(0.0, 0.0)
         difference = Gain(after.mean - before.mean, float(np.hypot(after.error, before.error)))
-        return difference.is_below(0.0, self._options.errors)
+        return difference.is_below(0.0, self._options.roll_back_errors)
 
 
 def _brought_s(lessons: Lessons, net: ValueNet, *, is_counterfactual: bool) -> tuple[Array, Array]:
