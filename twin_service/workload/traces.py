@@ -53,13 +53,18 @@ class TraceLog:
                 record |= {"device_id": tail.device_id, "task_id": tail.task_id}
             self._add(record)
 
-    def packed(self) -> bytes | None:
-        """All records, Zstandard-compressed; ``None``: there are none."""
-        return _packed(self._lines) if self._lines else None
+    @property
+    def count(self) -> int:
+        """Records not yet kept."""
+        return len(self._lines)
 
-    def forget(self) -> None:
+    def packed(self, limit: int | None = None) -> bytes | None:
+        """The oldest ``limit`` records, Zstandard-compressed; ``None``: there are none."""
+        return _packed(self._lines[:limit]) if self._lines else None
+
+    def forget(self, limit: int | None = None) -> None:
         """They have been kept."""
-        self._lines.clear()
+        del self._lines[:limit]
 
     def _add(self, record: dict[str, Any]) -> None:
         if len(self._lines) >= _MOST_LINES:

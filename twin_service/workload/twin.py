@@ -30,6 +30,9 @@ from twin_service.workload.traces import TraceLog
 from twinsplit.types import Outcome, TaskRecord
 
 _MOST_UNSAVED = 10_000
+_SAVED_TASKS = 50
+_SAVED_RECORDS = 1000
+"""Kept in one go: so much takes a few milliseconds, in which nobody else is served."""
 _MOST_DEVICES = 20_000
 """Time lines of devices kept; beyond it the one made first is forgotten, and made again if it is still needed."""
 _COST_WEIGHT = 1.0 / 16.0
@@ -213,21 +216,22 @@ class WorkloadTwin:
         return self._spent.per_second(now_s)
 
     def save(self, limit: int | None = None) -> bool:
-        """Keep what was replayed and traced, at most ``limit`` tasks; whether more is due.
+        """Keep what was replayed and traced, a small part of it where there is a ``limit``; whether more is due.
 
         Raises:
             StorageError: it cannot be kept; it stays due.
         """
-        batch = list(islice(self._unsaved, limit))
+        batch = list(islice(self._unsaved, None if limit is None else min(limit, _SAVED_TASKS)))
         if batch:
             self._memory.keep_replay(batch)
             for _ in batch:
                 self._unsaved.popleft()
-        lines = self.traces.packed()
+        most = None if limit is None else _SAVED_RECORDS
+        lines = self.traces.packed(most)
         if lines is not None:
             self._memory.keep_trace(lines)
-            self.traces.forget()
-        return bool(self._unsaved)
+            self.traces.forget(most)
+        return bool(self._unsaved or self.traces.count)
 
     # How it is done.
 
