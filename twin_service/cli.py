@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
 
 if TYPE_CHECKING:
+    from twin_service.memory import WeightsRow
     from twinsplit.transport.tls import TlsFiles
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -141,6 +143,43 @@ def export(folder: Path, **reach: Any) -> None:
         )
 
     click.echo(asyncio.run(write()))
+
+
+@twin.command()
+@click.option("--json", "as_json", is_flag=True, help="All scores, as JSON.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Look into the state folder of a stopped twin service instead.",
+)
+@click.option(
+    "--serve",
+    "version",
+    type=click.IntRange(min=0),
+    metavar="VERSION",
+    help="With --state: this version serves from the next start on; 0: none, open-loop decides.",
+)
+@click.option("--model", metavar="DIGEST", default="", help="Only the model whose digest begins so.")
+@_reading_options
+def weights(as_json: bool, state: Path | None, version: int | None, model: str, **reach: Any) -> None:
+    """Versions of learned weights, with how they did on tasks that they were not trained on."""
+    from twin_service.learning.choosing import kept_weights, serve_version
+    from twin_service.learning.listing import weights_document, weights_table
+    from twin_service.reader import reading
+
+    if version is not None and state is None:
+        raise click.UsageError("--serve needs --state: stop the twin service and name its state folder")
+
+    async def read() -> list[WeightsRow]:
+        address, tls = _reach(**reach)
+        async with reading(address, tls) as reader:
+            return await reader.weights()
+
+    if state is not None and version is not None:
+        serve_version(state, model, version)
+    rows = asyncio.run(read()) if state is None else kept_weights(state)
+    rows = [row for row in rows if row.model_digest.startswith(model)]
+    click.echo(json.dumps(weights_document(rows), indent=1) if as_json else weights_table(rows))
 
 
 def _reach(address: str, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None) -> tuple[str, TlsFiles]:

@@ -16,11 +16,13 @@ from twin_service.archive import Archive
 from twin_service.backlog_watch import BacklogWatch
 from twin_service.decision.rules import Rule
 from twin_service.decision.situation import Weights
+from twin_service.decision.value_net import ValueNet
 from twin_service.device_twin import DeviceTwin
 from twin_service.documents import Desired
 from twin_service.edge_twin import EdgeTwin
+from twin_service.learning.learner import Learner
 from twin_service.manifests import Manifests
-from twin_service.memory import Memory
+from twin_service.memory import Memory, WeightsRow
 from twin_service.messages import Send, StartReport
 from twin_service.planner import Cause, Planner, PlannerSettings
 from twin_service.polling import polled_decision
@@ -32,6 +34,7 @@ from twin_service.workload.recalibration import Recalibrated
 from twin_service.workload.traces import exported
 from twin_service.workload.twin import WorkloadTwin
 from twinsplit.errors import StaleWriteError
+from twinsplit.model.manifest import Manifest
 from twinsplit.types import Outcome, Reason
 
 _RENEW_AT_SHARE = 0.5
@@ -68,12 +71,14 @@ class TwinCore:
         settings: CoreSettings | None = None,
         *,
         workload: WorkloadTwin | None = None,
+        learner: Learner | None = None,
     ) -> None:
         """
         Args:
             weights: for devices of which nothing else is desired.
             memory: what survives a restart.
             workload: replays ended tasks; ``None``: none are.
+            learner: holds learned weights, and learns from what is replayed; ``None``: nothing is learnt.
         """
         self.settings = settings or CoreSettings()
         self.planner = Planner(rule, weights, self.settings.planner, memory.next_plan_id)
@@ -86,6 +91,9 @@ class TwinCore:
         """Models whose exits were found to be another way than calibrated, until somebody takes them out."""
         self._memory = memory
         self.workload = workload
+        self.learner = learner
+        if workload is not None and learner is not None:
+            workload.told.append(learner.task_replayed)
         self.archive = Archive(memory, self.settings.max_devices, self._is_attached)
         self.manifests = Manifests(memory)
         self._watch = BacklogWatch(self.settings.planner)
@@ -277,17 +285,40 @@ class TwinCore:
             self._to_weigh.setdefault(device_id, Cause.WEIGHTS)
         return document.version
 
+    def net_of(self, manifest: Manifest) -> ValueNet | None:
+        """Learned weights in force for a model; ``None``: none."""
+        model_digest = self.manifests.digest_of(manifest)
+        return None if self.learner is None or model_digest is None else self.learner.net(model_digest)
+
+    def weights(self) -> list[WeightsRow]:
+        """All versions of learned weights that are kept, by model and version.
+
+        Raises:
+            StorageError: they cannot be kept or read.
+        """
+        if self.learner is not None:
+            self.learner.save()
+        return self._memory.weights()
+
+    def weights_changed(self, model_digest: str) -> None:
+        """Other learned weights are in force for a model: its devices get new plans where that is worth a message."""
+        for device in self.devices.values():
+            if device.is_plannable and device.status.hello.model_digest == model_digest:
+                self._to_weigh.setdefault(device.device_id, Cause.WEIGHTS)
+
     def exported(self, unix_s: float) -> Iterator[bytes]:
         """All documents and records as batches of trace records; ``unix_s``: now."""
         return exported(self.archive, self._memory, unix_s)
 
     def save(self, limit: int | None = None) -> bool:
-        """Keep what changed: manifests, at most ``limit`` documents and as many replayed tasks; whether more are due.
+        """Keep what changed: manifests, weights, at most ``limit`` documents and replayed tasks; whether more are due.
 
         Raises:
             StorageError: it cannot be kept; it stays due.
         """
         self.manifests.save()
+        if self.learner is not None:
+            self.learner.save()
         is_replay_due = self.workload is not None and self.workload.save(limit)
         return self.archive.save(limit) or is_replay_due
 

@@ -15,9 +15,20 @@ from collections.abc import Callable, Iterable, Iterator
 from twin_service import messages
 from twin_service.clock_offset import ClockOffset
 from twin_service.core import TwinCore
+from twin_service.learning.learner import Assignment, Result
+from twin_service.learning.lesson import Report
 from twin_service.messages import Send
 from twinsplit.clock import Clock
-from twinsplit.errors import BadMessageError, ErrorCode, RefusedError, StoppingError, StorageError
+from twinsplit.errors import (
+    BadMessageError,
+    ErrorCode,
+    RefusedError,
+    StoppingError,
+    StorageError,
+    TwinsplitError,
+    UnknownModelError,
+)
+from twinsplit.model.manifest import Manifest
 from twinsplit.telemetry.histogram import Histogram
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.status import code_of
@@ -194,9 +205,50 @@ class Exchange:
             workload.replay_next(began_s)
         except Exception as error:  # noqa: BLE001 - a defect in one replay must not end all replaying
             _log.exception("replay-failed", error)
+        self._take_learner_events()
         ended_s = self.now_s()
         workload.cost(ended_s - began_s, ended_s)
         return ended_s - began_s
+
+    # Learning.
+
+    def next_lesson(self) -> tuple[Assignment, Manifest] | None:
+        """A lesson that is due, with the manifest of its model; ``None``: none is."""
+        learner = self.core.learner
+        assignment = None if learner is None else learner.next_lesson()
+        if learner is None or assignment is None:
+            return None
+        manifest = self.core.manifests.get(assignment.model_digest)
+        if manifest is None:  # its devices send it when they attach again
+            learner.failed(assignment, UnknownModelError("the manifest of that model is not here (any more)"))
+            self._take_learner_events()
+            return None
+        return assignment, manifest
+
+    def lesson_ended(self, assignment: Assignment, result: Report | TwinsplitError) -> None:
+        """A lesson was learnt, or could not be."""
+        learner = self.core.learner
+        assert learner is not None, "a lesson comes from a learner"
+        if isinstance(result, TwinsplitError):
+            learner.failed(assignment, result)
+        else:
+            learner.learnt(assignment, result, self._clock.unix_ns() * 1e-9)
+        self._take_learner_events()
+
+    def _take_learner_events(self) -> None:
+        learner = self.core.learner
+        while learner is not None and learner.events:
+            event = learner.events.popleft()
+            tell = _log.info if event.result in (Result.PROMOTED, Result.REFUSED) else _log.warning
+            tell(
+                f"weights-{event.result.value}",
+                model=event.model_digest[:12],
+                version=event.version,
+                cause=event.cause or "it predicts better and brings more",
+            )
+            if event.changes_weights:
+                self.core.weights_changed(event.model_digest)
+        self._arm()
 
     def close(self) -> None:
         """Nothing is due any more."""

@@ -65,8 +65,8 @@ class Memory(Protocol):
         """Remember a version of weights, in place of an earlier row of the same model and version."""
         ...
 
-    def weights(self, model_digest: str) -> list[WeightsRow]:
-        """All versions kept of a model's weights, oldest first."""
+    def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
+        """All versions kept of a model's weights (``None``: of all models), oldest first."""
         ...
 
     def keep_calibration(self, model_digest: str, text: str) -> None:
@@ -137,9 +137,10 @@ class VolatileMemory:
     def keep_weights(self, row: WeightsRow) -> None:
         self._weights[row.model_digest][row.version] = row
 
-    def weights(self, model_digest: str) -> list[WeightsRow]:
-        versions = self._weights.get(model_digest, {})
-        return [versions[version] for version in sorted(versions)]
+    def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
+        digests = sorted(self._weights) if model_digest is None else [model_digest]
+        kept = (self._weights.get(digest, {}) for digest in digests)
+        return [versions[version] for versions in kept for version in sorted(versions)]
 
     def keep_calibration(self, model_digest: str, text: str) -> None:
         self._calibration[model_digest] = text

@@ -20,13 +20,19 @@ class TwinMetrics:
     """Everything that ``/metrics`` shows of the twin service apart from its process."""
 
     def __init__(
-        self, exchange: Exchange, signalling: SignallingCount, calls: CallCount, state_bytes: Callable[[], int]
+        self,
+        exchange: Exchange,
+        signalling: SignallingCount,
+        calls: CallCount,
+        state_bytes: Callable[[], int],
+        learning_share: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._exchange = exchange
         self._core = exchange.core
         self._signalling = signalling
         self._calls = calls
         self._state_bytes = state_bytes
+        self._learning_share = learning_share
 
     def samples(self) -> Iterator[Sample]:
         """Read now."""
@@ -45,6 +51,7 @@ class TwinMetrics:
         yield "twinsplit_pruned_pairs_total", {}, self._core.planner.pruned_pairs
         yield "twinsplit_rule_failures_total", {}, self._core.planner.rule_failures
         yield from self._workload_samples()
+        yield from self._learner_samples()
         yield "twinsplit_state_bytes", {}, self._state_bytes()
         for code, refused in self._exchange.refusals.items():
             yield "twinsplit_refused_messages_total", {"code": code.value}, refused
@@ -62,6 +69,24 @@ class TwinMetrics:
         yield "twinsplit_replay_core_share", {}, workload.share(self._exchange.now_s())
         yield "twinsplit_calibration_drift", {}, self._core.manifests.recalibration.drift
         yield "twinsplit_trace_records_lost_total", {}, workload.traces.lost
+
+    def _learner_samples(self) -> Iterator[Sample]:
+        learner = self._core.learner
+        if learner is None:
+            return
+        yield "twinsplit_lessons_total", {}, learner.lessons
+        for result, count in learner.results.items():
+            yield "twinsplit_weights_results_total", {"result": result.value}, count
+        for model_digest, version in learner.serving_versions.items():
+            yield "twinsplit_weights_version", {"model": model_digest[:12]}, version
+        report = learner.last_report
+        yield "twinsplit_training_loss", {}, None if report is None else report.loss
+        yield (
+            "twinsplit_held_out_gain",
+            {},
+            None if report is None or report.scores is None else report.scores.held_out_gain,
+        )
+        yield "twinsplit_learning_core_share", {}, self._learning_share()
 
     def _twin_samples(self) -> Iterator[Sample]:
         devices, edges = self._core.devices.values(), self._core.edges.values()

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import grpc
 import grpc.aio
 
+from twin_service.memory import WeightsRow
 from twin_service.views import DeviceView, Listing
-from twin_service.wire_views import device_from_wire, listing_from_wire
+from twin_service.wire_views import device_from_wire, listing_from_wire, weights_from_wire
 from twin_service.workload.traces import unpacked
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.transport.channel import open_channel
@@ -76,6 +77,18 @@ class TwinReader:
                 yield unpacked(response.lines_zstd)
         except grpc.RpcError as failure:
             raise error_from_rpc(failure, self._address) from None
+
+    async def weights(self) -> list[WeightsRow]:
+        """All versions of learned weights, without the weights themselves.
+
+        Raises:
+            PeerError: the twin service does not answer.
+        """
+        try:
+            response = await self._stub.ListWeights(twin_pb2.ListWeightsRequest(), timeout=_TIMEOUT_S)
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, self._address) from None
+        return [weights_from_wire(version) for version in response.versions]
 
 
 @asynccontextmanager

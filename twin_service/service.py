@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import signal
 
 from twin_service.core import CoreSettings, TwinCore
-from twin_service.decision.rules import rule_named
+from twin_service.decision.rules import LEARNED_RULES, rule_named
 from twin_service.decision.situation import Weights
 from twin_service.exchange import Exchange
+from twin_service.learning.learner import Learner, LearnerSettings
+from twin_service.learning.thread import LearningThread
 from twin_service.metrics import TwinMetrics
 from twin_service.planner import PlannerSettings
 from twin_service.servicer import TwinServicer, register_twin_service
@@ -16,7 +19,7 @@ from twin_service.settings import TwinSettings
 from twin_service.store import Store
 from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
 from twinsplit.clock import Clock, SystemClock
-from twinsplit.errors import StorageError
+from twinsplit.errors import StorageError, TrainingError
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
@@ -28,6 +31,8 @@ _BETWEEN_PARTS_S = 0.05
 _STREAM_END_S = 0.2
 _REPLAY_LOOK_S = 0.1
 """Time between two looks for tasks to replay while there are none."""
+_LESSON_LOOK_S = 1.0
+"""Time between two looks for lessons."""
 _REPEATED_LINE_S = 60.0
 
 _log = EventLog("twin.service")
@@ -44,6 +49,7 @@ class TwinService:
         server: RunningServer,
         exposition: Exposition,
         signalling: SignallingCount,
+        learning: LearningThread | None,
     ) -> None:
         self.exchange = exchange
         self.signalling = signalling
@@ -54,7 +60,9 @@ class TwinService:
         self._store = store
         self._server = server
         self._exposition = exposition
-        self._chores = [asyncio.ensure_future(self._save_regularly()), asyncio.ensure_future(self._replay_regularly())]
+        self._learning = learning
+        chores = (self._save_regularly(), self._replay_regularly(), self._learn_regularly())
+        self._chores = [asyncio.ensure_future(chore) for chore in chores]
 
     async def stop(self) -> None:
         """Say so, end the streams, save everything."""
@@ -63,6 +71,8 @@ class TwinService:
         for chore in self._chores:
             chore.cancel()
         await self._server.stop(_STREAM_END_S)
+        if self._learning is not None:
+            await asyncio.to_thread(self._learning.stop)
         self._save(None)
         self._store.close()
         await asyncio.to_thread(self._exposition.stop)
@@ -78,6 +88,21 @@ class TwinService:
         while share > 0.0:
             cost_s = self.exchange.replay_next()
             await asyncio.sleep(_REPLAY_LOOK_S if cost_s is None else cost_s * (1.0 - share) / share)
+
+    async def _learn_regularly(self) -> None:
+        """Have lessons learnt as they fall due, one at a time."""
+        while self._learning is not None:
+            lesson = self.exchange.next_lesson()
+            if lesson is None:
+                await asyncio.sleep(_LESSON_LOOK_S)
+                continue
+            assignment, manifest = lesson
+            try:
+                result = await self._learning.learn(assignment, manifest)
+            except Exception as error:  # noqa: BLE001 - a defect in one lesson must not end all learning
+                _log.exception("lesson-failed", error)
+                result = TrainingError(f"a defect: {type(error).__name__}")
+            self.exchange.lesson_ended(assignment, result)
 
     def _save(self, limit: int | None) -> bool:
         """Save a part; whether more is due and can be saved."""
@@ -98,7 +123,8 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
         InsecureBindError, TlsError, ListenError: see :func:`twinsplit.transport.server.start_server`.
     """
     core_settings = _core_settings(settings)
-    rule, weights = rule_named(settings.rule, is_reduced=settings.reduction), _weights(settings)
+    rule = rule_named(settings.rule, is_reduced=settings.reduction, net_of=lambda manifest: core.net_of(manifest))
+    weights = _weights(settings)
     clock = clock or SystemClock()
     store = Store(
         settings.state,
@@ -115,7 +141,10 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             now_s=now_s,
             clock_offset_s=clock.unix_ns() * 1e-9 - now_s,
         )
-        core = TwinCore(rule, weights, store, core_settings, workload=workload)
+        learner = None
+        if settings.rule in LEARNED_RULES:
+            learner = Learner(store, LearnerSettings(most_tasks=settings.learning_tasks))
+        core = TwinCore(rule, weights, store, core_settings, workload=workload, learner=learner)
         exchange = Exchange(core, clock)
         signalling = SignallingCount()
         servicer = TwinServicer(exchange, signalling, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
@@ -125,7 +154,9 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             settings.tls,
             is_insecure=settings.insecure,
         )
-        metrics = TwinMetrics(exchange, signalling, server.calls, lambda: store.size_bytes)
+        learning = _learning(settings, learner, clock)
+        core_share = (lambda: None) if learning is None else learning.core_share
+        metrics = TwinMetrics(exchange, signalling, server.calls, lambda: store.size_bytes, core_share)
         exposition = start_exposition(
             "twin",
             settings.http_listen,
@@ -138,7 +169,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             await server.stop()
         store.close()
         raise
-    return TwinService(settings, exchange, store, server, exposition, signalling)
+    return TwinService(settings, exchange, store, server, exposition, signalling, learning)
 
 
 async def serve(settings: TwinSettings) -> None:
@@ -166,6 +197,20 @@ async def serve(settings: TwinSettings) -> None:
     _log.info("twin-stopping", attached=sum(device.is_attached for device in twin.exchange.core.devices.values()))
     await twin.stop()
     _log.info("twin-stopped")
+
+
+def _learning(settings: TwinSettings, learner: Learner | None, clock: Clock) -> LearningThread | None:
+    """The thread that learns; ``None``: nothing is to be learnt, or cannot be."""
+    if learner is None or settings.learning_share <= 0.0 or settings.replay_share <= 0.0:
+        return None
+    if importlib.util.find_spec("torch") is None:
+        _log.warning(
+            "does-not-learn",
+            cause="torch is not installed: weights that were learnt before serve on, nothing new is learnt; "
+            "install twinsplit[learn] to learn",
+        )
+        return None
+    return LearningThread(settings.learning_share, learner.settings.options, clock.monotonic_s)
 
 
 def _weights(settings: TwinSettings) -> Weights:

@@ -134,6 +134,12 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         for lines in self._exchange.exported():
             yield twin_pb2.ExportTracesResponse(lines_zstd=lines)
 
+    async def ListWeights(  # noqa: N802 - gRPC's name
+        self, _request: twin_pb2.ListWeightsRequest, _context: Any
+    ) -> twin_pb2.ListWeightsResponse:
+        """All versions of learned weights."""
+        return twin_pb2.ListWeightsResponse(versions=map(wire_views.weights_to_wire, self._core.weights()))
+
     def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest) -> None:
         """What a device says; it never raises for that."""
         sent_at_s = session.offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())

@@ -91,6 +91,15 @@ class TwinSettings(BaseServiceSettings):
         lt=1,
         description="Share of one core that replaying ended tasks may take; beyond it tasks are sampled. 0: no replay.",
     )
+    learning_share: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="Share of one core that learning may take (rules multi-step and learned). 0: nothing is learnt.",
+    )
+    learning_tasks: int = Field(
+        5000, ge=100, le=20_000, description="Newest replayed tasks of a model that are learnt from."
+    )
     record: bool = Field(
         True, description="Keep ended tasks and arrivals at edges as traces, for `twinsplit twin export`."
     )

@@ -185,10 +185,11 @@ class Store:
                 MAX_WEIGHTS,
             )
 
-    def weights(self, model_digest: str) -> list[WeightsRow]:
+    def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
         with self._named("read"):
             rows = self._connection.execute(
-                "SELECT * FROM weights WHERE model_digest = ? ORDER BY version", (model_digest,)
+                "SELECT * FROM weights WHERE ?1 IS NULL OR model_digest = ?1 ORDER BY model_digest, version",
+                (model_digest,),
             ).fetchall()
         return [WeightsRow(*row) for row in rows]
 

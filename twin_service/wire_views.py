@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twin_service.fields import FieldView, Source
+from twin_service.memory import WeightsRow
 from twin_service.views import DeviceView, EdgeView, Listing
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.convert import (
@@ -122,4 +123,27 @@ def _field_from_wire(field: twin_pb2.TwinField) -> FieldView:
         field.age_s,
         field.error if field.HasField("error") else None,
         _SOURCE_BY_WIRE.get(field.source, Source.REPORTED),
+    )
+
+
+def weights_to_wire(row: WeightsRow) -> twin_pb2.WeightsVersion:
+    """A version of learned weights, without the weights themselves."""
+    return twin_pb2.WeightsVersion(
+        model_digest=digest_to_wire(row.model_digest),
+        version=row.version,
+        state=row.state,
+        created_unix_ns=int(row.created_unix_s * 1e9),
+        scores_json=row.scores_json,
+    )
+
+
+def weights_from_wire(version: twin_pb2.WeightsVersion) -> WeightsRow:
+    """The same, read."""
+    return WeightsRow(
+        digest_from_wire(version.model_digest),
+        version.version,
+        version.state,
+        version.created_unix_ns * 1e-9,
+        version.scores_json,
+        b"",
     )

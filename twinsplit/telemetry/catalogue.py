@@ -138,6 +138,12 @@ _SPECS = (
     _counter("tasks_not_replayed", "Ended tasks left out of the replay, by reason.", TWIN, "reason"),
     _gauge("replays_waiting", "Ended tasks that wait until all that concerns them is known.", TWIN),
     _gauge("replay_core_share", "Share of one core that replaying takes.", TWIN),
+    _counter("lessons", "Lessons begun on replayed tasks.", TWIN),
+    _counter("weights_results", "Versions promoted, refused, rolled back, failed or unreadable.", TWIN, "result"),
+    _gauge("weights_version", "Version of the learned weights in force; 0: open-loop.", TWIN, "model"),
+    _gauge("training_loss", "Loss of the newest lesson, both heads, square seconds.", TWIN),
+    _gauge("held_out_gain", "Share of open-loop's error on held-out tasks that the newest lesson takes off.", TWIN),
+    _gauge("learning_core_share", "Share of one core that learning takes.", TWIN),
     _gauge(
         "calibration_drift", "Largest deviation of P(exit right | bin) from its calibration, as agreement shows.", TWIN
     ),

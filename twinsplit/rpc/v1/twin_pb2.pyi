@@ -634,3 +634,27 @@ class ExportTracesResponse(_message.Message):
     LINES_ZSTD_FIELD_NUMBER: _ClassVar[int]
     lines_zstd: bytes
     def __init__(self, lines_zstd: _Optional[bytes] = ...) -> None: ...
+
+class ListWeightsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WeightsVersion(_message.Message):
+    __slots__ = ("model_digest", "version", "state", "created_unix_ns", "scores_json")
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    SCORES_JSON_FIELD_NUMBER: _ClassVar[int]
+    model_digest: bytes
+    version: int
+    state: str
+    created_unix_ns: int
+    scores_json: str
+    def __init__(self, model_digest: _Optional[bytes] = ..., version: _Optional[int] = ..., state: _Optional[str] = ..., created_unix_ns: _Optional[int] = ..., scores_json: _Optional[str] = ...) -> None: ...
+
+class ListWeightsResponse(_message.Message):
+    __slots__ = ("versions",)
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[WeightsVersion]
+    def __init__(self, versions: _Optional[_Iterable[_Union[WeightsVersion, _Mapping]]] = ...) -> None: ...

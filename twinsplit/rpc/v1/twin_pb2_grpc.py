@@ -70,6 +70,11 @@ class TwinServiceStub:
                 request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesRequest.SerializeToString,
                 response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesResponse.FromString,
                 _registered_method=True)
+        self.ListWeights = channel.unary_unary(
+                '/twinsplit.rpc.v1.TwinService/ListWeights',
+                request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsRequest.SerializeToString,
+                response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsResponse.FromString,
+                _registered_method=True)
 
 
 class TwinServiceServicer:
@@ -125,6 +130,13 @@ class TwinServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListWeights(self, request, context):
+        """All versions of learned weights, without the weights themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwinServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +174,11 @@ def add_TwinServiceServicer_to_server(servicer, server):
                     servicer.ExportTraces,
                     request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesRequest.FromString,
                     response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesResponse.SerializeToString,
+            ),
+            'ListWeights': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWeights,
+                    request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsRequest.FromString,
+                    response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +371,33 @@ class TwinService:
             '/twinsplit.rpc.v1.TwinService/ExportTraces',
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesRequest.SerializeToString,
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportTracesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWeights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twinsplit.rpc.v1.TwinService/ListWeights',
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsRequest.SerializeToString,
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsResponse.FromString,
             options,
             channel_credentials,
             insecure,
