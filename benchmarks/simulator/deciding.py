@@ -21,6 +21,9 @@ from twinsplit.types import Decision
 if TYPE_CHECKING:
     from benchmarks.simulator.device import SimulatedDevice
     from benchmarks.simulator.world import World
+    from device.plan_keeping import PlanKeeper
+    from device.reporting import Report, Reporter
+    from device.task import AskTwin
 
 _DECISIONS = tuple(Decision)
 
@@ -51,8 +54,30 @@ class Deciding(ABC):
         """False: queue and backlog are those at service start, and what stands then stands for the whole task."""
         return True
 
+    @property
+    def messages(self) -> int | None:
+        """Signalling messages sent so far; ``None``: exact state needs none."""
+        return None
+
+    @property
+    def hears_edges(self) -> bool:
+        """Whether answers of an edge tell its backlog to the device."""
+        return False
+
+    @property
+    def asks_twin(self) -> bool:
+        """Whether devices ask at every epoch and wait for :meth:`Pipeline.polled`."""
+        return False
+
     def begin(self, world: World) -> None:  # noqa: B027 - most have nothing to begin
         """A world begins; nothing has happened in it."""
+
+    def equip(self, device: SimulatedDevice) -> tuple[PlanKeeper, Reporter] | None:
+        """What the device's pipeline decides by and reports with; ``None``: exact state, and nobody listens."""
+        return None
+
+    def told(self, device: SimulatedDevice, message: Report | AskTwin) -> None:  # noqa: B027 - exact state hears nothing
+        """A device has something to tell its twin."""
 
     @abstractmethod
     def standing(self, device: SimulatedDevice, now_s: float) -> Standing:

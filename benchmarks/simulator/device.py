@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.simulator.edge import SimulatedEdge
 from benchmarks.simulator.link import Link
@@ -20,12 +21,22 @@ from device.tracking import Tracker
 from twin_service.decision.situation import Situation
 from twin_service.rates import DecayingRate
 from twinsplit.errors import RefusedError
+from twinsplit.reckoning import BacklogState
 from twinsplit.types import Reason
 
 if TYPE_CHECKING:
     from benchmarks.simulator.world import World
 
 UNBOUNDED = 10**9
+
+
+class _Answer(NamedTuple):
+    """What an edge answers."""
+
+    task_id: int
+    queue_s: float
+    service_s: float
+    backlog: BacklogState | None = None
 
 
 class SimulatedDevice:
@@ -70,7 +81,7 @@ class SimulatedDevice:
         weights = scenario.weights
         settings = PipelineSettings(
             queue_capacity=scenario.queue_capacity or UNBOUNDED,
-            is_polled=scenario.is_polled,
+            is_polled=world.deciding.asks_twin,
             offloads=OffloadSettings(
                 kept_tensors=scenario.kept_tensors or UNBOUNDED,
                 answer_timeout_s=scenario.answer_timeout_s or float("inf"),
@@ -185,13 +196,26 @@ class SimulatedDevice:
         except RefusedError:
             self.world.schedule(now_s + self._delay_s, self._refused, task.task_id)
             return
-        self.world.schedule(end_s + self._delay_s, self._answered, (task.task_id, end_s - service_s - now_s, service_s))
+        answer = _Answer(task.task_id, max(end_s - service_s - now_s, 0.0), service_s)
+        if self.world.deciding.hears_edges:
+            self.world.schedule(end_s, self._leave_edge, answer)
+        else:
+            self.world.schedule(end_s + self._delay_s, self._answered, answer)
 
-    def _answered(self, answer: tuple[int, float, float]) -> None:
-        task_id, queue_s, service_s = answer
+    def _leave_edge(self, answer: _Answer) -> None:
+        now_s = self.world.now_s
+        self.edge.advance(now_s)
+        told = answer._replace(backlog=self.edge.queue.backlog_state(now_s))
+        self.world.schedule(now_s + self._delay_s, self._answered, told)
+
+    def _answered(self, answer: _Answer) -> None:
+        now_s = self.world.now_s
+        if answer.backlog is not None:
+            # As on the wire: its age is counted at the edge, and the way back is not known.
+            self.pipeline.plans.backlog_seen(replace(answer.backlog, at_s=now_s), self.edge.address)
         self.obey(
             self.pipeline.answer_received(
-                self.world.now_s, task_id, None, edge_queue_s=max(queue_s, 0.0), edge_compute_s=service_s
+                now_s, answer.task_id, None, edge_queue_s=answer.queue_s, edge_compute_s=answer.service_s
             )
         )
 

@@ -91,6 +91,11 @@ class SimulatedEdge:
                 self._next_job += 1
                 self._next_job_s = self.jobs.at_s(self._next_job)
 
+    @property
+    def next_job_s(self) -> float:
+        """Arrival of the next of other users' jobs after the last look; infinity: none comes."""
+        return self._next_job_s
+
     def backlog_s(self, now_s: float) -> float:
         """Unfinished work at ``now_s``, as predicted, seconds of service."""
         self.advance(now_s)

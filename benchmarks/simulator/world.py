@@ -25,7 +25,8 @@ from benchmarks.simulator.result import SimulatedRun
 from benchmarks.simulator.samples import TaskSamples, samples_of
 from benchmarks.simulator.situations import SituationGrid
 from benchmarks.simulator.speeds import speeds_of
-from device.reporting import Report
+from device.plan_keeping import PlanKeeper
+from device.reporting import Report, Reporter
 from device.task import AskTwin
 from edge.tail_queue import Tail
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
@@ -72,12 +73,12 @@ class World:
         self._books = Books(scenario.weights, whole_accuracy_of(self.manifest))
         samples = self._samples()
         self._numbers = _numbered(samples)
+        self._left = self.tasks
         self.edges = [self._edge(index) for index in range(scenario.edges)]
         self.devices = self._devices(samples)
         deciding.begin(self)
         for device in self.devices:
-            plans = ExactPlans(self.manifest, self.model_digest, scenario.payloads, device, deciding)
-            device.equip(plans, SilentReporter(self.manifest, device.tracker))
+            device.equip(*(deciding.equip(device) or self._exact(device)))
 
     @property
     def tasks(self) -> int:
@@ -95,10 +96,11 @@ class World:
         """
         began_s = time.process_time()
         heap = self._heap
-        while heap:
+        while self._left:
             self.now_s, _, act, argument = heapq.heappop(heap)
             act(argument)
         summary = self._books.close(self.tasks - self.scenario.warm_up_tasks)
+        messages = self.deciding.messages
         entries = self._books.entries
         answered = [entry.latency_s for entry in entries.values() if entry.outcome.is_answered]
         return SimulatedRun(
@@ -107,7 +109,7 @@ class World:
             summary=summary,
             costs_s=self._books.costs_s(),
             latency_mean_s=sum(answered) / len(answered) if answered else None,
-            messages_per_task=None,
+            messages_per_task=None if messages is None else messages / self.tasks,
             simulated_tasks=self.tasks,
             simulated_s=self.now_s,
             core_s=time.process_time() - began_s,
@@ -123,6 +125,7 @@ class World:
 
     def ended(self, device: SimulatedDevice, record: TaskRecord) -> None:
         """A task has its outcome."""
+        self._left -= 1
         number = self._numbers[device.index][record.task_id - 1]
         if number > self.scenario.warm_up_tasks:
             self._books.enter(entry_of_record(record, self.manifest, self.scenario.weights, number=number))
@@ -130,9 +133,14 @@ class World:
             listener.task_ended(device, record)
 
     def told(self, device: SimulatedDevice, message: Report | AskTwin) -> None:
-        """A device has something to tell its twin; with exact state nobody listens."""
+        """A device has something to tell its twin."""
+        self.deciding.told(device, message)
 
     # How it is made.
+
+    def _exact(self, device: SimulatedDevice) -> tuple[PlanKeeper, Reporter]:
+        plans = ExactPlans(self.manifest, self.model_digest, self.scenario.payloads, device, self.deciding)
+        return plans, SilentReporter(self.manifest, device.tracker)
 
     def _samples(self) -> list[TaskSamples]:
         arrivals = _arrivals_s(self.scenario)
