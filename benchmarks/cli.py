@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from benchmarks.results import RESULTS_FOLDER, ResultFile
-from benchmarks.testbed_cli import testbed
+from benchmarks.testbed_cli import fidelity, testbed
 
 _RULES = "device-only,edge-only,one-time,multi-step"
 _rules_option = click.option("--rules", default=_RULES, show_default=True, help="Rules, separated by commas.")
@@ -136,6 +136,7 @@ def planning(repeats: int, rule: str, seed: int, json_path: Path | None) -> None
 
 
 bench.add_command(testbed)
+bench.add_command(fidelity)
 
 
 def _measured(
