@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scenario import changed_scenario
+from benchmarks.sim_cli import sim
 from benchmarks.simulator.deciding import ByTable
 from benchmarks.simulator.own_points import OwnPoints
 from benchmarks.simulator.world import World
@@ -46,6 +47,18 @@ def test_it_runs_in_the_simulator_by_table_and_at_exact_points_alike(folder: Pat
     assert exact.rule == by_table.rule == "hurried"
     assert exact.summary.outcomes["exit"] > 0 < exact.summary.outcomes["edge"]
     assert exact.cost_s == pytest.approx(by_table.cost_s, rel=0.02)
+
+
+def test_it_runs_in_sim_run_beside_the_baseline(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    few = ("--set", "tasks=300", "--set", "warm_up_tasks=20", "--seeds", "1", "--workers", "1")
+    scenario = str(ROOT / "benchmarks" / "scenarios" / "demo.yaml")
+    sim.main(["run", scenario, "--rules", "hurried.py:Hurried", *few, "--json", "found.json"], standalone_mode=False)
+    found = json.loads((folder / "found.json").read_text())
+    (name,) = found["rules"].keys() - {"one-time"}
+    figures = found["rules"][name]
+    assert figures["stops"].keys() - {"device"}
+    assert 0.0 < figures["cost_ratio_to_one_time"] < 2.0
 
 
 def test_a_rule_that_fails_ends_the_simulation_with_its_cell_and_cause(folder: Path) -> None:
