@@ -20,7 +20,7 @@ from twin_service.decision.rules import rule_named
 from twinsplit.errors import SettingsError
 from twinsplit.types import Payloads
 
-MARKOV = read_scenario(Path("benchmarks/scenarios/markov.yaml"))
+MARKOV = read_scenario(Path(__file__).resolve().parents[2] / "benchmarks" / "scenarios" / "markov.yaml")
 COARSE = 12.0
 SEEDS = (1, 2)
 
