@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from twin_service.exchange import Exchange
 from twin_service.fields import MirroredField
+from twin_service.learning.learner import Result
 from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.calls import CallCount
@@ -75,8 +76,8 @@ class TwinMetrics:
         if learner is None:
             return
         yield "twinsplit_lessons_total", {}, learner.lessons
-        for result, count in learner.results.items():
-            yield "twinsplit_weights_results_total", {"result": result.value}, count
+        for result in Result:
+            yield "twinsplit_weights_results_total", {"result": result.value}, learner.results[result]
         for model_digest, version in learner.serving_versions.items():
             yield "twinsplit_weights_version", {"model": model_digest[:12]}, version
         report = learner.last_report

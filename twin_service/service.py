@@ -210,7 +210,7 @@ def _learning(settings: TwinSettings, learner: Learner | None, clock: Clock) -> 
             "install twinsplit[learn] to learn",
         )
         return None
-    return LearningThread(settings.learning_share, learner.settings.options, clock.monotonic_s)
+    return LearningThread(settings.learning_share, clock.monotonic_s)
 
 
 def _weights(settings: TwinSettings) -> Weights:

@@ -7,6 +7,10 @@ import urllib.request
 from pathlib import Path
 
 from tests.integration.test_twin_streams import attached_device, attached_edge, backlog_report, running
+from tests.unit.twin_service.made_up_twins import DIGEST
+from twin_service.learning.learner import Assignment
+from twin_service.learning.lesson import Report
+from twin_service.learning.promotion import Gain, Scores
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.telemetry.catalogue import CATALOGUE
 from twinsplit.transport.channel import open_channel
@@ -45,6 +49,9 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
         await device.hear("poll")
         edge.call.cancel()
         await device.hear("plan")
+        gain = Gain(0.01, 0.002)
+        report = Report(300, 0.02, Scores(60, 0.03, 0.04, 0.04, gain, gain), "brings-less-than-open-loop", None)
+        twin.exchange.lesson_ended(Assignment(DIGEST, 1, (), None), report)
         text = await scrape(twin.http_address)
         expected = {name for name, spec in CATALOGUE.items() if "twin" in spec.services}
         found = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")}
@@ -52,6 +59,9 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
         assert missing == set()
         assert 'twinsplit_twins{kind="device",state="attached"} 1.0' in text
         assert 'twinsplit_plan_revisions_total{reason="edge-lost"} 1.0' in text
+        assert 'twinsplit_weights_results_total{result="refused"} 1.0' in text
+        assert 'twinsplit_weights_results_total{result="promoted"} 0.0' in text
+        assert "twinsplit_held_out_gain 0.25" in text
         assert 'twinsplit_refused_messages_total{code="BAD_MESSAGE"} 1.0' in text
 
 

@@ -76,6 +76,7 @@ class Assignment:
     """That the candidate will have; the lesson's seed, too."""
     tasks: Sequence[Replayed]
     serving: ValueNet | None
+    options: LearningOptions = field(default_factory=LearningOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Learner:
                 model.new_tasks = 0
                 self.lessons += 1
                 version = 1 + max(model.rows, default=OPEN_LOOP_VERSION)
-                return Assignment(model_digest, version, tuple(model.tasks), model.serving[1])
+                return Assignment(model_digest, version, tuple(model.tasks), model.serving[1], self.settings.options)
         return None
 
     def learnt(self, assignment: Assignment, report: Report, now_unix_s: float) -> None:

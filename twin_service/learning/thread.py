@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from twin_service.learning.learner import Assignment
 from twin_service.learning.lesson import Report, learn
-from twin_service.learning.options import LearningOptions
 from twin_service.rates import DecayingRate
 from twinsplit.errors import TrainingError, TwinsplitError
 from twinsplit.model.manifest import Manifest
@@ -64,9 +63,8 @@ class Pace:
 class LearningThread:
     """Learns lessons in a thread of its own."""
 
-    def __init__(self, share: float, options: LearningOptions, now_s: Callable[[], float]) -> None:
+    def __init__(self, share: float, now_s: Callable[[], float]) -> None:
         self._share = share
-        self._options = options
         self._now_s = now_s
         self._spent = DecayingRate(now_s())
         self._lock = threading.Lock()
@@ -94,7 +92,7 @@ class LearningThread:
                 assignment.tasks,
                 manifest,
                 seed=assignment.version,
-                options=self._options,
+                options=assignment.options,
                 serving=assignment.serving,
                 between_steps=pace.step,
             )

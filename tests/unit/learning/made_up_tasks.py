@@ -7,8 +7,8 @@ noise. Where ``spread_s`` is not 0, P0 moves from epoch to epoch, which C0 does 
 from __future__ import annotations
 
 import numpy as np
-from situations import manifest_of
 
+from tests.unit.decision.situations import manifest_of
 from twin_service.workload.replayed import Replayed
 from twinsplit.types import Decision
 
