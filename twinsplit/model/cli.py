@@ -1,14 +1,16 @@
-"""``twinsplit model``: split, check, inspect and profile. What needs onnx is imported by the command that needs it."""
+"""``twinsplit model``: split, add exits, check, inspect, profile. What needs onnx is imported by its own command."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
-from twinsplit.errors import ConfigurationError, ModelError
+from twinsplit.errors import ModelError
+from twinsplit.model.exit_command import add_exits
+from twinsplit.model.extras import need_onnx
 from twinsplit.model.manifest import Preprocessing
 from twinsplit.model.progress_line import ProgressLine
 from twinsplit.model.split_options import frame_sets, pair, parsed_shapes, preprocessing_of, read_labels
@@ -20,7 +22,10 @@ _ANY = click.Path(path_type=Path)
 
 @click.group()
 def model() -> None:
-    """Split, check, inspect and profile ONNX models."""
+    """Split ONNX models, give them exits, check, inspect and profile them."""
+
+
+model.add_command(add_exits)
 
 
 @model.command()
@@ -91,7 +96,7 @@ def split(
     force: bool,
 ) -> None:
     """Cut an ONNX FILE into segments and write a model folder."""
-    _need_onnx()
+    need_onnx()
     from twinsplit.model import build, inspection
     from twinsplit.model.graph import load_network
 
@@ -125,7 +130,7 @@ def split(
         )
     for note in report.notes:
         click.echo(f"note: {note}")
-    _echo_model(inspection, report.manifest)
+    click.echo(inspection.described(report.manifest))
     click.echo(f"\nwrote {out}")
     click.echo(f"next: twinsplit model check {out} --whole {file}")
     click.echo(f"then: python -m edge --models {out} --twin HOST:PORT")
@@ -202,7 +207,7 @@ def inspect(
     target: Path, png: Path | None, is_json: bool, max_segments: int, shapes: tuple[str, ...], output: str | None
 ) -> None:
     """Show the cuts of a model folder, or all possible cuts of an ONNX file (those a split would make have a star)."""
-    _need_onnx()
+    need_onnx()
     from dataclasses import asdict
 
     from twinsplit.model import build, inspection
@@ -223,7 +228,7 @@ def inspect(
     if is_json:
         click.echo(json.dumps({"model": title, "cuts": [asdict(p) for p in points]}, indent=2))
     elif manifest is not None:
-        _echo_model(inspection, manifest)
+        click.echo(inspection.described(manifest))
     else:
         for note in notes:
             click.echo(f"note: {note}")
@@ -262,20 +267,3 @@ def profile(folder: Path, provider: str, threads: int, repeats: int, out: Path |
     if out is not None:
         save_profile(measured, out)
         click.echo(f"wrote {out}")
-
-
-def _need_onnx() -> None:
-    try:
-        import onnx  # noqa: F401 - only whether it can be imported
-    except ImportError:
-        raise ConfigurationError("this command needs onnx; pip install 'twinsplit[model]'") from None
-
-
-def _echo_model(inspection: Any, manifest: Any) -> None:
-    sections = [
-        inspection.summary(manifest),
-        inspection.points_table(inspection.points_of_model(manifest)),
-        inspection.exits_table(manifest),
-        inspection.representations_table(manifest.cuts),
-    ]
-    click.echo("\n\n".join("\n".join(lines) for lines in sections if lines))

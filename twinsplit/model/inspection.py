@@ -92,6 +92,17 @@ def points_of_network(network: Network, cutting: CutSettings) -> list[CutPoint]:
     ]
 
 
+def described(manifest: Manifest) -> str:
+    """Everything about the model folder, in tables with a blank line between them."""
+    sections = [
+        summary(manifest),
+        points_table(points_of_model(manifest)),
+        exits_table(manifest),
+        representations_table(manifest.cuts),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
 def summary(manifest: Manifest) -> list[str]:
     """Lines about the whole model folder."""
     kind = f"classification, {len(manifest.classes) or 'unnamed'} classes" if manifest.task != "raw" else "raw output"

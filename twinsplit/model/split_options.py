@@ -1,15 +1,20 @@
-"""What the options of ``twinsplit model split`` mean."""
+"""What the options of ``twinsplit model split`` and ``add-exits`` mean."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import click
+from click.core import ParameterSource
 from pydantic import ValidationError
 
 from twinsplit.errors import SettingsError
+from twinsplit.model.frame_parts import FrameParts, shared_out
 from twinsplit.model.frames import LabelledFrames, is_label_table, read_classes, read_frames
 from twinsplit.model.manifest import Preprocessing, TensorSpec
 
@@ -87,6 +92,50 @@ def frame_sets(
         )
     both = read_frames(folder, classes=classes, table=table, limit=2 * limit)
     return both.part(0, 2), both.part(1, 2)
+
+
+def frame_parts(
+    classes: Sequence[str],
+    folder: Path,
+    table: Path | None,
+    calibration_folder: Path | None,
+    test_folder: Path | None,
+    limit: int,
+    seed: int,
+) -> FrameParts:
+    """Frames to train, calibrate and test exits with; the last two from ``folder`` unless they have one of their own.
+
+    Raises:
+        SourceError: a folder without frames.
+        SettingsError: too few frames, a label that is no class, or a file that is no table of labels.
+    """
+    if table is not None and not is_label_table(table):
+        raise SettingsError(
+            f"--labels {table}: not a table of frames, which begins with the line `file,label`; "
+            "class names are the model's own (twinsplit model split --labels)"
+        )
+    calibration, test = (
+        None if other is None else read_frames(other, classes=classes, limit=limit)
+        for other in (calibration_folder, test_folder)
+    )
+    frames = read_frames(folder, classes=classes, table=table, limit=limit)
+    return shared_out(frames, seed, calibration=calibration, test=test)
+
+
+def command_line(context: click.Context) -> str:
+    """The command of ``context`` with the options that were given, so that it can be run again."""
+    words = ["twinsplit", "model", str(context.info_name)]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        for each in value if isinstance(value, tuple) else (value,):
+            if isinstance(parameter, click.Option):
+                words.append(parameter.opts[0])
+            if each is not True:
+                words.append(str(each))
+    return shlex.join(words)
 
 
 def preprocessing_of(choice: str, entry: TensorSpec) -> Preprocessing:
