@@ -65,9 +65,11 @@ class Plain:
         backlog = predicted_backlog_s(state, elapsed)
         u = entry.encode_s + max(self.s.uplink_busy_s - elapsed, 0.0) + upload + self.s.overhead_s
         taken = u + max(backlog - u, 0.0) + self.s.tail_s[cut]
+        there = BacklogState(backlog, 0.0, self.s.backlog_mean_s, self.s.backlog_time_constant_s)
+        answered = elapsed + u + predicted_backlog_s(there, u) + self.s.tail_s[cut]
         queue = self.queue + self.s.task_rate_per_s * elapsed
         paid = self.w.beta_s_per_joule * self.w.transmit_watts * upload + self.side_price(entry.encode_s, queue)
-        return self.accuracy(self.m.p_whole_right(evidence) - entry.loss, elapsed + taken) - taken - paid
+        return self.accuracy(self.m.p_whole_right(evidence) - entry.loss, answered) - taken - paid
 
     def value(self, epoch: int, evidence: int, elapsed: float, decision: Decision) -> float:
         if decision is Decision.EXIT:
@@ -98,7 +100,8 @@ def shown(manifest: Manifest, exits_run: tuple[bool, ...], epoch: int) -> list[i
 
 
 def timed(s: Situation, exits_run: tuple[bool, ...], deadline_s: float, observation: Observation) -> TimedPayoffs:
-    return timed_payoffs(batch_of([s], statistics_of(s.manifest), exits_run), deadline_s, observation)
+    s = replace(s, weights=replace(s.weights, deadline_s=deadline_s))
+    return timed_payoffs(batch_of([s], statistics_of(s.manifest), exits_run), s, observation)
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,9 +2,13 @@
 
 The time that a task has spent since its generation is part of its state: payoffs get an axis A of ages at the present
 epoch, and ``alpha * P`` counts where the dead-reckoned answer is no older than the deadline: of an offload after its
-way, its wait and its tail, of an exit at once, of the device after its last segment. Time costs as ever, so a task that
-is late ends as cheaply as it can. What is reckoned without a deadline is in :mod:`twin_service.decision.stopping`;
-nothing of it passes through here.
+way, the backlog expected at its arrival and its tail, of an exit at once, of the device after its last segment. Time
+costs as ever, so a task that is late ends as cheaply as it can. What is reckoned without a deadline is in
+:mod:`twin_service.decision.stopping`; nothing of it passes through here.
+
+Two things weigh more than without a deadline. Inflow while the payload is on its way can make an answer late, so the
+backlog met is the one that device and twin predict, and not only what is left of the present one. And a second that a
+later task waits costs it not only that second but also accuracy: see :func:`with_lateness_priced`.
 
 The necessary conditions of :mod:`twin_service.decision.reduction` prune nothing here: with a deadline they hold only
 between payloads of which the later one is also no faster at the edge, and only as long as both are in time or both
@@ -13,7 +17,7 @@ lose the same accuracy, so that too little is left to pay for looking.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +41,10 @@ MAX_AGE_BANDS = 9
 """Bands of a plan, neighbours that decide most alike being merged: its message grows with the product."""
 _FIRST_AGE_SHARE = 0.01
 _GRID_POWER = 1.5
+_LEAST_WAIT_S = 1e-3
+_USUAL_BACKLOGS = (0.0, 0.7, 2.0)
+_LONG_BACKLOGS = (4.0, 8.0)
+"""In parts of the mean. Long ones tell sets of exits apart where all offload at once at the others."""
 _IN_ORDER_OF_TIES = (Decision.EXIT, Decision.CONTINUE, Decision.OFFLOAD_TENSOR, Decision.OFFLOAD_INPUT)
 
 
@@ -70,10 +78,13 @@ class TimedPayoffs:
         return (table if ages else table[..., 0]), edges, ages
 
 
-def timed_payoffs(batch: Batch, deadline_s: float, observation: Observation) -> TimedPayoffs:
-    """Payoffs of the one device in ``batch`` on levels of backlog and age that suit a table."""
+def timed_payoffs(batch: Batch, situation: Situation, observation: Observation) -> TimedPayoffs:
+    """Payoffs of the one device in ``batch``, which stands in ``situation``, on levels of backlog and age that suit a
+    table."""
+    deadline_s = deadline_of(situation)
+    batch = with_lateness_priced(batch, situation)
     backlog_s = _backlog_levels_s(batch, deadline_s, observation)
-    age_s = _age_levels_s(batch, deadline_s, float(backlog_s[-1]))
+    age_s = _age_levels_s(batch, deadline_s, max(float(backlog_s[-1]), situation.backlog_mean_s))
     statistics = batch.statistics
     run = np.repeat(batch.exits_run[0], statistics.bin_count)
     seen = statistics.seen[: batch.last_epoch + 1] & np.concatenate(([True], run))
@@ -93,17 +104,47 @@ def worth(
     return np.stack([_present(batch, deadline_s, queue, backlog_s, age_s, k) for k in presents], axis=2)
 
 
-def exits_worth_running(batch: Batch, situation: Situation, deadline_s: float) -> int:
+def deadline_of(situation: Situation) -> float:
+    """Its deadline, seconds; only for a situation that has one."""
+    deadline_s = situation.weights.deadline_s
+    assert deadline_s is not None
+    return deadline_s
+
+
+def with_lateness_priced(batch: Batch, situation: Situation) -> Batch:
+    """``batch`` with the price of caused waiting raised by the accuracy that it takes from later tasks.
+
+    A later task that waits a second longer loses that second and what its value at service start falls by with its age:
+    the slope from age 0 to twice the likely wait. That value depends on the price in turn; two rounds are near enough.
+    """
+    waited_s = max(2.0 * float(likely_ages_s(situation)[0][1]), _LEAST_WAIT_S)
+    priced = batch
+    for _ in range(2):
+        fresh, waited = _start_values(priced, situation, np.array([0.0, waited_s]), _USUAL_BACKLOGS).mean(axis=0)
+        priced = replace(batch, factor=batch.factor * (1.0 + max(float(fresh - waited) / waited_s, 0.0)))
+    return priced
+
+
+def exits_worth_running(batch: Batch, situation: Situation) -> int:
     """Position in ``batch``, which holds ``situation`` with various exits run, of those that are worth most."""
-    backlog_s = situation.backlog_mean_s * np.array([0.0, 0.7, 2.0])
-    ages_s, shares = likely_ages_s(situation, deadline_s)
-    start = _present(batch, deadline_s, QUEUES[:2], backlog_s, ages_s, 0)[..., 0]  # (decision, D, Q, G, A)
-    return int(np.argmax((start.max(axis=0).mean(axis=(1, 2)) * shares).sum(axis=1)))
+    ages_s, shares = likely_ages_s(situation)
+    backlogs = (*_USUAL_BACKLOGS, *_LONG_BACKLOGS)
+    return int(np.argmax((_start_values(batch, situation, ages_s, backlogs) * shares).sum(axis=1)))
 
 
-def likely_ages_s(situation: Situation, deadline_s: float) -> tuple[Array, Array]:
+def _start_values(batch: Batch, situation: Situation, ages_s: Array, backlogs: Sequence[float]) -> Array:
+    """What a task is worth at service start by age, averaged over a few queue lengths and over ``backlogs``, which are
+    parts of the mean.  # (D, A)"""
+    backlog_s = situation.backlog_mean_s * np.array(backlogs)
+    start = _present(batch, deadline_of(situation), QUEUES[:2], backlog_s, ages_s, 0)[..., 0]  # (decision, D, Q, G, A)
+    values: Array = start.max(axis=0).mean(axis=(1, 2))
+    return values
+
+
+def likely_ages_s(situation: Situation) -> tuple[Array, Array]:
     """Ages at service start that stand for all, seconds, and their shares: of a task that finds the device idle, and
     of one that waits as long as it does with a fixed service time, but no longer than half the deadline."""
+    deadline_s = deadline_of(situation)
     busy = min(max(situation.busy_share, 0.0), MAX_BUSY_SHARE)
     service_s = busy / max(situation.task_rate_per_s, 1e-3)
     waited_s = min(service_s / (2.0 * (1.0 - busy)), deadline_s / 2.0)
@@ -154,8 +195,11 @@ class _Sending:
     """Offloading one payload at every epoch of a course: P0 with accuracy only in time."""
 
     def __init__(self, batch: Batch, payload: PayloadTerms, there: Course, ages: Array, deadline_s: float) -> None:
-        taken = np.maximum(arrival_s(batch, payload, there)[..., None], there.backlog_s)  # u + max(W - u, 0)
-        taken = taken + payload.tail_s[:, there.epochs, None]
+        way_s = arrival_s(batch, payload, there)[..., None]
+        mean_s, time_constant_s = batch.backlog_mean_s[:, None, None], batch.backlog_time_constant_s[:, None, None]
+        expected_s = mean_s + (there.backlog_s - mean_s) * np.exp(-way_s / time_constant_s)
+        met_s = np.maximum(np.maximum(there.backlog_s - way_s, expected_s), 0.0)  # as twinsplit.reckoning has it
+        taken = way_s + met_s + payload.tail_s[:, there.epochs, None]
         self._is_in_time = ages[:, :, None, :] + taken[..., None] <= deadline_s  # (D, epochs, G, A)
         self._paid = offload(batch, payload, there)  # (D, epochs, Q, G), with the accuracy that is lost
         self._lost = (batch.alpha[:, None] * payload.loss)[:, there.epochs]  # it is not lost where none counts

@@ -56,12 +56,11 @@ def _timed_regret_s(
     counted against what the new table itself loses between them.
     """
     assert evaluation.timed_with is not None
-    assert situation.weights.deadline_s is not None
     new = evaluation.plan_table
     with_old = evaluation.timed_with(old)
     with_new = with_old if _sends_alike(old, new) else evaluation.timed_with(new)
     lost = 0.0
-    for age_s, share in zip(*likely_ages_s(situation, situation.weights.deadline_s), strict=True):
+    for age_s, share in zip(*likely_ages_s(situation), strict=True):
         worth, best = _worth_at_age(with_old, old, age_s), _worth_at_age(with_new, new, age_s)
         start_worth, start_best = (
             interpolated(w[:, 0, ..., NO_EVIDENCE], payoffs.backlog_s, backlogs_s).max(axis=0)

@@ -141,7 +141,7 @@ class Optimising(_Single):
             counted = replace(s, is_caused_waiting_counted=False) if self.is_myopic else s
             run = self.exits_run([counted]) if run is None else run
             batch = batch_of([counted], self._statistics(s.manifest), run)
-            bands = timed_payoffs(batch, deadline_s, self.observation).table()
+            bands = timed_payoffs(batch, counted, self.observation).table()
             plan_table = self._plan_table(s.manifest, batch, 0, *bands)
             evaluations.append(Evaluation(plan_table, Pruning(), timed_with=partial(self._timed_with, counted)))
         return evaluations
@@ -157,9 +157,8 @@ class Optimising(_Single):
         sets = exit_sets(len(statistics.exit_epochs))
         every = [s for s in situations for _ in sets]
         batch = batch_of(every, statistics, np.tile(sets, (len(situations), 1)))
-        deadline_s = situations[0].weights.deadline_s
-        if deadline_s is not None:
-            return sets[[exits_worth_running(batch, situations[0], deadline_s)]]
+        if situations[0].weights.deadline_s is not None:
+            return sets[[exits_worth_running(batch, situations[0])]]
         backlog_s = batch.backlog_mean_s[:, None] * np.array([0.0, 0.7, 2.0])
         start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
         stop = np.maximum(start.tensor[:, 0], start.input[:, 0]) + start.right[:, 0, None, None]
@@ -195,10 +194,9 @@ class Optimising(_Single):
         return dense if self.has_evidence else dense[..., _spread(manifest)], backlog_s[0]
 
     def _timed_with(self, situation: Situation, like: PlanTable) -> TimedPayoffs:
-        assert situation.weights.deadline_s is not None
         sent = Representations(like.tensor_representations, like.input_representations)
         batch = batch_of([situation], self._statistics(situation.manifest), like.exits_run, sent)
-        payoffs = timed_payoffs(batch, situation.weights.deadline_s, self.observation)
+        payoffs = timed_payoffs(batch, situation, self.observation)
         return payoffs if self.has_evidence else payoffs.spread(_spread(situation.manifest))
 
 
