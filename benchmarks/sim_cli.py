@@ -151,6 +151,49 @@ def grid(quick: bool, seeds: int, workers: int | None, json_path: Path | None) -
             result_file.write({"provenance": about, "claims": found, "cells": documents})
 
 
+@sim.command()
+@click.argument("scenario_path", metavar="SCENARIO.yaml", type=click.Path(path_type=Path))
+@click.option("--rule", default="open-loop", show_default=True, help="Rule of the twin.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="So many, from the scenario's own on."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario.")
+@click.option("--quick", is_flag=True, help="Only the product's own settings, polling and three periods.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def signalling(
+    scenario_path: Path,
+    rule: str,
+    seeds: int,
+    settings: tuple[str, ...],
+    quick: bool,
+    workers: int | None,
+    json_path: Path | None,
+) -> None:
+    """Messages and cost of plans, polling and periodic status beside exact state, and what delay and loss do."""
+    from rich.console import Console
+
+    from benchmarks.provenance import provenance
+    from benchmarks.scenario import read_scenario, with_settings
+    from benchmarks.simulator.frontier import frontier, frontier_table, variants_of
+    from benchmarks.simulator.world import model_of
+    from twin_service.decision.rules import rule_named
+
+    rule_named(rule)
+    scenario = with_settings(read_scenario(scenario_path), settings)
+    chosen = range(scenario.seed, scenario.seed + seeds)
+    console = Console(highlight=False)
+    with _reserved(json_path) as result_file:
+        _, digest = model_of(scenario.model)
+        about = provenance(seeds=list(chosen), digests={"model": digest})
+        with _progress(console) as progress:
+            found = frontier(scenario, rule, variants_of(is_quick=quick), chosen, workers=workers, progress=progress)
+        console.print(frontier_table(found))
+        if result_file is not None:
+            document = {"provenance": about, "scenario": scenario.described(), "rule": rule, "variants": found}
+            result_file.write(document)
+
+
 @contextmanager
 def _reserved(path: Path | None) -> Iterator[ResultFile | None]:
     """A place for a result, seen to be writable before a long run; ``None``: none is wanted."""

@@ -82,6 +82,20 @@ def compare(
         ]
 
 
+def spread(
+    act: Callable[..., Any],
+    jobs: Sequence[tuple[Any, ...]],
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda _done, _known: None,
+) -> list[Any]:
+    """``act(*job)`` of every job, in the order of the jobs; arguments as for :func:`compare`."""
+    with _executor(workers or os.cpu_count() or 1) as executor:
+        futures = [executor.submit(act, *job) for job in jobs]
+        _Counted(progress).follow([(future, 1) for future in futures])
+        return [future.result() for future in futures]
+
+
 def tuning_scenario(scenario: Scenario) -> Scenario:
     """The shorter scenario on which grids are searched."""
     if scenario.tasks is None or scenario.tasks <= TUNING_TASKS:

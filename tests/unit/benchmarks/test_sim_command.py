@@ -96,3 +96,19 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path: Path, argu
     result = invoke(tmp_path, *arguments)
     assert isinstance(result.exception, SettingsError)
     assert said in str(result.exception)
+
+
+@pytest.mark.slow
+def test_signalling_is_compared_with_exact_state(tmp_path: Path) -> None:
+    path, found_path = tmp_path / "scenario.yaml", tmp_path / "found.json"
+    path.write_text(SCENARIO)
+    arguments = ["signalling", str(path), "--quick", "--seeds", "2", "--workers", "1", "--json", str(found_path)]
+    result = CliRunner().invoke(sim, arguments)
+    assert result.exit_code == 0, result.output
+    variants = {variant["name"]: variant for variant in json.loads(found_path.read_text())["variants"]}
+    assert list(variants)[:3] == ["exact state", "plans", "polled"]
+    assert variants["exact state"]["messages_per_task"] == 0
+    assert variants["exact state"]["cost_ratio_to_exact"] == 1.0
+    assert 0 < variants["plans"]["messages_per_task"] < variants["polled"]["messages_per_task"]
+    assert set(variants["plans"]["errors"]) == {"backlog_s", "busy", "device_backlog_s", "epoch", "queue_length"}
+    assert variants["plans"]["bytes_per_task"] > 20 * variants["plans"]["messages_per_task"]
