@@ -35,6 +35,9 @@ _GRID_POWER = 2.5
 MAX_BACKLOG_S = 30.0
 """Top of the backlog grid where no alternative limits it."""
 _MAX_ENUMERATED_EXITS = 4
+_WEIGHED_BACKLOGS = np.array([0.0, 0.7, 2.0, 4.0, 8.0])
+"""Backlogs at which exits are weighed, in parts of its mean. The long ones are rare, but only they tell sets apart where
+all offload at once at the others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +162,7 @@ class Optimising(_Single):
         batch = batch_of(every, statistics, np.tile(sets, (len(situations), 1)))
         if situations[0].weights.deadline_s is not None:
             return sets[[exits_worth_running(batch, situations[0])]]
-        backlog_s = batch.backlog_mean_s[:, None] * np.array([0.0, 0.7, 2.0])
+        backlog_s = batch.backlog_mean_s[:, None] * _WEIGHED_BACKLOGS
         start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
         stop = np.maximum(start.tensor[:, 0], start.input[:, 0]) + start.right[:, 0, None, None]
         value = np.maximum(stop, start.going_on[:, 0, ..., 0]).mean(axis=(1, 2)).reshape(len(situations), len(sets))
