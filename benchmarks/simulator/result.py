@@ -29,8 +29,6 @@ class SimulatedRun:
     """From the first instant at which a task could arrive to the last outcome."""
     core_s: float
     """Processor time that it took to simulate; one core works on one run."""
-    evaluations: int = 0
-    """Tables that the rule made for it."""
     entries: tuple[Entry, ...] = field(default=(), repr=False)
     """Every task in the books, in the order of arrival, where they were asked for."""
 
