@@ -10,10 +10,13 @@ import pytest
 from situations import manifest_of, situation_of
 from test_rules import EXAMPLES
 
+from twin_service.decision.deadline import with_lateness_priced
 from twin_service.decision.regret import regret_s
 from twin_service.decision.rules import LOAD_ONLY, ONE_TIME, ONE_TIME_MYOPIC, OPEN_LOOP, rule_named
 from twin_service.decision.situation import Situation, Weights
+from twin_service.decision.statistics import statistics_of
 from twin_service.decision.tables import PlanTable
+from twin_service.decision.utility import batch_of
 from twin_service.planner import PlannerSettings
 from twinsplit.errors import SettingsError
 from twinsplit.plan import Contingency, Observation, Plan, check_plan
@@ -110,6 +113,26 @@ def test_the_threshold_rule_reckons_with_the_time_of_the_exits_that_it_runs() ->
     assert fixed.exits_run == (True, True)
     assert alone.exits_run != fixed.exits_run
     assert not np.array_equal(fixed.band_edges_s, alone.band_edges_s)
+
+
+def test_caused_waiting_costs_later_tasks_their_accuracy_where_they_may_become_late() -> None:
+    def raised(s: Situation) -> float:
+        batch = batch_of([s], statistics_of(MANIFEST), (True, True))
+        return float(with_lateness_priced(batch, s).factor[0] / batch.factor[0])
+
+    tight, far = situation(0.3), situation(60.0)
+    assert raised(tight) > 1.1
+    assert raised(far) == pytest.approx(1.0, abs=1e-6)
+    myopic = replace(tight, is_caused_waiting_counted=False)
+    batch = batch_of([myopic], statistics_of(MANIFEST), (True, True))
+    assert with_lateness_priced(batch, myopic).factor[0] == 0.0
+
+
+def test_an_edge_that_is_usually_busy_is_not_believed_to_stay_empty_while_a_payload_is_on_its_way() -> None:
+    quiet = replace(situation(0.25), segment_s=(0.1,) * 5, backlog_mean_s=0.0)
+    busy = replace(quiet, backlog_mean_s=1.5, backlog_time_constant_s=0.2)
+    offloads = [(plan_of(OPEN_LOOP.table(s)).decision(0, 0, 0, 0.0, 0.0)).is_offload for s in (quiet, busy)]
+    assert offloads == [True, False]
 
 
 def test_a_rule_that_does_not_optimise_knows_no_ages() -> None:
