@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+_WIDTH = 160
+
+
 @click.group()
 def sim() -> None:
     """Simulate devices, edges and links around the services' own pipeline, queue and rules."""
@@ -47,8 +50,6 @@ def run(
     tasks_path: Path | None,
 ) -> None:
     """Rules side by side on SCENARIO.yaml with exact state: every device sees the edge's true backlog."""
-    from rich.console import Console
-
     from benchmarks.provenance import provenance
     from benchmarks.scenario import read_scenario, with_settings
     from benchmarks.simulator.documents import comparison_document, rules_named, table_of, tasks_text
@@ -58,7 +59,7 @@ def run(
     scenario = with_settings(read_scenario(scenario_path), settings)
     names = rules_named(rules)
     chosen = range(scenario.seed, scenario.seed + seeds)
-    console = Console(highlight=False)
+    console = _console()
     with _reserved(json_path) as result_file, _reserved(tasks_path) as tasks_file:
         _, digest = model_of(scenario.model)
         about = provenance(seeds=list(chosen), digests={"model": digest})
@@ -92,8 +93,6 @@ def deadlines(
     json_path: Path | None,
 ) -> None:
     """Share and accuracy in time by deadline, of open-loop and of the best rule that decides once."""
-    from rich.console import Console
-
     from benchmarks.provenance import provenance
     from benchmarks.scenario import read_scenario, with_settings
     from benchmarks.simulator.deadlines import deadlines_named, sweep, sweep_document, sweep_table
@@ -102,7 +101,7 @@ def deadlines(
     scenario = with_settings(read_scenario(scenario_path), settings)
     chosen = range(scenario.seed, scenario.seed + seeds)
     deadlines_s = deadlines_named(deadlines)
-    console = Console(highlight=False)
+    console = _console()
     with _reserved(json_path) as result_file:
         _, digest = model_of(scenario.model)
         about = provenance(seeds=list(chosen), digests={"model": digest})
@@ -122,15 +121,13 @@ def deadlines(
 @click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
 def grid(quick: bool, seeds: int, workers: int | None, json_path: Path | None) -> None:
     """Every rule on a grid of scenarios, and what is claimed of them; the full one takes an hour on two cores."""
-    from rich.console import Console
-
     from benchmarks.provenance import provenance
     from benchmarks.simulator.grid import claims, grid_cells, run_grid
     from benchmarks.simulator.world import model_of
 
     cells = grid_cells(is_quick=quick)
     chosen = list(range(1, seeds + 1))
-    console = Console(highlight=False)
+    console = _console()
     with _reserved(json_path) as result_file:
         _, digest = model_of(cells[0][1].model)
         about = provenance(seeds=chosen, digests={"model": digest})
@@ -171,8 +168,6 @@ def signalling(
     json_path: Path | None,
 ) -> None:
     """Messages and cost of plans, polling and periodic status beside exact state, and what delay and loss do."""
-    from rich.console import Console
-
     from benchmarks.provenance import provenance
     from benchmarks.scenario import read_scenario, with_settings
     from benchmarks.simulator.frontier import frontier, frontier_table, variants_of
@@ -182,7 +177,7 @@ def signalling(
     rule_named(rule)
     scenario = with_settings(read_scenario(scenario_path), settings)
     chosen = range(scenario.seed, scenario.seed + seeds)
-    console = Console(highlight=False)
+    console = _console()
     with _reserved(json_path) as result_file:
         _, digest = model_of(scenario.model)
         about = provenance(seeds=list(chosen), digests={"model": digest})
@@ -192,6 +187,14 @@ def signalling(
         if result_file is not None:
             document = {"provenance": about, "scenario": scenario.described(), "rule": rule, "variants": found}
             result_file.write(document)
+
+
+def _console() -> Console:
+    """Where there is no terminal, tables are as wide as they like."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH, soft_wrap=True)
 
 
 @contextmanager

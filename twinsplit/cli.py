@@ -24,9 +24,18 @@ _SUMMARIES = {
     "device": "Run a device, submit frames to it, ask how it stands.",
     "edge": "Serve an edge, or put load on one.",
     "model": "Split, check, inspect and profile ONNX models.",
+    "sim": "Simulate rules on scenario files (needs the source tree).",
     "twin": "Serve the twin service, or look into its twins.",
 }
-_EXTRAS = {"bench": "dev", "demo": "demo", "device": "device-cpu", "edge": "edge-cpu", "model": "model", "twin": "twin"}
+_EXTRAS = {
+    "bench": "dev",
+    "demo": "demo",
+    "device": "device-cpu",
+    "edge": "edge-cpu",
+    "model": "model",
+    "sim": "dev",
+    "twin": "twin",
+}
 
 
 class NounGroup(click.Group):

@@ -15,8 +15,10 @@ from benchmarks.scenario import Scenario
 from benchmarks.simulator.clairvoyant import Clairvoyant
 from benchmarks.simulator.deciding import ByTable, Deciding
 from benchmarks.simulator.optimum import Optimum, Solution, solve
+from benchmarks.simulator.own_points import OwnPoints
 from benchmarks.simulator.points import ByPoint
 from benchmarks.simulator.teaching import Teaching, taught
+from twin_service.decision.own import OwnRule
 from twin_service.decision.rules import rule_named
 from twinsplit.model.manifest import Manifest
 
@@ -60,7 +62,8 @@ class Named(Contender):
     """A rule of :func:`rule_named`."""
 
     def deciding(self, scenario: Scenario, prepared: Any) -> Deciding:
-        return ByTable(rule_named(self.name), self.name)
+        rule = rule_named(self.name)
+        return OwnPoints(rule) if isinstance(rule, OwnRule) else ByTable(rule)
 
 
 class Made(Contender):

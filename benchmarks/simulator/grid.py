@@ -52,16 +52,26 @@ def grid_cells(*, is_quick: bool) -> list[Cell]:
         for rate, load, burst_s, link in product(RATES_PER_S, LOADS, BURSTS_S, LINKS_BYTES_PER_S)
     ]
     others = [(name, read_scenario(SCENARIOS / f"{name}.yaml")) for name in _OTHERS]
-    changed = [
-        ("heavy-tailed bursts", changed_scenario(demo, load_pattern="heavy")),
-        ("slow device, heavy-tailed jobs", changed_scenario(others[1][1], load_sizes="heavy")),
-        ("service times vary by 20 %", changed_scenario(demo, service_jitter=0.2)),
-        ("fast link, 200 kB/s", changed_scenario(demo, uplink_bytes_per_s=200_000.0)),
-        ("demo, tensors only", changed_scenario(demo, payloads="tensors-only")),
+    # The demo with one thing changed.
+    others += [
+        (name, changed_scenario(demo, **changes))
+        for name, changes in (
+            ("demo, heavy-tailed bursts", {"load_pattern": "heavy"}),
+            ("demo, heavy-tailed jobs", {"load_sizes": "heavy", "load_mean_s": 0.03}),
+            ("demo, tensors only", {"payloads": "tensors-only"}),
+            ("demo, service times vary by 20 %", {"service_jitter": 0.2}),
+            ("demo, slow device", {"device_whole_s": 0.4, "task_rate_per_s": 1.5, "uplink_bytes_per_s": 8_000.0}),
+            ("demo, fast link", {"uplink_bytes_per_s": 200_000.0}),
+            (
+                "demo, load and link change",
+                {"step_at_s": 100.0, "step_load_share": 0.9, "load_share": 0.3}
+                | {"uplink_bytes_per_s": 40_000.0, "step_uplink_bytes_per_s": 15_000.0},
+            ),
+        )
     ]
-    every = cells + others + changed
+    every = cells + others
     if is_quick:
-        every = [cells[4], cells[26], cells[45], others[0], others[2]]
+        every = [cells[4], cells[26], cells[45], others[0], others[5]]
     tasks = QUICK_TASKS if is_quick else TASKS
     return [(name, _sized(scenario, tasks)) for name, scenario in every]
 
