@@ -1,0 +1,1 @@
+"""The report: figures and tables of what was measured, on one page."""
