@@ -99,9 +99,9 @@ def scores_of(
 
     ``is_counterfactual``: False: errors only where the task really went, no utility of rules that it did not follow.
     """
-    brought = _brought_s(held_out, candidate, is_counterfactual=is_counterfactual)
+    brought = brought_s(held_out, candidate, is_counterfactual=is_counterfactual)
     errors = {
-        name: _errors(held_out, net, brought, options.huber_s)
+        name: errors_of(held_out, net, brought, options.huber_s)
         for name, net in (("candidate", candidate), ("serving", serving), ("zero", None))
     }
     return Scores(
@@ -211,10 +211,10 @@ class LiveWatch:
         return difference.is_below(0.0, self._options.roll_back_errors)
 
 
-def _brought_s(lessons: Lessons, net: ValueNet, *, is_counterfactual: bool) -> tuple[Array, Array]:
+def brought_s(lessons: Lessons, net: ValueNet | None, *, is_counterfactual: bool) -> tuple[Array, Array]:
     """What going on and what offloading really brought: the same measure for all nets.  # (T, K) each, nan: unknown
 
-    Going on: the rule with ``net`` is followed from the next epoch on.
+    Going on: the rule with ``net`` (``None``: open-loop) is followed from the next epoch on.
     """
     epochs = np.arange(lessons.epochs)
     going_on = np.full(lessons.offload_s.shape, np.nan)
@@ -234,10 +234,10 @@ def _brought_s(lessons: Lessons, net: ValueNet, *, is_counterfactual: bool) -> t
     return going_on, offload
 
 
-def _errors(lessons: Lessons, net: ValueNet | None, brought_s: tuple[Array, Array], huber_s: float) -> Array:
-    """Mean Huber loss per task of what ``net`` says of both.  # (T,)"""
+def errors_of(lessons: Lessons, net: ValueNet | None, brought: tuple[Array, Array], huber_s: float) -> Array:
+    """Mean Huber loss per task of what ``net`` says of both, s**2.  # (T,)"""
     going_on, offloading = lessons.corrections_s(net)
-    sides = (lessons.going_on_base_s + going_on - brought_s[0], lessons.offload_base_s + offloading - brought_s[1])
+    sides = (lessons.going_on_base_s + going_on - brought[0], lessons.offload_base_s + offloading - brought[1])
     missed = np.abs(np.concatenate(sides, axis=1))
     loss = np.where(missed <= huber_s, 0.5 * missed**2, huber_s * (missed - 0.5 * huber_s))
     is_known = np.isfinite(loss)
