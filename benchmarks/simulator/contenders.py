@@ -24,7 +24,7 @@ from twinsplit.model.manifest import Manifest
 
 BASELINE = "one-time"
 TUNING_SEEDS = (1_000_001, 1_000_002)
-TUNING_TASKS = 2_000
+TUNING_TASKS = 1_000
 """Tasks of a tuning run at most, warm-up included."""
 THRESHOLDS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 1.0)
 """T of a grid."""

@@ -28,6 +28,8 @@ _DELAYS_S = (0.001, 0.01, 0.05, 0.2)
 _LOSSES = (0.01, 0.05, 0.2)
 # (threshold, patience) of an edge's reports, seconds, and the device's report threshold.
 _THRESHOLDS = ((0.005, 0.0, 0.0), (0.02, 0.1, 0.005), (0.05, 0.1, 0.01), (0.1, 0.5, 0.02), (0.2, 1.0, 0.05))
+_TOLD = ("report_threshold_s", "backlog_threshold_s", "backlog_patience_s", "period_s", "delay_s", "loss_share")
+"""Of a variant's signalling, for figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ def frontier(
     exact = dict(zip(distinct, by_variant, strict=False))
     found = [_figures(EXACT, "scheme", exact[scenario], exact[scenario])]
     for variant, world, signalled in zip(variants, worlds, by_variant[len(distinct) :], strict=True):
-        found.append(_figures(variant.name, variant.group, signalled, exact[world]))
+        told = {name: getattr(variant.signalling, name) for name in _TOLD}
+        found.append(_figures(variant.name, variant.group, signalled, exact[world]) | {"signalling": told})
     return found
 
 

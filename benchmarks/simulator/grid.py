@@ -28,9 +28,9 @@ RATES_PER_S = (1.5, 3.0, 5.0)
 LOADS = (0.3, 0.5, 0.7, 0.9)
 BURSTS_S = (0.6, 2.0)
 LINKS_BYTES_PER_S = (20_000.0, 40_000.0)
-TASKS = 1_700
+TASKS = 1_600
 WARM_UP_TASKS = 100
-QUICK_TASKS = 500
+QUICK_TASKS = 400
 BUSY_LOAD = 0.5
 """Edge load from which on the larger claim holds."""
 

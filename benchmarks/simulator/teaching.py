@@ -16,8 +16,8 @@ from twin_service.learning.options import LearningOptions, TrainingOptions
 from twin_service.workload.replayed import Replayed
 
 LEARNING_SEED = 2_000_001
-LEARNING_TASKS = 4_000
-"""At most; a shorter scenario is learnt on twice its own tasks."""
+LEARNING_TASKS = 8_000
+"""At most; a shorter scenario is learnt on five times its own tasks."""
 
 
 class Teaching(str, Enum):
@@ -62,4 +62,4 @@ def taught(scenario: Scenario, teaching: Teaching) -> ValueNet | None:
 # The variants of one scenario learn from the same tasks.
 @lru_cache(maxsize=1)
 def _recorded_once(scenario: Scenario) -> list[Replayed]:
-    return recorded(scenario, min(LEARNING_TASKS, 2 * (scenario.tasks or LEARNING_TASKS)))
+    return recorded(scenario, min(LEARNING_TASKS, 5 * (scenario.tasks or LEARNING_TASKS)))
