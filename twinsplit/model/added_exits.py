@@ -75,7 +75,7 @@ def add_exits(
         bins: confidence bins per exit.
         version: version in the manifest; ``None``: one more than the model's.
         provenance: more entries for the manifest's.
-        threads: of ONNX Runtime and torch; 0: all cores.
+        threads: of ONNX Runtime; 0: all cores.
         in_memory_bytes: features up to here stay in memory, more lie in files beside ``out`` while this runs.
         progress: told how far long work is.
 
@@ -117,9 +117,7 @@ def add_exits(
         notes.extend(_doubts(seen.teacher_accuracy, seen.outputs.argmax(axis=1), seen.outputs.shape[1]))
         for cut in places:
             what = f"training the exit after cut {cut}"
-            layers = train_head(
-                seen.by_cut[cut], seen.outputs, seen.labels, head, what=what, threads=threads, progress=progress
-            )
+            layers = train_head(seen.by_cut[cut], seen.outputs, seen.labels, head, what=what, progress=progress)
             files[cut] = draft.folder / f"trained-{cut}.onnx"
             write_head(draft.specs[cut], layers, files[cut])
         attached = attach(
@@ -150,10 +148,11 @@ def add_exits(
                     "exits_from": f"{source.name} version {source.version}, digest {runtime.digest}",
                     "exits_made_by": f"twinsplit {__version__}",
                     "exits_taught_by": "the network's answers" + (" and labels" if seen.labels is not None else ""),
-                    "exits_frames": f"{seen.frame_count} to train, in {seen.views} views each, "
-                    f"{len(frames.calibration)} to calibrate, {attached.test_count} to test",
+                    "exits_frames": f"{seen.frame_count} to train, {len(frames.calibration)} to calibrate, "
+                    f"{attached.test_count} to test",
                     "exits_trained_after": ", ".join(f"cut {cut}" for cut in places),
                     "exits_head": f"{head.hidden} hidden units" if head.hidden else "one linear layer",
+                    "exits_views": str(seen.views),
                     "exits_seed": str(head.seed),
                     "exits_beside_whole": f"{attached.whole_accuracy:.6f} by {basis} on the exits' test frames",
                     **(provenance or {}),

@@ -44,7 +44,6 @@ def train_head(
     settings: HeadSettings,
     *,
     what: str = "training an exit",
-    threads: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Layer, ...]:
     """Layers from raw features to logits; how features are standardised is folded into the first.
@@ -53,16 +52,17 @@ def train_head(
         features: (N, F).
         outputs: (N, K) logits of the whole network.
         labels: (N,) class indices; ``None``: the network's answers alone teach.
-        settings: the same settings, features and threads give the same layers.
+        settings: the same settings and features give the same layers.
         what: name of this work for ``progress``.
-        threads: of torch; 0: as they are set.
         progress: told after every step.
 
     Raises:
         ModelError: training ended in values that are not finite.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    # Layers this small gain little from more, and on a busy machine threads that wait for one another take ten times
+    # as long.
+    torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
