@@ -20,6 +20,7 @@ import numpy as np
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.statistics import Statistics, statistics_of
 from twin_service.decision.values import OpenLoopValues, values_of
+from twin_service.workload.conditions import Conditions
 from twin_service.workload.device_time_line import DeviceTimeLine, Waiting, upload_of
 from twin_service.workload.edge_time_line import EdgeTimeLine, Owner
 from twin_service.workload.replayed import INPUT, TENSOR, Replayed
@@ -152,6 +153,7 @@ def replay(
         edge_wait_s=columns[:, :, 2],
         accuracy=columns[:, :, 3],
         transmit_joules=columns[:, :, 4],
+        conditions=Conditions.of(situation, exits_run),
     )
 
 

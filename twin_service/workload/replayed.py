@@ -1,7 +1,8 @@
 """One ended task under every decision that it could have taken (design sections 5 and 6), and how it is kept.
 
-Bytes are a header of fixed fields, the device's name and the arrays in the order of their declaration, little-endian,
-with a checksum behind it all: nothing in them is ever executed, and what was damaged is refused.
+Bytes are a header of fixed fields, the device's name, the arrays in the order of their declaration and, from version 2
+on, what the task met; little-endian, with a checksum behind it all: nothing in them is ever executed, and what was
+damaged is refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_service.workload.conditions import Conditions
 from twinsplit.errors import ReplayError
 from twinsplit.types import Decision
 
@@ -23,7 +25,9 @@ TENSOR, INPUT = 0, 1
 """Columns of everything that is (K, 2): the payload that an offload sends."""
 
 _MAGIC = b"TSRP"
-_VERSION = 1
+_VERSION = 2
+_READ_VERSIONS = (1, 2)
+"""Those of version 1 have no conditions."""
 _HEADER = struct.Struct("<4sHHHHHQd32s8d")
 _CHECKSUM = struct.Struct("<I")
 _MOST_EPOCHS = 4096
@@ -75,6 +79,8 @@ class Replayed:
     edge_wait_s: Floats  # (K, 2) part of it that was waiting at the edge
     accuracy: Floats  # (K, 2) P(right) of that answer, in time or not
     transmit_joules: Floats  # (K, 2) energy of encoding and sending
+    conditions: Conditions | None = None
+    """What a rule needs to be evaluated again on this task; ``None``: it was not recorded."""
 
     @property
     def epochs(self) -> int:
@@ -99,7 +105,8 @@ class Replayed:
         arrays = (
             np.ascontiguousarray(getattr(self, field), dtype=kind).tobytes() for field, kind, _ in _arrays(self.epochs)
         )
-        body = b"".join((header, name, *arrays))
+        met = b"" if self.conditions is None else self.conditions.to_bytes()
+        body = b"".join((header, name, *arrays, met))
         return body + _CHECKSUM.pack(zlib.crc32(body))
 
     @classmethod
@@ -115,11 +122,12 @@ class Replayed:
         magic, version, epochs, name_bytes, taken_epoch, taken, task_id, at_s, digest, *numbers = _HEADER.unpack_from(
             body
         )
-        if magic != _MAGIC or version != _VERSION:
+        if magic != _MAGIC or version not in _READ_VERSIONS:
             raise ReplayError(f"a replayed task is of version {version}, this build reads {_VERSION}; it is left out")
         layout = _arrays(epochs)
         sizes = [np.dtype(kind).itemsize * int(np.prod(shape)) for _, kind, shape in layout]
-        is_whole = len(body) == _HEADER.size + name_bytes + sum(sizes)
+        met_at = _HEADER.size + name_bytes + sum(sizes)
+        is_whole = len(body) == met_at or (version > 1 and len(body) > met_at)
         if not (1 <= epochs <= _MOST_EPOCHS and taken_epoch < epochs and taken in tuple(Decision) and is_whole):
             raise ReplayError("a replayed task does not fit its own header and is left out; nothing else is lost")
         at = _HEADER.size + name_bytes
@@ -136,6 +144,7 @@ class Replayed:
             taken=Decision(taken),
             **dict(zip(_NUMBERS, numbers, strict=True)),
             **arrays,
+            conditions=Conditions.from_bytes(body[met_at:]) if len(body) > met_at else None,
         )
 
 
