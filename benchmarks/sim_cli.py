@@ -189,6 +189,46 @@ def signalling(
             result_file.write(document)
 
 
+@sim.command()
+@click.argument("scenario_paths", metavar="[SCENARIO.yaml ...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Learning runs, from 1.")
+@click.option("--quick", is_flag=True, help="Fewer tasks and, unless named, one scenario: under a minute.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def learning(
+    scenario_paths: tuple[Path, ...], seeds: int, quick: bool, workers: int | None, json_path: Path | None
+) -> None:
+    """Learning curves with counterfactual labels, without them and with one head; by default on three scenarios."""
+    from benchmarks.provenance import provenance
+    from benchmarks.scenario import read_scenario
+    from benchmarks.simulator.grid import SCENARIOS
+    from benchmarks.simulator.learning_curve import CurveSizes, curves_table, learning_curves, needed_lines
+    from benchmarks.simulator.world import model_of
+
+    usual = [SCENARIOS / f"{name}.yaml" for name in ("heavy-tailed", "slow-device", "demo")[: 1 if quick else None]]
+    paths = scenario_paths or usual
+    scenarios = [read_scenario(path) for path in paths]
+    chosen = list(range(1, seeds + 1))
+    sizes = CurveSizes.quick() if quick else CurveSizes()
+    console = _console()
+    with _reserved(json_path) as result_file:
+        about = provenance(
+            seeds=chosen,
+            digests={f"model of {p.stem}": model_of(s.model)[1] for p, s in zip(paths, scenarios, strict=True)},
+        )
+        documents = []
+        for path, scenario in zip(paths, scenarios, strict=True):
+            with _progress(console, path.stem) as progress:
+                found = learning_curves(scenario, chosen, sizes, workers=workers, progress=progress)
+            documents.append({"name": path.stem} | found)
+            console.print(path.stem)
+            console.print(curves_table(found))
+            for line in needed_lines(found):
+                console.print(line)
+        if result_file is not None:
+            result_file.write({"provenance": about, "scenarios": documents})
+
+
 def _console() -> Console:
     """Where there is no terminal, tables are as wide as they like."""
     from rich.console import Console
