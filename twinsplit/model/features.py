@@ -5,6 +5,7 @@ Every view of a frame runs through the network once; training then reads its fea
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,10 +149,14 @@ def _reserved(
 ) -> dict[int, NDArray[np.float32]]:
     if 4 * count * sum(sizes.values()) <= in_memory_bytes:
         return {cut: np.empty((count, size), np.float32) for cut, size in sizes.items()}
+    mapped: dict[int, NDArray[np.float32]] = {}
     try:
-        return {
-            cut: np.memmap(folder / f"features-{cut}", np.float32, "w+", shape=(count, size))
-            for cut, size in sizes.items()
-        }
+        for cut, size in sizes.items():
+            path = folder / f"features-{cut}"
+            with path.open("wb") as file:
+                # A mapped file with holes would end the process, with no word said, where the disk is full.
+                os.posix_fallocate(file.fileno(), 0, 4 * count * size)
+            mapped[cut] = np.memmap(path, np.float32, "r+", shape=(count, size))
+        return mapped
     except OSError as error:
         raise StorageError(f"{folder}: {error.strerror}; free some space, or use fewer frames (--max-frames)") from None

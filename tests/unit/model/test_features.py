@@ -61,9 +61,19 @@ def test_what_does_not_fit_into_memory_lies_in_files(
     assert same(in_memory, in_files)
 
 
-def test_a_full_disk_is_named(runtime: SegmentRuntime, poolings: dict[int, Session], tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="use fewer frames"):
-        run_frozen(runtime, poolings, labelled(2), folder=tmp_path / "nowhere", in_memory_bytes=0)
+def test_a_full_disk_is_named_before_it_is_written_to(
+    runtime: SegmentRuntime, poolings: dict[int, Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+
+    def full(_file: int, _start: int, size: int) -> None:
+        wanted.append(size)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(StorageError, match=r"No space left on device; .* use fewer frames"):
+        run_frozen(runtime, poolings, labelled(2), folder=tmp_path, in_memory_bytes=0)
+    assert wanted == [2 * 512 * 4]
 
 
 def test_views_follow_their_frame_and_are_drawn_by_the_seed(
