@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from PIL import Image
 
 DOTS_PER_INCH = 100
@@ -19,8 +21,8 @@ BLACK, GREY = "#000000", "#8c8c8c"
 ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
 BLUE, VERMILLION, PURPLE = "#0072b2", "#d55e00", "#cc79a7"
 """Okabe and Ito's."""
-_OLIVE = "#9a8c00"
-"""Their yellow, dark enough for a line on white."""
+_OLIVE, _SLATE, _BROWN = "#9a8c00", "#4d4d4d", "#7f3b08"
+"""Their yellow, dark enough for a line on white, and two that differ from all of theirs in lightness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,12 @@ _LOOKS = {
     "one-time-best": Look(PURPLE, "P", "-", 1.4),
     "threshold-static-best": Look(_OLIVE, "^", "-."),
     "one-time-threshold-best": Look(PURPLE, "P", "-", 1.4),
-    "load-only": Look(ORANGE, ">", "--"),
+    "load-only": Look(_SLATE, ">", "--"),
     "open-loop": Look(GREEN, "X", "-", 1.4),
-    "learned-one-head": Look(VERMILLION, "1", ":"),
-    "learned-factual": Look(VERMILLION, "2", "--"),
+    "learned-one-head": Look(_BROWN, "p", ":", 1.2),
+    "learned-factual": Look(ORANGE, "s", "--", 1.2),
     "learned": Look(VERMILLION, "*", "-", 1.8),
-    "clairvoyant": Look(BLACK, "_", "--", 1.4),
+    "clairvoyant": Look(BLACK, "d", "--", 1.4),
     "optimum": Look(BLACK, "h", "-", 1.4),
 }
 _OTHER = Look(BLACK, ".", ":")
@@ -118,6 +120,32 @@ def legend_below(figure: Figure, axes: Any, columns: int) -> None:
     """One legend of a whole figure, under its panels."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+
+
+def cut_to_middles(axes: Any, below: float, above: float) -> None:
+    """Let what is drawn as points decide the scale: long intervals are cut off.
+
+    Args:
+        below: room beneath the lowest point, as a factor on a log scale, else a share of the height.
+        above: the same over the highest.
+    """
+    heights = [h for drawn in axes.containers for h in drawn.lines[0].get_ydata() if not math.isnan(h)]
+    if not heights:
+        return
+    low, high = min(heights), max(heights)
+    if axes.get_yscale() == "log":
+        axes.set_ylim(low * below, high * above)
+        return
+    height = (high - low) or 1.0
+    axes.set_ylim(low - below * height, high + above * height)
+
+
+def plain_ticks(axes: Any, way: str, ticks: Sequence[float]) -> None:
+    """Numbers as people write them on the log scale of axis ``way``, ``x`` or ``y``."""
+    low, high = axes.get_xlim() if way == "x" else axes.get_ylim()
+    within = [tick for tick in ticks if low <= tick <= high]
+    axes.set(**{f"{way}ticks": within, f"{way}ticklabels": [f"{tick:g}" for tick in within]})
+    (axes.xaxis if way == "x" else axes.yaxis).set_minor_locator(NullLocator())
 
 
 def quiet(axes: Any, title: str = "", x: str = "", y: str = "") -> None:

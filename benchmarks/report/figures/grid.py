@@ -21,8 +21,10 @@ from benchmarks.report.looks import (
     YELLOW,
     band_of,
     canvas,
+    cut_to_middles,
     legend_below,
     look_of,
+    plain_ticks,
     quiet,
     rule_points,
 )
@@ -48,10 +50,9 @@ def cost_by_load(document: Mapping[str, Any]) -> Figure:
     """A panel for every rate (rows), link and burst (columns); costs reach over decades, hence their scale."""
     figure = _by_load(document, lambda figures: (figures["cost_s"], figures["cost_ci_s"]), "cost of a task, s")
     for axes in figure.axes:
-        heights = [height for line in axes.get_lines() for height in line.get_ydata() if height > 0.0]
         axes.set_yscale("log")
-        # Intervals that reach towards 0 would take the scale of all others.
-        axes.set_ylim(0.7 * min(heights, default=1.0), 1.4 * max(heights, default=1.0))
+    for axes in figure.axes:
+        cut_to_middles(axes, 0.7, 1.4)
     return figure
 
 
@@ -167,9 +168,7 @@ def ratios_over_cells(document: Mapping[str, Any]) -> Figure:
     axes.set_xscale("log")
     axes.axvline(1.0, color=BLACK, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(rules)), list(reversed(rules)))
-    ticks = [tick for tick in (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50) if _is_within(tick, axes.get_xlim())]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+    plain_ticks(axes, "x", (0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50))
     quiet(axes, f"{len(cells)} cells; at the right the median", "cost over one-time's (log scale)")
     return figure
 
@@ -211,9 +210,7 @@ def _by_load(
             axes.set_xticks(loads)
             link, burst_s = column
             words = f"{rate:g} tasks/s, {link / 1e3:g} kB/s, bursts {burst_s:g} s"
-            quiet(
-                axes, words, "edge load" if rate == rates[-1] else "", title if column == columns[0] else ""
-            )
+            quiet(axes, words, "edge load" if rate == rates[-1] else "", title if column == columns[0] else "")
     if panels.size:
         legend_below(figure, panels[0][0], 5)
     return figure
@@ -239,7 +236,3 @@ def _end_colours(ends: Sequence[str]) -> dict[str, str]:
     colours = {end: _PAYLOAD_COLOURS[i % len(_PAYLOAD_COLOURS)] for i, end in enumerate(payloads)}
     colours |= {end: _EXIT_COLOURS[i % len(_EXIT_COLOURS)] for i, end in enumerate(exits)}
     return {end: colours.get(end, GREY if end == "device" else BLACK) for end in ends}
-
-
-def _is_within(value: float, limits: tuple[float, float]) -> bool:
-    return limits[0] <= value <= limits[1]
