@@ -116,30 +116,28 @@ def sweep_document(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def sweep_table(cells: Sequence[Cell]) -> Table:
-    """For people: each deadline a line for every rule, the rival by what it was tuned to; accuracy is that in time."""
-    table = Table("deadline s", "rule", box=None, pad_edge=False)
-    for title in ("in time", "accuracy", "cost s", "p95 s", "more in time", "more accuracy"):
+    """For people: each deadline a line for every rule, the rival by what it was tuned to; accuracy is that in time, gains
+    are percentage points."""
+    table = Table("within s", "rule", box=None, pad_edge=False)
+    for title in ("in time", "gain", "accuracy", "gain", "cost s"):
         table.add_column(title, justify="right", no_wrap=True)
     for cell in cells:
         for rule, figures in cell.figures().items():
-            tuned = figures.get("tuned_to")
-            gains = ("", "")
+            gains = ["", ""]
             if rule == RULE:
-                gains = (_gain(cell.difference("share_in_time")), _gain(cell.difference("accuracy_in_time")))
-            p95_s = figures["latency_p95_s"]
+                gains = [_gain(cell.difference(figure)) for figure in ("share_in_time", "accuracy_in_time")]
             table.add_row(
                 f"{cell.deadline_s:g}",
-                tuned or rule,
+                figures.get("tuned_to", rule),
                 f"{figures['share_in_time']:.4f}",
+                gains[0],
                 f"{figures['accuracy_in_time']:.4f}",
+                gains[1],
                 f"{figures['cost_s']:.4f}",
-                "" if p95_s is None else f"{p95_s:.3f}",
-                *gains,
             )
     return table
 
 
 def _gain(difference: Difference) -> str:
-    if difference.ci is None:
-        return f"{difference.mean:+.4f}"
-    return f"{difference.mean:+.4f} ± {(difference.ci[1] - difference.ci[0]) / 2.0:.4f}"
+    text = f"{100.0 * difference.mean:+.1f}"
+    return text if difference.ci is None else f"{text} ± {50.0 * (difference.ci[1] - difference.ci[0]):.1f}"
