@@ -116,8 +116,8 @@ def sweep_document(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def sweep_table(cells: Sequence[Cell]) -> Table:
-    """For people: each deadline a line for every rule, the rival by what it was tuned to; accuracy is that in time, gains
-    are percentage points."""
+    """For people: each deadline a line for every rule, the rival by what it was tuned to; accuracy is that in time,
+    gains are percentage points."""
     table = Table("within s", "rule", box=None, pad_edge=False)
     for title in ("in time", "gain", "accuracy", "gain", "cost s"):
         table.add_column(title, justify="right", no_wrap=True)
