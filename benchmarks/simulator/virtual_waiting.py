@@ -32,7 +32,7 @@ class VirtualWaiting:
     def __init__(self, rate_per_s: float, sizes_s: Sequence[float], spacing_s: float, top_s: float) -> None:
         self.rate_per_s = rate_per_s
         self.spacing_s = spacing_s
-        self.grid_s: Array = spacing_s * np.arange(int(np.ceil(top_s / spacing_s)) + 1)
+        self.grid_s: Array = spacing_s * np.arange(int(np.ceil(top_s / spacing_s)) + 1, dtype=np.float64)
         self._size = _on_grid(sizes_s, spacing_s, len(self.grid_s))
 
     def expected(self, values: Array, duration_s: float) -> Array:

@@ -36,8 +36,8 @@ MAX_BACKLOG_S = 30.0
 """Top of the backlog grid where no alternative limits it."""
 _MAX_ENUMERATED_EXITS = 4
 _WEIGHED_BACKLOGS = np.array([0.0, 0.7, 2.0, 4.0, 8.0])
-"""Backlogs at which exits are weighed, in parts of its mean. The long ones are rare, but only they tell sets apart where
-all offload at once at the others."""
+"""Backlogs at which exits are weighed, in parts of its mean. The long ones are rare, but where all sets offload at once
+at the others only they tell them apart."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
