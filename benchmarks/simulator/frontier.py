@@ -136,7 +136,7 @@ def frontier_table(found: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['messages_per_task']:.2f}",
             f"{row['bytes_per_task']:.0f}",
             f"{errors['backlog_s']:.3f}" if errors else "",
-            f"{errors['epoch']:.3f}" if errors else "",
+            f"{errors['epoch']:.3f}" if "epoch" in errors else "",
         )
     return table
 
@@ -175,5 +175,11 @@ def _figures(name: str, group: str, runs: Sequence[SignalledRun], exact: Sequenc
         "bytes_per_task": sum(signalled.bytes for signalled in runs) / tasks,
         "lost_per_task": sum(signalled.lost for signalled in runs) / tasks,
         "refused": sum(signalled.refused for signalled in runs),
-        "errors": {field: float(np.mean([signalled.errors[field] for signalled in runs])) for field in runs[0].errors},
+        "errors": _mean_errors([signalled.errors for signalled in runs]),
     }
+
+
+def _mean_errors(by_run: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """A run in which no task was ever met in service has no error of the epoch."""
+    fields = sorted({field for errors in by_run for field in errors})
+    return {field: float(np.mean([errors[field] for errors in by_run if field in errors])) for field in fields}
