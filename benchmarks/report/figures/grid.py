@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ _GAP_RULES = ("one-time-threshold-best", "open-loop", "learned")
 _STOPPING_RULES = (BASELINE, "learned")
 _FAR_OFF = ("device-only", "edge-only", "static-best", "threshold-static-best")
 _PAYLOAD_COLOURS = (SKY, GREEN, BLUE, PURPLE)
+_ORDER = {"edge": 0, "exit": 1, "device": 2}
 _EXIT_COLOURS = (YELLOW, ORANGE, VERMILLION)
 
 
@@ -220,14 +221,10 @@ def _column(cell: Cell) -> tuple[float, float]:
     return cell["scenario"]["uplink_bytes_per_s"], cell["scenario"]["load_burst_s"]
 
 
-def _ends(all_stops: Any) -> list[str]:
-    """Ends of tasks in the order in which a task meets them."""
+def _ends(all_stops: Iterable[Mapping[str, float]]) -> list[str]:
+    """Ends of tasks, first those at the edge, then those at exits, then the others."""
     found = {end for stops in all_stops for end in stops}
-    order = [lambda end: end.startswith("edge, input"), lambda end: end.startswith("edge, tensor")]
-    order += [lambda end: end.startswith("exit"), lambda end: end == "device"]
-    return [end for test in order for end in sorted(found) if test(end)] + sorted(
-        end for end in found if not any(test(end) for test in order)
-    )
+    return sorted(found, key=lambda end: (_ORDER.get(end.partition(" ")[0].rstrip(","), len(_ORDER)), end))
 
 
 def _end_colours(ends: Sequence[str]) -> dict[str, str]:

@@ -14,8 +14,10 @@ _TICKS = (-1000, -100, -10, -5, 0, 5, 10, 100)
 
 
 def learning_curves(document: Mapping[str, Any]) -> Figure:
-    """A column for every scenario; above what is taken off the held-out error, below what following the net brings; linear
-    between -10 and 10, beyond that logarithmic."""
+    """A column for every scenario; above what is taken off the held-out error, below what following the net brings.
+
+    Scales are linear between -10 and 10 and logarithmic beyond.
+    """
     scenarios = document["scenarios"]
     figure = canvas(1.0 + 3.2 * len(scenarios), 5.6)
     panels = figure.subplots(2, len(scenarios), sharex=True, squeeze=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -15,7 +15,6 @@ from benchmarks.report.looks import (
     GREY,
     ORANGE,
     PURPLE,
-    SKY,
     VERMILLION,
     bands_of,
     canvas,
@@ -108,10 +107,10 @@ def mirror_errors(document: Mapping[str, Any]) -> Figure:
 
 def disturbances(document: Mapping[str, Any]) -> Figure:
     """Plans and polling under noise of service times, delay and loss, over exact state in the same world."""
-    groups = (
+    groups: tuple[tuple[str, str, Callable[[Variant], float]], ...] = (
         ("jitter", "variation of service times, %", lambda v: 100.0 * _number(v["name"])),
-        ("delay", "one-way delay, ms", lambda v: 1e3 * v["signalling"]["delay_s"]),
-        ("loss", "messages lost, %", lambda v: 100.0 * v["signalling"]["loss_share"]),
+        ("delay", "one-way delay, ms", lambda v: 1e3 * float(v["signalling"]["delay_s"])),
+        ("loss", "messages lost, %", lambda v: 100.0 * float(v["signalling"]["loss_share"])),
         ("disorder", "10 ms + exp(50 ms)", lambda _: 0.0),
     )
     figure = canvas(10.5, 3.4)
@@ -126,9 +125,8 @@ def disturbances(document: Mapping[str, Any]) -> Figure:
     panels[1].set_xscale("log")
     plain_ticks(panels[1], "x", (1, 10, 50, 200))
     panels[3].set_xticks([])
-    highest = max(
-        v["cost_ratio_to_exact"] for v in document["variants"] if v["group"] in [group[0] for group in groups]
-    )
+    disturbed = [v for v in document["variants"] if v["group"] in {group for group, _, _ in groups}]
+    highest = max(v["cost_ratio_to_exact"] for v in disturbed)
     panels[0].set_ylim(0.9, 1.3 * highest)
     plain_ticks(panels[0], "y", (1, 1.5, 2, 3, 5, 10, 20))
     legend_below(figure, panels[0], 2)

@@ -1,0 +1,275 @@
+"""What was to be reached, beside what was found (issue 4, sections 2, 4 and 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from statistics import median
+from typing import Any
+
+from benchmarks.report.figures.grid import swept
+from benchmarks.report.figures.optimum import GOAL as OPTIMUM_GOAL
+from benchmarks.report.figures.optimum import over_optimum
+from benchmarks.report.figures.signalling import COST_GOAL, MESSAGES_GOAL, by_name
+from benchmarks.report.runs import Documents
+from benchmarks.report.text import listed, percent, within
+from benchmarks.simulator.contenders import ALL
+from benchmarks.simulator.grid import BUSY_LOAD
+
+Document = Mapping[str, Any]
+
+TASKS_PER_SECOND_GOAL = 4_000.0
+SEEDS_GOAL = 5
+EXTENT_GOAL = (3, 4, 2, 2)
+"""Task rates, edge loads, burst lengths, link rates."""
+
+
+class Verdict(str, Enum):
+    """Of a goal."""
+
+    MET = "met"
+    MISSED = "**MISSED**"
+    STATED = "stated"
+    """The goal was to tell the figure, whatever it is."""
+    NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a document says about a goal."""
+
+    text: str
+    is_met: bool | None
+    """``None``: there is nothing to meet, the figure was to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One goal; ``key`` is what its cause of a miss is named by."""
+
+    key: str
+    text: str
+    document: str
+    find: Callable[[Document], Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A goal and how it was met; ``found`` is empty where nothing was measured."""
+
+    goal: Goal
+    verdict: Verdict
+    found: str
+
+
+def judged(documents: Documents) -> list[Judged]:
+    """Every goal, in order."""
+    return [_judge(goal, documents) for goal in GOALS]
+
+
+def _judge(goal: Goal, documents: Documents) -> Judged:
+    if goal.document not in documents:
+        return Judged(goal, Verdict.NOT_MEASURED, "")
+    found = goal.find(documents[goal.document])
+    verdicts = {True: Verdict.MET, False: Verdict.MISSED, None: Verdict.STATED}
+    return Judged(goal, verdicts[found.is_met], found.text)
+
+
+def _extent(document: Document) -> Found:
+    cells = swept(document)
+    names = ("task_rate_per_s", "load_share", "load_burst_s", "uplink_bytes_per_s")
+    extent = tuple(len({cell["scenario"][name] for cell in cells}) for name in names)
+    seeds = len(document["provenance"]["seeds"])
+    rules = [rule for rule in ALL if all(rule in cell["rules"] for cell in document["cells"])]
+    is_met = all(has >= needed for has, needed in zip(extent, EXTENT_GOAL, strict=True))
+    others = len(document["cells"]) - len(cells)
+    text = f"{' x '.join(map(str, extent))} cells and {others} others, {len(rules)} of {len(ALL)} rules, {seeds} seeds"
+    return Found(text, is_met and seeds >= SEEDS_GOAL and len(rules) == len(ALL) and others > 0)
+
+
+def _gain(cell: Document) -> float:
+    return 1.0 - float(cell["rules"]["learned"]["cost_ratio_to_one_time"])
+
+
+def _under(cells: list[tuple[str, float]], least: float) -> str:
+    """Those below a goal, lowest first."""
+    found = sorted((share, name) for name, share in cells if share < least)
+    if not found:
+        return ""
+    named = listed([f"{name} ({share:.3f})" for share, name in found])
+    return f"; {len(found)} of {len(cells)} below: {named}"
+
+
+def _gain_median(document: Document) -> Found:
+    claim = document["claims"]["gain_over_one_time_median"]
+    gains = [_gain(cell) for cell in document["cells"]]
+    return Found(f"{percent(claim['found'])} ({percent(min(gains))} to {percent(max(gains))})", claim["is_met"])
+
+
+def _gain_at_busy_edge(document: Document) -> Found:
+    claim = document["claims"]["gain_over_one_time_least_at_busy_edge"]
+    busy = [(c["name"], _gain(c)) for c in document["cells"] if c["scenario"]["load_share"] >= BUSY_LOAD]
+    return Found(f"least {percent(claim['found'])}{_under(busy, claim['at_least'])}", claim["is_met"])
+
+
+def _gain_least(document: Document) -> Found:
+    claim = document["claims"]["gain_over_one_time_least"]
+    name = min((_gain(cell), cell["name"]) for cell in document["cells"])[1]
+    return Found(f"least {percent(claim['found'])}, in {name}", claim["is_met"])
+
+
+def _tuned(document: Document) -> Found:
+    claim = document["claims"]["cells_worse_than_one_time_threshold_best"]
+    pairs = {cell["name"]: cell["learned_over_one_time_threshold_best"] for cell in document["cells"]}
+    ratios = [pair["ratio"] for pair in pairs.values()]
+    worse = [
+        f"{name} {within(pair['ratio'], pair['ci'])}"
+        for name, pair in pairs.items()
+        if (pair["ci"] or [pair["ratio"]])[0] > 1.0
+    ]
+    text = f"worse in {claim['found']} cells; cost ratio {min(ratios):.3f} to {max(ratios):.3f}, median "
+    return Found(text + f"{median(ratios):.3f}" + (f"; {listed(worse)}" if worse else ""), claim["is_met"])
+
+
+def _gap_median(document: Document) -> Found:
+    claim = document["claims"]["gap_closed_median"]
+    unknown = sum(cell["rules"]["learned"]["gap_closed"] is None for cell in document["cells"])
+    return Found(f"{claim['found']:.3f}; null in {unknown} cells", claim["is_met"])
+
+
+def _gap_least(document: Document) -> Found:
+    claim = document["claims"]["gap_closed_least"]
+    known = [
+        (cell["name"], cell["rules"]["learned"]["gap_closed"])
+        for cell in document["cells"]
+        if cell["rules"]["learned"]["gap_closed"] is not None
+    ]
+    return Found(f"least {claim['found']:.3f}{_under(known, claim['at_least'])}", claim["is_met"])
+
+
+def _over_open_loop(document: Document) -> Found:
+    claim = document["claims"]["cost_over_open_loop_most"]
+    more = {cell["name"]: cell["learned_over_open_loop"] for cell in document["cells"]}
+    over = [
+        f"{name} {within(p['ratio'], p['ci'], 4)}" for name, p in more.items() if p["ratio"] > 1.0 + claim["at_most"]
+    ]
+    text = f"most {percent(claim['found'], 2)}"
+    return Found(text + (f"; {listed(over)}" if over else ""), claim["is_met"])
+
+
+def _heavy_tails(document: Document) -> Found:
+    heavy = [
+        cell
+        for cell in document["cells"]
+        if "heavy" in (cell["scenario"]["load_pattern"], cell["scenario"]["load_sizes"])
+    ]
+    pairs = [(cell["name"], cell["learned_over_open_loop"]) for cell in heavy]
+    if not pairs:
+        return Found("no such cell", False)
+    text = listed([f"{name}: cost ratio {within(pair['ratio'], pair['ci'])}" for name, pair in pairs])
+    return Found(text, all(pair["ratio"] < 1.0 for _, pair in pairs))
+
+
+def _speed(document: Document) -> Found:
+    speeds = [cell["rules"]["open-loop"]["tasks_per_second"] for cell in document["cells"]]
+    text = f"median {median(speeds):,.0f} a second over cells ({min(speeds):,.0f} to {max(speeds):,.0f})"
+    return Found(text, median(speeds) >= TASKS_PER_SECOND_GOAL)
+
+
+def _optimum(document: Document) -> Found:
+    if "learned" not in document["rules"]:
+        ratio, interval = over_optimum(document, "open-loop")
+        return Found(f"open-loop (learned was not run) {within(ratio, interval)}", ratio <= OPTIMUM_GOAL)
+    ratio, interval = over_optimum(document, "learned")
+    return Found(f"cost ratio {within(ratio, interval)}", ratio <= OPTIMUM_GOAL)
+
+
+def _labels(document: Document) -> Found:
+    return Found(listed(list(_factors(document))), None)
+
+
+def _factors(document: Document) -> Iterator[str]:
+    for scenario in document["scenarios"]:
+        for row in scenario["tasks_needed"]:
+            needed = row["needed"]["learned-factual"]
+            factor = f"{needed['factor']:.1f}" if needed["factor"] else f"more than {needed['factor_more_than']:.1f}"
+            level = (
+                "the error of not learning" if not row["share_of_gain"] else f"{row['share_of_gain']:.0%} of the gain"
+            )
+            yield f"{scenario['name']}, {level}: factor {factor}"
+
+
+def _messages(document: Document) -> Found:
+    found = by_name(document)
+    plans, polled = found["plans"], found["polled"]
+    share = plans["messages_per_task"] / polled["messages_per_task"]
+    ratio = plans["cost_ratio_to_exact"]
+    text = (
+        f"{plans['messages_per_task']:.2f} of {polled['messages_per_task']:.2f} messages ({percent(share, 0)}), "
+        f"cost ratio {within(ratio, plans['cost_ratio_ci'])}"
+    )
+    return Found(text, share <= MESSAGES_GOAL and ratio < COST_GOAL)
+
+
+def _fidelity(document: Document) -> Found:
+    off = [
+        f"{rule}: {name}"
+        for rule, found in document["rules"].items()
+        for name, is_within in found["is_within"].items()
+        if not is_within
+    ]
+    figures = [
+        f"{rule}: median {_apart(found, 'p50')}, p95 {_apart(found, 'p95')}, KS {found['ks_distance']:.3f}"
+        for rule, found in document["rules"].items()
+    ]
+    return Found(listed(figures) + (f"; out of bounds: {', '.join(off)}" if off else ""), not off)
+
+
+def _apart(found: Document, name: str) -> str:
+    real, simulated = (found["latency_s"][side][name] for side in ("testbed", "simulator"))
+    return f"{100.0 * (simulated / real - 1.0):+.0f} %"
+
+
+def _deadlines(document: Document) -> Found:
+    rows = [
+        f"{1e3 * cell['deadline_s']:g} ms: {100.0 * against['accuracy_in_time_gain']:+.1f} points of accuracy"
+        for cell in document["deadlines"]
+        for against in (cell["open-loop_against_one-time-best"],)
+    ]
+    return Found(listed(rows, 8), None)
+
+
+GOALS = (
+    Goal(
+        "extent",
+        "a grid of at least 3 task rates x 4 edge loads x 2 burst lengths x 2 links and cells of other kinds, all "
+        "rules, at least 5 seeds",
+        "grid",
+        _extent,
+    ),
+    Goal("gain-median", "learned at least 25 % under one-time in the median cell", "grid", _gain_median),
+    Goal("gain-busy", "at least 15 % in every cell with edge load 0.5 or more", "grid", _gain_at_busy_edge),
+    Goal("gain-least", "in no cell over one-time", "grid", _gain_least),
+    Goal(
+        "tuned",
+        "in every cell at least as good as one-time-threshold-best, tuned per cell, within the paired interval",
+        "grid",
+        _tuned,
+    ),
+    Goal("gap-median", "gap to clairvoyant closed, median over cells at least 0.93", "grid", _gap_median),
+    Goal("gap-least", "in no cell under 0.88", "grid", _gap_least),
+    Goal("over-open-loop", "learned nowhere more than 0.5 % over open-loop", "grid", _over_open_loop),
+    Goal("heavy-tails", "learned gains on open-loop where the load is heavy-tailed", "grid", _heavy_tails),
+    Goal("optimum", "within 2 % of the dynamic programme's optimum", "optimum", _optimum),
+    Goal("labels", "tasks needed without counterfactual labels over those with them", "learning-curve", _labels),
+    Goal(
+        "messages",
+        "at most half of the polled messages at under 2 % more cost than exact state",
+        "signalling",
+        _messages,
+    ),
+    Goal("fidelity", "simulator and real processes within the stated bounds", "fidelity", _fidelity),
+    Goal("deadlines", "accuracy in time beside the best one-time rule with the same deadline", "deadlines", _deadlines),
+    Goal("speed", "at least 4,000 tasks a second on one core with open-loop", "grid", _speed),
+)

@@ -1,0 +1,184 @@
+"""Parts of the page: what was asked, figures with their captions, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.report import tables
+from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, signalling
+
+Document = Mapping[str, Any]
+
+
+def _always(_: Document) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One figure."""
+
+    name: str
+    """Its file is NAME.png."""
+    draw: Callable[[Document], Figure]
+    caption: str
+    is_there: Callable[[Document], bool] = _always
+    """Whether the document holds what is drawn: quick runs leave some out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One document of results on the page."""
+
+    document: str
+    title: str
+    text: str
+    drawings: tuple[Drawing, ...]
+    table: Callable[[Document], str]
+
+
+SECTIONS = (
+    Section(
+        "grid",
+        "Rules on a grid of scenarios",
+        "Exact state: every device sees its queue, its uplink and the edge's true backlog at every decision. Every "
+        "rule meets the same arrivals, evidence, load and link in a cell (common random numbers); accuracy is booked "
+        "as its calibrated expectation; the encoded input is a payload for every rule, but for tensors-only cells. "
+        "`NAME-best` is tuned for its cell on seeds of its own. Learned rules learn from a run of their own, serve what "
+        "passes the promotion gate, else open-loop, and are judged on other seeds. clairvoyant knows all future "
+        "arrivals and is a reference, no bound. Intervals are Student's 95 % over seeds; ratios are paired.",
+        (
+            Drawing(
+                "cost-by-load",
+                grid.cost_by_load,
+                "Cost of a task by edge load, every rule; a panel for every task rate, link and burst length.",
+            ),
+            Drawing(
+                "ratio-by-load",
+                grid.ratio_by_load,
+                "The same over one-time's cost, without the rules that are far off.",
+            ),
+            Drawing(
+                "ratios-over-cells",
+                grid.ratios_over_cells,
+                "Cost of every rule over one-time's, all cells: a dot a cell; boxes hold the middle half.",
+            ),
+            Drawing(
+                "gap-closed",
+                grid.gap_closed_by_cell,
+                "Share of the gap from one-time to clairvoyant that is closed, by cell; cells in which that gap is "
+                "under 2 % of cost are left out. Intervals are learned's, paired over seeds.",
+            ),
+            Drawing(
+                "stops-by-load",
+                grid.stops_by_load,
+                "Where tasks stop, by edge load: means over links and burst lengths.",
+            ),
+        ),
+        tables.rules_over_cells,
+    ),
+    Section(
+        "optimum",
+        "Beside the optimum",
+        "One device, tasks that never meet, Poisson jobs of exponential size at the edge: small enough for dynamic "
+        "programming over epoch, evidence and backlog, which is a bound for everybody who cannot see the future. "
+        "clairvoyant can.",
+        (
+            Drawing(
+                "optimum",
+                optimum.beside_the_optimum,
+                "Cost over the optimum's in the small Markov setting, paired over seeds.",
+            ),
+        ),
+        tables.optimum,
+    ),
+    Section(
+        "learning-curve",
+        "Learning, with and without counterfactual labels",
+        "Nets learn from the first so many tasks of a run under open-loop and are judged on held-out tasks, all by the "
+        "same targets, without the promotion gate. `learned`: two heads and the twin's counterfactual labels; "
+        "`learned-factual`: only what the task really did; `learned-one-head`: no correction of offloading.",
+        (
+            Drawing(
+                "learning-curve",
+                learning.learning_curves,
+                "Above: what is taken off the held-out error of not learning. Below: utility of following the net over "
+                "that of open loop. Scales are linear between -10 and 10 and logarithmic beyond.",
+            ),
+        ),
+        tables.tasks_needed,
+    ),
+    Section(
+        "signalling",
+        "Messages against cost, and the mirror's errors",
+        "The same rule through plans, backlog updates and dead reckoning, over messages that take 2 ms, beside polling "
+        "at every epoch, periodic status and exact state. Every message of the real protocol is built and counted, in "
+        "either direction, without tensors and answers.",
+        (
+            Drawing(
+                "messages-against-cost",
+                signalling.messages_against_cost,
+                "Cost over that with exact state against messages per task. Grey: at most half of the polled messages "
+                "at no more than 2 % of cost. Intervals are cut off at the top.",
+            ),
+            Drawing(
+                "mirror-errors",
+                signalling.mirror_errors,
+                "Error of every mirrored field against the report thresholds of edge and device.",
+                signalling.has_thresholds,
+            ),
+            Drawing(
+                "disturbances",
+                signalling.disturbances,
+                "Plans and polling under noise of service times, network delay, lost messages and messages that "
+                "overtake one another, beside exact state in the same world.",
+                signalling.has_thresholds,
+            ),
+        ),
+        tables.signalling,
+    ),
+    Section(
+        "fidelity",
+        "Simulator and testbed",
+        "The demo's scenario on real processes (twin, edge, device, other users of the edge) and simulated with what "
+        "the run showed of its machine. Devices obey plans of the twin's in both.",
+        (
+            Drawing(
+                "simulator-and-testbed",
+                fidelity.simulator_and_testbed,
+                "Quantiles of latency (10 % to 95 %), shares of tasks by where they end, mean time by stage.",
+            ),
+        ),
+        tables.fidelity,
+    ),
+    Section(
+        "deadlines",
+        "Deadlines",
+        "Accuracy counts only if the answer is in time; both rules are told the deadline. `one-time-best` is one-time "
+        "with or without a threshold, whichever costs least on tuning seeds at that deadline.",
+        (
+            Drawing(
+                "deadlines",
+                deadlines.in_time,
+                "Answers in time and right answers in time by deadline; below what open-loop gains on the best "
+                "one-time rule, paired over seeds.",
+            ),
+        ),
+        tables.deadlines,
+    ),
+)
+
+EMULATED = """\
+- **Simulated** ([how]({simulator})): time, links, the load of other users, noise, and the evidence that a task finds,
+  drawn from the shipped network's calibration. Pipeline, tail queue, planner, rules, twins and messages are the
+  services' own objects. Service times of segments and exits go by their multiply-adds, scaled to the scenario's speeds;
+  payloads have their mean size; nothing is computed on frames.
+- **Emulated** on real processes ([how]({testbed})): the speed of device and edge, by waiting until each step has taken
+  its time; the uplink (rate, delay, jitter), in the device. Services, gRPC, encoding, inferences and frames are real.
+  All processes share one machine.
+- **Energy** is modelled (3 W while computing, 1.2 W while sending), nowhere measured."""
+"""What is real and what is not; ``simulator`` and ``testbed`` are links."""

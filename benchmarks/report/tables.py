@@ -1,0 +1,164 @@
+"""Tables of the report, one or several for every document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+from benchmarks.report.figures.deadlines import AGAINST
+from benchmarks.report.figures.grid import gap_interval
+from benchmarks.report.figures.optimum import over_optimum
+from benchmarks.report.text import folded, percent, table, within
+from benchmarks.rule_figures import BASELINE, REFERENCE
+
+Document = Mapping[str, Any]
+
+_TUNED = "one-time-threshold-best"
+
+
+def rules_over_cells(document: Document) -> str:
+    """Every rule over all cells, and all cells with the rules that matter."""
+    cells = document["cells"]
+    rows = []
+    for rule in dict.fromkeys(rule for cell in cells for rule in cell["rules"]):
+        found = [cell["rules"][rule] for cell in cells if rule in cell["rules"]]
+        ratios = [figures["cost_ratio_to_one_time"] for figures in found]
+        gaps = [figures["gap_closed"] for figures in found if figures["gap_closed"] is not None]
+        rows.append(
+            (
+                rule,
+                f"{median(ratios):.3f}",
+                f"{min(ratios):.3f} to {max(ratios):.3f}",
+                f"{median(gaps):.3f}" if gaps else "",
+                f"{min(gaps):.3f}" if gaps else "",
+                percent(median(figures["accuracy"] for figures in found)),
+                percent(median(figures["share_answered"] for figures in found)),
+            )
+        )
+    head = ("rule", "cost over one-time's", "over cells", "gap closed", "least", "accuracy", "answered")
+    return table(head, rows) + "\n\n" + folded(f"All {len(cells)} cells", _cells(document))
+
+
+def optimum(document: Document) -> str:
+    """Costs beside the optimum's."""
+    rows = [
+        (rule, within(figures["cost_s"], figures["cost_ci_s"], 4), within(*over_optimum(document, rule)))
+        for rule, figures in document["rules"].items()
+    ]
+    return table(("rule", "cost, s", "over the optimum's"), rows)
+
+
+def tasks_needed(document: Document) -> str:
+    """Tasks to learn from until an error is reached."""
+    ways = list(document["scenarios"][0]["curves"])
+    rows = [
+        (
+            scenario["name"],
+            "as without learning" if not row["share_of_gain"] else f"{row['share_of_gain']:.0%} of the gain",
+            *(_needed(row["needed"][way]) for way in ways),
+        )
+        for scenario in document["scenarios"]
+        for row in scenario["tasks_needed"]
+    ]
+    return table(("scenario", "held-out error", *ways), rows, left=2)
+
+
+def signalling(document: Document) -> str:
+    """Every variant."""
+    rows = [
+        (
+            v["name"],
+            f"{v['messages_per_task']:.2f}",
+            f"{v['bytes_per_task']:.0f}",
+            within(v["cost_ratio_to_exact"], v["cost_ratio_ci"]),
+            within(v["errors"].get("backlog_s")),
+            within(v["errors"].get("device_backlog_s")),
+            within(v["errors"].get("queue_length")),
+            within(v["errors"].get("epoch")),
+        )
+        for v in document["variants"]
+    ]
+    head = ("signalling", "messages per task", "bytes", "cost over exact state's", "error of backlog, s")
+    return folded(
+        "All ways of signalling", table((*head, "of the device's, s", "of queue length", "epoch wrong"), rows)
+    )
+
+
+def fidelity(document: Document) -> str:
+    """Both sides with the bounds."""
+    bounds = document["bounds"]
+    rows = []
+    for rule, found in document["rules"].items():
+        is_within = found["is_within"]
+        for name, words, bound in (("p50", "median, ms", "median"), ("p95", "p95, ms", "p95")):
+            real, simulated = (1e3 * found["latency_s"][side][name] for side in ("testbed", "simulator"))
+            verdict = _verdict(is_within[bound])
+            rows.append((rule, words, f"{real:.0f}", f"{simulated:.0f}", percent(bounds[bound], 0), verdict))
+        cost = found["cost_s"]
+        limit = percent(bounds["cost"], 0)
+        rows.append(
+            (rule, "cost, s", f"{cost['testbed']:.3f}", f"{cost['simulator']:.3f}", limit, _verdict(is_within["cost"]))
+        )
+        share = f"{found['largest_share_difference']:.3f}"
+        rows.append(
+            (rule, "largest difference of a share", "", share, f"{bounds['share']:g}", _verdict(is_within["share"]))
+        )
+        distance = f"{found['ks_distance']:.3f} (by chance {found['ks_by_chance']:.3f})"
+        rows.append((rule, "KS distance", "", distance, f"{bounds['ks']:g}", _verdict(is_within["ks"])))
+    return table(("rule", "figure", "real processes", "simulator", "bound", "verdict"), rows, left=2)
+
+
+def deadlines(document: Document) -> str:
+    """Every deadline."""
+    rows = [
+        (
+            f"{1e3 * cell['deadline_s']:g}",
+            cell["rules"]["one-time-best"].get("tuned_to", ""),
+            percent(cell["rules"]["one-time-best"]["share_in_time"]),
+            percent(cell["rules"]["open-loop"]["share_in_time"]),
+            within(cell[AGAINST]["share_in_time_gain"], cell[AGAINST]["share_in_time_gain_ci"], 2, 100.0),
+            within(cell[AGAINST]["accuracy_in_time_gain"], cell[AGAINST]["accuracy_in_time_gain_ci"], 2, 100.0),
+            within(cell[AGAINST]["cost_ratio"], cell[AGAINST]["cost_ratio_ci"]),
+        )
+        for cell in document["deadlines"]
+    ]
+    head = ("deadline, ms", "best one-time rule", "in time", "open-loop in time", "more in time, points")
+    return table((*head, "more accuracy in time, points", "cost over the best one-time rule's"), rows, left=2)
+
+
+def _cells(document: Document) -> str:
+    rows = []
+    for cell in document["cells"]:
+        rules = cell["rules"]
+        learned, over_open_loop, over_tuned = (
+            rules["learned"],
+            cell["learned_over_open_loop"],
+            cell["learned_over_one_time_threshold_best"],
+        )
+        gap = "null" if learned["gap_closed"] is None else within(learned["gap_closed"], gap_interval(cell, "learned"))
+        rows.append(
+            (
+                cell["name"],
+                f"{rules[BASELINE]['cost_s']:.4f}",
+                within(learned["cost_s"], learned["cost_ci_s"], 4),
+                within(learned["cost_ratio_to_one_time"], learned["cost_ratio_ci"]),
+                within(over_tuned["ratio"], over_tuned["ci"]),
+                f"T {rules[_TUNED]['tuned_to'].partition(':')[2]}" if "tuned_to" in rules[_TUNED] else "",
+                within(over_open_loop["ratio"], over_open_loop["ci"], 4),
+                within(rules[REFERENCE]["cost_ratio_to_one_time"]),
+                gap,
+            )
+        )
+    head = ("cell", "one-time, s", "learned, s", "over one-time", f"over {_TUNED}", "its T", "over open-loop")
+    return table((*head, "clairvoyant over one-time", "gap closed"), rows)
+
+
+def _needed(need: Mapping[str, Any]) -> str:
+    if need["tasks"] is None:
+        return f"> {need['more_than_tasks']} (x > {need['factor_more_than']:.1f})"
+    return f"{need['tasks']:.0f} (x {need['factor']:.1f})"
+
+
+def _verdict(is_within: bool) -> str:
+    return "within" if is_within else "**OUT**"
