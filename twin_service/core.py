@@ -31,6 +31,7 @@ from twin_service.status_twin import StatusTwin
 from twin_service.views import DeviceView, Listing, device_view, edge_view
 from twin_service.workload.intake import take_tasks
 from twin_service.workload.recalibration import Recalibrated
+from twin_service.workload.records import ReplayBatch, replay_batches
 from twin_service.workload.traces import exported
 from twin_service.workload.twin import WorkloadTwin
 from twinsplit.errors import StaleWriteError
@@ -309,6 +310,10 @@ class TwinCore:
     def exported(self, unix_s: float) -> Iterator[bytes]:
         """All documents and records as batches of trace records; ``unix_s``: now."""
         return exported(self.archive, self._memory, unix_s)
+
+    def replay_batches(self, model: str, limit: int) -> Iterator[ReplayBatch]:
+        """The newest replayed tasks of every model that a device holds and whose digest begins with ``model``."""
+        return replay_batches(self._memory, self.archive, self.manifests, model, limit)
 
     def save(self, limit: int | None = None) -> bool:
         """Keep what changed: manifests, weights, at most ``limit`` documents and replayed tasks; whether more are due.

@@ -18,6 +18,7 @@ from twin_service.core import TwinCore
 from twin_service.learning.learner import Assignment, Result
 from twin_service.learning.lesson import Report
 from twin_service.messages import Send
+from twin_service.workload.records import ReplayBatch
 from twinsplit.clock import Clock
 from twinsplit.errors import (
     BadMessageError,
@@ -187,11 +188,19 @@ class Exchange:
 
     def exported(self) -> Iterator[bytes]:
         """All documents and recorded tasks, those of the last seconds included, as batches of trace records."""
+        self._save()
+        return self.core.exported(self._clock.unix_ns() * 1e-9)
+
+    def replay_batches(self, model: str, limit: int) -> Iterator[ReplayBatch]:
+        """The newest replayed tasks, those of the last seconds included; arguments as those of the core."""
+        self._save()
+        return self.core.replay_batches(model, limit)
+
+    def _save(self) -> None:
         try:
             self.core.save()
         except StorageError as error:
             _log.error("state-not-saved", cause=str(error), limit_s=_REPEATED_LINE_S)
-        return self.core.exported(self._clock.unix_ns() * 1e-9)
 
     # Time.
 

@@ -61,6 +61,10 @@ class Memory(Protocol):
         """The newest ``limit`` replayed tasks of a model, oldest first; damaged ones are left out."""
         ...
 
+    def replay_records(self, model_digest: str, limit: int) -> Iterator[bytes]:
+        """The same as they are kept, damaged ones too, read one by one."""
+        ...
+
     def keep_weights(self, row: WeightsRow) -> None:
         """Remember a version of weights, in place of an earlier row of the same model and version."""
         ...
@@ -133,6 +137,9 @@ class VolatileMemory:
     def replay(self, model_digest: str, limit: int) -> list[Replayed]:
         kept = self._replay.get(model_digest, ())
         return list(kept)[max(0, len(kept) - limit) :]
+
+    def replay_records(self, model_digest: str, limit: int) -> Iterator[bytes]:
+        return (task.to_bytes() for task in self.replay(model_digest, limit))
 
     def keep_weights(self, row: WeightsRow) -> None:
         self._weights[row.model_digest][row.version] = row

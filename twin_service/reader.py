@@ -11,7 +11,8 @@ import grpc.aio
 
 from twin_service.memory import WeightsRow
 from twin_service.views import DeviceView, Listing
-from twin_service.wire_views import device_from_wire, listing_from_wire, weights_from_wire
+from twin_service.wire_views import device_from_wire, listing_from_wire, replay_from_wire, weights_from_wire
+from twin_service.workload.records import ReplayBatch
 from twin_service.workload.traces import unpacked
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.transport.channel import open_channel
@@ -75,6 +76,19 @@ class TwinReader:
         try:
             async for response in self._stub.ExportTraces(twin_pb2.ExportTracesRequest()):
                 yield unpacked(response.lines_zstd)
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, self._address) from None
+
+    async def replay(self, model: str, limit: int) -> AsyncIterator[ReplayBatch]:
+        """The newest ``limit`` recorded tasks of every model whose digest begins with ``model``.
+
+        Raises:
+            PeerError: the twin service does not answer (any more).
+        """
+        request = twin_pb2.ExportReplayRequest(model=model, limit=limit)
+        try:
+            async for response in self._stub.ExportReplay(request):
+                yield replay_from_wire(response)
         except grpc.RpcError as failure:
             raise error_from_rpc(failure, self._address) from None
 

@@ -12,6 +12,7 @@ from twin_service import messages, wire, wire_views
 from twin_service.clock_offset import ClockOffset
 from twin_service.documents import Desired
 from twin_service.exchange import DeviceSession, Exchange
+from twin_service.workload.records import MAX_REPLAYED
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.signalling import SignallingCount
 
@@ -139,6 +140,13 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
     ) -> twin_pb2.ListWeightsResponse:
         """All versions of learned weights."""
         return twin_pb2.ListWeightsResponse(versions=map(wire_views.weights_to_wire, self._core.weights()))
+
+    async def ExportReplay(  # noqa: N802 - gRPC's name
+        self, request: twin_pb2.ExportReplayRequest, _context: Any
+    ) -> AsyncIterator[twin_pb2.ExportReplayResponse]:
+        """The newest recorded tasks."""
+        for batch in self._exchange.replay_batches(request.model, request.limit or MAX_REPLAYED):
+            yield wire_views.replay_to_wire(batch)
 
     def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest) -> None:
         """What a device says; it never raises for that."""

@@ -166,6 +166,16 @@ class Store:
         read = (_replayed(data) for (data,) in reversed(rows))
         return [task for task in read if task is not None]
 
+    def replay_records(self, model_digest: str, limit: int) -> Iterator[bytes]:
+        with self._named("read"):
+            found = self._connection.execute(
+                "SELECT id FROM replay WHERE model_digest = ? ORDER BY id DESC LIMIT ?", (model_digest, limit)
+            ).fetchall()
+            for (row_id,) in reversed(found):
+                row = self._connection.execute("SELECT bytes FROM replay WHERE id = ?", (row_id,)).fetchone()
+                if row is not None:
+                    yield bytes(row[0])
+
     def keep_weights(self, row: WeightsRow) -> None:
         with self._transaction() as write:
             write(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from twin_service.fields import FieldView, Source
 from twin_service.memory import WeightsRow
 from twin_service.views import DeviceView, EdgeView, Listing
+from twin_service.workload.records import ReplayBatch
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.convert import (
     backlog_from_wire,
@@ -147,3 +148,15 @@ def weights_from_wire(version: twin_pb2.WeightsVersion) -> WeightsRow:
         version.scores_json,
         b"",
     )
+
+
+def replay_to_wire(batch: ReplayBatch) -> twin_pb2.ExportReplayResponse:
+    """Recorded tasks, as they are kept."""
+    return twin_pb2.ExportReplayResponse(
+        model_digest=digest_to_wire(batch.model_digest), manifest_json=batch.manifest_json, records=batch.records
+    )
+
+
+def replay_from_wire(response: twin_pb2.ExportReplayResponse) -> ReplayBatch:
+    """The same, read."""
+    return ReplayBatch(digest_from_wire(response.model_digest), response.manifest_json, tuple(response.records))

@@ -57,6 +57,13 @@ def test_the_newest_replayed_tasks_of_a_model_come_oldest_first(memory: Memory) 
     np.testing.assert_array_equal(memory.replay(OTHER, 1)[0].queue, made_up_replayed().queue)
 
 
+def test_replayed_tasks_are_read_as_they_are_kept(memory: Memory) -> None:
+    tasks = [made_up_replayed(task_id=k) for k in range(4)]
+    memory.keep_replay([*tasks, made_up_replayed(model_digest=OTHER)])
+    assert list(memory.replay_records(DIGEST, 3)) == [task.to_bytes() for task in tasks[1:]]
+    assert list(memory.replay_records("none", 3)) == []
+
+
 def test_weights_are_kept_by_model_and_version(memory: Memory) -> None:
     for each in (row(2), row(1), row(1, model_digest=OTHER), row(2, "serving")):
         memory.keep_weights(each)

@@ -658,3 +658,21 @@ class ListWeightsResponse(_message.Message):
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     versions: _containers.RepeatedCompositeFieldContainer[WeightsVersion]
     def __init__(self, versions: _Optional[_Iterable[_Union[WeightsVersion, _Mapping]]] = ...) -> None: ...
+
+class ExportReplayRequest(_message.Message):
+    __slots__ = ("model", "limit")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    limit: int
+    def __init__(self, model: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ExportReplayResponse(_message.Message):
+    __slots__ = ("model_digest", "manifest_json", "records")
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    model_digest: bytes
+    manifest_json: bytes
+    records: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, model_digest: _Optional[bytes] = ..., manifest_json: _Optional[bytes] = ..., records: _Optional[_Iterable[bytes]] = ...) -> None: ...

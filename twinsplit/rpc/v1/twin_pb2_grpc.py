@@ -75,6 +75,11 @@ class TwinServiceStub:
                 request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsRequest.SerializeToString,
                 response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsResponse.FromString,
                 _registered_method=True)
+        self.ExportReplay = channel.unary_stream(
+                '/twinsplit.rpc.v1.TwinService/ExportReplay',
+                request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportReplayRequest.SerializeToString,
+                response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportReplayResponse.FromString,
+                _registered_method=True)
 
 
 class TwinServiceServicer:
@@ -137,6 +142,13 @@ class TwinServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportReplay(self, request, context):
+        """The newest recorded tasks, each under all its decisions, model by model, oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TwinServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +191,11 @@ def add_TwinServiceServicer_to_server(servicer, server):
                     servicer.ListWeights,
                     request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsRequest.FromString,
                     response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsResponse.SerializeToString,
+            ),
+            'ExportReplay': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportReplay,
+                    request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportReplayRequest.FromString,
+                    response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportReplayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +415,33 @@ class TwinService:
             '/twinsplit.rpc.v1.TwinService/ListWeights',
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsRequest.SerializeToString,
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListWeightsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/twinsplit.rpc.v1.TwinService/ExportReplay',
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportReplayRequest.SerializeToString,
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ExportReplayResponse.FromString,
             options,
             channel_credentials,
             insecure,
