@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class TrainingOptions:
     """How a candidate is trained."""
 
-    steps: int = 2000
+    steps: int = 1000
     batch: int = 256
     learning_rate: float = 5e-4
     weight_decay: float = 0.03
