@@ -229,6 +229,47 @@ def learning(
             result_file.write({"provenance": about, "scenarios": documents})
 
 
+@sim.command()
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="So many, from 1.")
+@click.option("--quick", is_flag=True, help="One scenario, fewer situations and tasks: under a minute.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def pruning(seeds: int, quick: bool, workers: int | None, json_path: Path | None) -> None:
+    """With and without the conditions R1-R3, and with and without the factor on caused waiting."""
+    from benchmarks.provenance import provenance
+    from benchmarks.scenario import read_scenario
+    from benchmarks.simulator.grid import SCENARIOS
+    from benchmarks.simulator.pruning import PruningSizes, pruned_and_not, pruning_lines
+    from benchmarks.simulator.waiting_price import LOADED, prices_table, waiting_priced
+    from benchmarks.simulator.world import model_of
+
+    names = ("heavy-tailed", "slow-device", "tensors-only", "fleet")[: 1 if quick else None]
+    scenarios = {name: read_scenario(SCENARIOS / f"{name}.yaml") for name in names}
+    sizes = PruningSizes.quick() if quick else PruningSizes()
+    chosen = list(range(1, seeds + 1))
+    console = _console()
+    with _reserved(json_path) as result_file:
+        about = provenance(seeds=chosen, digests={"model": model_of(scenarios[names[0]].model)[1]})
+        documents, prices = [], []
+        for name, scenario in scenarios.items():
+            with _progress(console, name) as progress:
+                found = pruned_and_not(scenario, chosen, sizes, workers=workers, progress=progress)
+            documents.append({"name": name} | found)
+            for line in pruning_lines(name, found):
+                console.print(line)
+        for name, rates in list(LOADED.items())[: 1 if quick else None]:
+            scenario = read_scenario(SCENARIOS / f"{name}.yaml")
+            with _progress(console, f"{name}, price of waiting") as progress:
+                rows = waiting_priced(
+                    scenario, rates, chosen, tasks=400 if quick else 3000, workers=workers, progress=progress
+                )
+            console.print(f"{name}: with the factor on caused waiting and without")
+            console.print(prices_table(rows))
+            prices.append({"name": name, "scenario": scenario.described(), "rows": rows})
+        if result_file is not None:
+            result_file.write({"provenance": about, "reduction": documents, "price_of_waiting": prices})
+
+
 def _console() -> Console:
     """Where there is no terminal, tables are as wide as they like."""
     from rich.console import Console
