@@ -106,6 +106,6 @@ class BacklogReporter:
         heartbeat_at_s = self._sent_at_s + self._heartbeat_s
         rate = 1.0 + max(self._sent.mean_s - self._sent.backlog_s, 0.0) / self._sent.time_constant_s
         to_threshold_s = (self._policy.threshold_s - self._deviation_s) / rate
-        if to_threshold_s <= 0.0:
+        if to_threshold_s <= 0.0 < self._deviation_s:
             to_threshold_s = max(self._price - self._area, 0.0) / self._deviation_s
         return min(heartbeat_at_s, now_s + max(to_threshold_s, _SHORTEST_LOOK_S))

@@ -1,8 +1,8 @@
-"""When a device gets a backlog update: only when it changes a decision that is still ahead (design section 7). Sans-IO.
+"""When a device gets a backlog update: only when it is worth a message (design section 7). Sans-IO.
 
-The twin knows what each device reckons with, so it can tell whether the newest reading would decide otherwise. It asks
-that of a device only when the device said something, when a report of its edge leaves the interval within which both
-decide alike, or when an idle device's own reckoning crosses a break point.
+The twin knows what each device reckons with, so it can tell what the decisions still ahead are expected to lose without
+the newest reading. It asks that of a device only when the device said something, when a report of its edge leaves the
+interval within which that is too little, or when an idle device's own reckoning crosses a break point.
 """
 
 from __future__ import annotations
@@ -19,20 +19,27 @@ from twin_service.planner import PlannerSettings
 from twinsplit.plan import Observation
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
 
+_LEAST_CHANCE = 0.02
+"""Decisions that a task is less likely to get to buy nothing."""
+_GONE_SHARE = 0.2
+"""A task of which less than this share would still be there makes room for the next one."""
+
 
 class _Decision(NamedTuple):
     epoch: int
     queue_length: int
     at_s: float
+    chance: float
+    """That it is taken."""
 
 
 class BacklogWatch:
-    """Who would decide otherwise if it knew the newest backlog.
+    """Whom it would cost too much not to know the newest backlog.
 
     A device in service has its decisions at known instants: its interval is kept as *instants at which the edge would
     run empty*, which do not move while the backlog drains, and is made so narrow that no reversion to the mean can hide
-    a changed decision. An idle device may decide at any instant: its interval is one of backlog, good until its own
-    reckoning leaves it.
+    a costly decision. An idle device may decide at any instant: its interval is one of backlog, good until its own
+    reckoning leaves it or the newest one does.
     """
 
     def __init__(self, settings: PlannerSettings) -> None:
@@ -65,12 +72,14 @@ class BacklogWatch:
         newest = edge.reading
         if standing.held is not None and (standing.held is newest or standing.held.at_s > newest.at_s):
             return None
-        for epoch, queue_length, at_s in self._decisions_ahead(device, edge, now_s):
-            newest_s = predicted_backlog_s(newest, at_s)
-            if standing.points.is_changed(epoch, queue_length, _held_s(standing, at_s), newest_s):
-                standing.hears(newest)
-                return BacklogUpdate(newest)
-        return None
+        lost_s = 0.0
+        for epoch, queue_length, at_s, chance in self._decisions_ahead(device, edge, now_s):
+            true_s = predicted_backlog_s(newest, at_s)
+            lost_s += chance * standing.points.loss_s(epoch, queue_length, _held_s(standing, at_s), true_s)
+        if lost_s <= self._settings.update_threshold_s:
+            return None
+        standing.hears(newest)
+        return BacklogUpdate(newest)
 
     def watch(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> float:
         """Note from which backlog on ``device`` is to be looked at again.
@@ -83,46 +92,55 @@ class BacklogWatch:
         if standing is None or standing.held is None or device.status.hello.is_polled:
             return math.inf
         decisions = self._decisions_ahead(device, edge, now_s)
-        if decisions and decisions[0].at_s <= now_s:
-            low_s, high_s = _neighbours_s(standing, decisions[0])
-            self._idle[edge.edge_id].put(device.device_id, low_s, high_s)
-            return min(crossing_s(standing.held, low_s), crossing_s(standing.held, high_s))
-        low_s, high_s = -math.inf, math.inf
+        low_s, high_s, look_at_s = -math.inf, math.inf, math.inf
         for decision in decisions:
-            below_s, above_s = _neighbours_s(standing, decision)
+            below_s, above_s = self._tolerated_s(standing, decision, len(decisions))
+            if decision.at_s <= now_s:
+                self._idle[edge.edge_id].put(device.device_id, below_s, above_s)
+                look_at_s = _leaves_at_s(standing, decision, edge.reading, (below_s, above_s), now_s)
+                continue
             low_s = max(low_s, decision.at_s + below_s)
             if above_s < math.inf:
                 high_s = min(high_s, _least_empty_at_s(edge.reading, above_s, now_s, decision.at_s))
         self._in_service[edge.edge_id].put(device.device_id, low_s, high_s)
-        return math.inf
+        return look_at_s
+
+    def _tolerated_s(self, standing: StandingPlan, decision: _Decision, count: int) -> tuple[float, float]:
+        """Backlogs at ``decision`` that lose too little there for ``count`` such decisions to be worth a message."""
+        loss_s = self._settings.update_threshold_s / (count * decision.chance)
+        return standing.points.tolerated(*decision[:2], _held_s(standing, decision.at_s), loss_s)
 
     def _decisions_ahead(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> list[_Decision]:
-        """Decisions that an update could still change and that are likely enough to be taken: those of the task in
-        service, each weighed by the share of samples that get there, and the next task's first."""
+        """Decisions that an update could still change, each with the chance that it is taken: those of the task in
+        service, by the share of samples that get there, and the next task's first."""
         status, standing = device.status, device.standing
         assert standing is not None
         decisions: list[_Decision] = []
         end_s = now_s
         if status.task is not None:
-            reach = 1.0
+            chance, has_left = 1.0, False
             for epoch in range(status.first_epoch, len(status.task.boundaries_s) + 1):
-                end_s = status.task.reached_at_s(epoch)
-                if end_s > now_s and standing.plan.observation is Observation.EACH_EPOCH:
-                    decisions.append(_Decision(epoch, status.queue_length, end_s))
-                reach *= standing.points.share_going_on(epoch, status.queue_length, _held_s(standing, end_s))
-                if reach < self._settings.update_share:
+                at_s = status.task.reached_at_s(epoch)
+                if at_s > now_s and standing.plan.observation is Observation.EACH_EPOCH:
+                    decisions.append(_Decision(epoch, status.queue_length, at_s, chance))
+                if not has_left:
+                    end_s = at_s
+                chance *= standing.points.share_going_on(epoch, status.queue_length, _held_s(standing, at_s))
+                has_left = chance < _GONE_SHARE
+                if chance < _LEAST_CHANCE:
                     break
         # Whoever is idle, or has very likely left the device, makes room for a task that may start at any instant.
         start_s = max(end_s, now_s)
         within_s = start_s - now_s if start_s > now_s else edge.time_to_next_report_s(now_s)
-        if status.queue_length > 0 or self._has_chance(device, within_s, now_s):
-            decisions.append(_Decision(0, max(status.queue_length - 1, 0), start_s))
+        chance = 1.0 if status.queue_length > 0 else _chance_of_start(device, within_s, now_s)
+        if chance >= _LEAST_CHANCE:
+            decisions.append(_Decision(0, max(status.queue_length - 1, 0), start_s, chance))
         return decisions
 
-    def _has_chance(self, device: DeviceTwin, within_s: float, now_s: float) -> bool:
-        """Whether a task is likely enough to enter ``within_s``."""
-        chance = 1.0 - math.exp(-device.status.task_rate_per_s(now_s) * within_s)
-        return chance >= self._settings.idle_update_chance
+
+def _chance_of_start(device: DeviceTwin, within_s: float, now_s: float) -> float:
+    """That a task enters ``within_s``."""
+    return 1.0 - math.exp(-device.status.task_rate_per_s(now_s) * within_s)
 
 
 def _held_s(standing: StandingPlan, at_s: float) -> float:
@@ -130,9 +148,16 @@ def _held_s(standing: StandingPlan, at_s: float) -> float:
     return 0.0 if standing.held is None else predicted_backlog_s(standing.held, at_s)
 
 
-def _neighbours_s(standing: StandingPlan, decision: _Decision) -> tuple[float, float]:
-    """Break points around what the device expects at ``decision``."""
-    return standing.points.around(decision.epoch, decision.queue_length, _held_s(standing, decision.at_s))
+def _leaves_at_s(
+    standing: StandingPlan, decision: _Decision, newest: BacklogState, tolerated_s: tuple[float, float], now_s: float
+) -> float:
+    """Instant at which a decision that may be taken from now on is to be weighed again: the device's own reckoning
+    comes to a break point, or the newest one to the end of what is tolerated."""
+    assert standing.held is not None
+    around_s = standing.points.around(decision.epoch, decision.queue_length, _held_s(standing, now_s))
+    leaves_s = [crossing_s(standing.held, level_s) for level_s in around_s]
+    leaves_s += [crossing_s(newest, level_s) for level_s in tolerated_s]
+    return min((at_s for at_s in leaves_s if at_s > now_s), default=math.inf)
 
 
 def _least_empty_at_s(reading: BacklogState, level_s: float, now_s: float, at_s: float) -> float:

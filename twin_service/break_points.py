@@ -1,85 +1,82 @@
-"""Where a moved backlog changes a decision: break points per plan, and intervals sorted per edge (design section 7).
+"""What a moved backlog costs: break points per plan, and intervals sorted per edge (design section 7).
 
 One report of a busy edge must not cost work for ten thousand devices. Each device leaves, at its edge, the interval
-of backlog within which what it holds decides like the newest reading; a report looks only at the intervals that it
-falls out of.
+of backlog within which deciding by what it holds costs too little for a message; a report looks only at the intervals
+that it falls out of.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+from twin_service.decision.regret import BacklogRegret
+from twinsplit.plan import QUEUE_LEVELS
 
-from twinsplit.model.manifest import Manifest
-from twinsplit.plan import QUEUE_LEVELS, Observation, Plan
-from twinsplit.types import Decision
+_LEAST_SLOPE = 1e-4
+"""Seconds lost per second of backlog below which a break point is of no account."""
 
 
 class PlanBreakPoints:
-    """The break points of backlog of one plan that matter, by (epoch, queue length).
+    """The break points of backlog of one plan that matter, by (epoch, queue length), and what it costs to decide as on
+    the wrong side of them."""
 
-    A break point matters when the share of samples whose decision changes there is at least ``least_share``: evidence
-    that hardly ever occurs buys no message. With a deadline it matters when it does at any age.
-    """
-
-    def __init__(self, plan: Plan, manifest: Manifest, *, least_share: float) -> None:
-        evidence = _evidence_shares(plan, manifest)
-        table = plan.table if plan.age_edges_s else plan.table[..., None]  # (epochs, evidence, queue, bands, ages)
-        changes = table[..., 1:, :] != table[..., :-1, :]
-        share = np.einsum("keqba,ke->akqb", changes, evidence).max(axis=0)
-        going_on = np.einsum("keqba,ke->akqb", table == Decision.CONTINUE, evidence).max(axis=0)
-        if plan.observation is Observation.SERVICE_START:
-            # What is read at epoch 0 serves all epochs, as far as a task that read it gets.
-            reach = np.concatenate((np.ones_like(going_on[:1]), np.cumprod(going_on, axis=0)[:-1]))
-            share[0] = (share * np.maximum(reach[..., 1:], reach[..., :-1])).max(axis=0)
-            share[1:] = 0.0
-        self._edges_s = plan.band_edges_s
-        self._going_on: list[list[list[float]]] = going_on.tolist()
+    def __init__(self, band_edges_s: Sequence[float], regret: BacklogRegret) -> None:
+        self._edges_s = band_edges_s
+        self._going_on: list[list[list[float]]] = regret.going_on.tolist()
         self._points = [
             [
-                tuple(edge_s for edge_s, is_kept in zip(plan.band_edges_s, row, strict=True) if is_kept)
+                tuple((edge_s, slope) for edge_s, slope in zip(band_edges_s, row, strict=True) if slope >= _LEAST_SLOPE)
                 for row in by_queue
             ]
-            for by_queue in (share >= least_share).tolist()
+            for by_queue in regret.slope.tolist()
         ]
 
-    def at(self, epoch: int, queue_length: int) -> tuple[float, ...]:
-        """Ascending break points at ``epoch`` with ``queue_length`` tasks waiting, seconds of backlog."""
+    def at(self, epoch: int, queue_length: int) -> tuple[tuple[float, float], ...]:
+        """Ascending break points at ``epoch`` with ``queue_length`` tasks waiting: seconds of backlog, and the expected
+        utility lost per second beyond."""
         return self._points[epoch][min(queue_length, QUEUE_LEVELS - 1)]
 
-    def is_changed(self, epoch: int, queue_length: int, held_s: float, newest_s: float) -> bool:
-        """Whether a device that reckons with ``held_s`` decides otherwise than with ``newest_s``."""
+    def loss_s(self, epoch: int, queue_length: int, held_s: float, true_s: float) -> float:
+        """Expected utility lost by a task at ``epoch`` that is decided by ``held_s`` when the backlog is ``true_s``."""
+        low_s, high_s = (held_s, true_s) if held_s < true_s else (true_s, held_s)
+        return sum(
+            slope * abs(true_s - point_s)
+            for point_s, slope in self.at(epoch, queue_length)
+            if low_s < point_s <= high_s
+        )
+
+    def tolerated(self, epoch: int, queue_length: int, held_s: float, loss_s: float) -> tuple[float, float]:
+        """The backlogs with which deciding by ``held_s`` loses no more than ``loss_s``; ``-inf`` or ``inf`` where no
+        backlog does."""
         points = self.at(epoch, queue_length)
-        return bisect_right(points, held_s) != bisect_right(points, newest_s)
+        above = bisect_right(points, (held_s, math.inf))
+        upwards = _farthest([(p - held_s, slope) for p, slope in points[above:]], loss_s)
+        downwards = _farthest([(held_s - p, slope) for p, slope in reversed(points[:above])], loss_s)
+        return held_s - downwards, held_s + upwards
+
+    def around(self, epoch: int, queue_length: int, backlog_s: float) -> tuple[float, float]:
+        """Neighbouring break points of ``backlog_s``: ``-inf`` or ``inf`` where there is none."""
+        points = self.at(epoch, queue_length)
+        above = bisect_right(points, (backlog_s, math.inf))
+        return points[above - 1][0] if above else -math.inf, points[above][0] if above < len(points) else math.inf
 
     def share_going_on(self, epoch: int, queue_length: int, backlog_s: float) -> float:
         """Share of the samples at ``epoch`` for which the plan says CONTINUE."""
         by_band = self._going_on[epoch][min(queue_length, QUEUE_LEVELS - 1)]
         return by_band[bisect_right(self._edges_s, backlog_s)]
 
-    def around(self, epoch: int, queue_length: int, backlog_s: float) -> tuple[float, float]:
-        """Neighbouring break points of ``backlog_s``: ``-inf`` or ``inf`` where there is none."""
-        points = self.at(epoch, queue_length)
-        above = bisect_right(points, backlog_s)
-        return points[above - 1] if above else -math.inf, points[above] if above < len(points) else math.inf
 
-
-def _evidence_shares(plan: Plan, manifest: Manifest) -> NDArray[np.float64]:
-    """Share of samples with each evidence at each epoch: the calibrated prior of the last exit run.  # (K, E)"""
-    shares = np.zeros((len(plan.table), manifest.evidence_count))
-    current = np.zeros(manifest.evidence_count)
-    current[0] = 1.0
-    for epoch in range(len(plan.table)):
-        exit_index = manifest.exit_after.get(epoch)
-        if exit_index is not None and plan.exits_run[exit_index]:
-            current = np.zeros(manifest.evidence_count)
-            first = 1 + exit_index * manifest.bin_count
-            current[first : first + manifest.bin_count] = manifest.exits[exit_index].prior
-        shares[epoch] = current
-    return shares
+def _farthest(points: Sequence[tuple[float, float]], loss_s: float) -> float:
+    """How far one may go before ``points`` (distance, slope), nearest first, have cost ``loss_s``."""
+    steepness = passed = 0.0
+    for distance_s, slope in points:
+        if steepness * distance_s - passed > loss_s:
+            break
+        steepness += slope
+        passed += slope * distance_s
+    return (loss_s + passed) / steepness if steepness > 0.0 else math.inf
 
 
 class SortedIntervals:

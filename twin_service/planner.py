@@ -15,7 +15,7 @@ from enum import Enum
 
 from twin_service.break_points import PlanBreakPoints
 from twin_service.contingency import contingency_of
-from twin_service.decision.regret import regret_s
+from twin_service.decision.regret import backlog_regret, regret_s
 from twin_service.decision.rules import Evaluation, Rule
 from twin_service.decision.situation import Situation, Weights
 from twin_service.device_twin import DeviceTwin, StandingPlan
@@ -53,10 +53,8 @@ class PlannerSettings:
     """Relative move of a number since the last weighing from which a plan is weighed again."""
     shortest_weighing_s: float = 0.5
     """A device is weighed again at most so often, however much its numbers move."""
-    update_share: float = 0.05
-    """Share of samples whose decision must change at a break point for it to buy a backlog update."""
-    idle_update_chance: float = 0.25
-    """Chance that a task starts before the edge's next report, from which an idle device gets a backlog update."""
+    update_threshold_s: float = 0.003
+    """Expected utility, seconds, that the decisions ahead must lose without the newest backlog before it is sent."""
     lease_s: float = 10.0
     assumed_goodput_bytes_per_s: float = 1_250_000.0
     """Used until the device has measured its uplink (10 Mbit/s)."""
@@ -231,7 +229,7 @@ class Planner:
             observation=table.observation,
             age_edges_s=table.age_edges_s,
         )
-        points = PlanBreakPoints(plan, situation.manifest, least_share=self.settings.update_share)
+        points = PlanBreakPoints(table.band_edges_s, backlog_regret(table, evaluation, situation))
         reading = None if edge is None else edge.reading
         held = device.standing.held if device.standing and device.standing.plan.edge_id == plan.edge_id else None
         device.standing = StandingPlan(plan, table, points, situation, now_s, held)

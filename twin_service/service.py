@@ -229,8 +229,7 @@ def _core_settings(settings: TwinSettings) -> CoreSettings:
     planner = PlannerSettings(
         plan_threshold_s=settings.plan_threshold_s,
         noticeable_share=settings.noticeable_share,
-        update_share=settings.update_share,
-        idle_update_chance=settings.idle_update_chance,
+        update_threshold_s=settings.update_threshold_s,
         lease_s=settings.lease_s,
     )
     return CoreSettings(planner, max_devices=settings.max_devices)

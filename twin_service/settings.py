@@ -67,14 +67,12 @@ class TwinSettings(BaseServiceSettings):
         allow_inf_nan=False,
         description="Relative move of a measured number from which a plan is weighed again.",
     )
-    update_share: float = Field(
-        0.05, gt=0, le=1, description="Share of samples whose decision a backlog update must change to be sent."
-    )
-    idle_update_chance: float = Field(
-        0.25,
+    update_threshold_s: float = Field(
+        0.003,
         ge=0,
-        le=1,
-        description="Chance that a task starts before the edge's next report, from which an idle device is updated.",
+        allow_inf_nan=False,
+        description="Expected utility that a device's next decisions must lose by its older backlog before a newer one "
+        "is sent, seconds.",
     )
     lease_s: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="How long a plan holds after the newest message to its device."

@@ -77,7 +77,7 @@ def variants_of(*, is_quick: bool) -> list[Variant]:
         )
         name = f"edge {threshold_s:g} s for {patience_s:g} s, device {report_threshold_s:g} s"
         found.append(Variant(f"plans, {name}", "threshold", told))
-        all_told = replace(told, planner=PlannerSettings(update_share=0.0))
+        all_told = replace(told, planner=PlannerSettings(update_threshold_s=0.0))
         found.append(Variant(f"plans, {name}, every change of a decision", "threshold", all_told))
     for base, word in ((product, "plans"), (polled, "polled")):
         found += [

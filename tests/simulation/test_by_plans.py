@@ -35,8 +35,7 @@ EVERYTHING_TOLD = Signalling(
         plan_threshold_s=0.0001,
         noticeable_share=0.02,
         shortest_weighing_s=0.0,
-        update_share=0.0,
-        idle_update_chance=0.0,
+        update_threshold_s=0.0,
     ),
 )
 

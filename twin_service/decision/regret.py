@@ -1,18 +1,110 @@
-"""What keeping an old table would cost: communication is bought by its value (design section 7)."""
+"""What keeping an old table, or an old backlog, would cost: communication is bought by its value (design section 7)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin_service.decision.deadline import TimedPayoffs, likely_ages_s
 from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation
-from twin_service.decision.statistics import Array, statistics_of
+from twin_service.decision.statistics import Array, Statistics, statistics_of
 from twin_service.decision.tables import QUEUES, PlanTable, interpolated
 from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.types import NO_EVIDENCE, Decision
+
+_SPAN_S = 0.05
+"""Distance from a break point at which slopes are taken: payoffs bend between close ones, and jump at a deadline."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BacklogRegret:
+    """What decisions by a wrong backlog cost with one table."""
+
+    slope: Array  # (K, Q, edges) lost per second of backlog beyond a band edge by deciding as on its other side
+    going_on: Array  # (K, Q, bands) share of the tasks at an epoch that go on there
+
+
+def backlog_regret(table: PlanTable, evaluation: Evaluation, situation: Situation) -> BacklogRegret:
+    """What a task that gets to an epoch loses there on average; ``evaluation`` made ``table`` for ``situation``.
+
+    Payoffs are taken as straight lines beyond each break point. Where the rule does not say what decisions are worth, a
+    second of backlog costs every sample a second whose decision it should change. With a deadline: averaged over likely
+    ages at service start.
+    """
+    statistics = statistics_of(situation.manifest)
+    epochs, _, queues, bands = table.table.shape[:4]
+    edges_s = np.array(table.band_edges_s)
+    slope, going_on = np.zeros((epochs, queues, bands - 1)), np.zeros((epochs, queues, bands))
+    for met, share, worth in _met_by_age(table, evaluation, situation):
+        there, goes = _evidence_there(met, statistics)
+        slope += share * _slopes(met.table, there, edges_s, worth)
+        going_on += share * goes
+    if table.observation is Observation.SERVICE_START:
+        # What is read at epoch 0 serves all epochs, as far as a task that read it gets.
+        reach = np.concatenate((np.ones_like(going_on[:1]), np.cumprod(going_on, axis=0)[:-1]))
+        slope[0] = (slope * np.maximum(reach[..., 1:], reach[..., :-1])).sum(axis=0)
+        slope[1:] = 0.0
+    return BacklogRegret(slope, going_on)
+
+
+def _met_by_age(
+    table: PlanTable, evaluation: Evaluation, situation: Situation
+) -> Iterator[tuple[PlanTable, float, tuple[Array, Array] | None]]:
+    """The table without ages that a task of some age meets, the share of such tasks, and what decisions are worth to
+    them (decision, K, Q, G, E) with the backlog grid (G,)."""
+    if situation.weights.deadline_s is None:
+        payoffs_with = evaluation.payoffs_with
+        yield _as_met(table, 0.0), 1.0, None if payoffs_with is None else payoffs_with(table)
+        return
+    timed = None if evaluation.timed_with is None else evaluation.timed_with(table)
+    for age_s, share in zip(*likely_ages_s(situation), strict=True):
+        worth = None if timed is None else (_worth_at_age(timed, table, age_s), timed.backlog_s)
+        yield _as_met(table, age_s), share, worth
+
+
+def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Array]:
+    """Shares of evidence among the tasks at each epoch (K, Q, bands, E) and of those that go on there (K, Q, bands), if
+    all were looked up in one band; where none of these would come, those who come at all."""
+    epochs, evidence_count, queues, bands = table.table.shape
+    there, going_on = np.zeros((epochs, queues, bands, evidence_count)), np.zeros((epochs, queues, bands))
+    now, anybody = np.zeros((queues, bands, evidence_count)), np.zeros(evidence_count)
+    now[..., NO_EVIDENCE] = anybody[NO_EVIDENCE] = 1.0
+    for epoch, decisions in enumerate(table.table):
+        for index, at in enumerate(statistics.exit_epochs):
+            if at == epoch and table.exits_run[index]:
+                now, anybody = now @ statistics.transitions[index], anybody @ statistics.transitions[index]
+        there[epoch] = now
+        going = now * (decisions == Decision.CONTINUE).transpose(1, 2, 0)
+        share = going_on[epoch] = going.sum(axis=-1)
+        now = np.where(share[..., None] > 0.0, going / np.maximum(share, 1e-12)[..., None], anybody)
+    return there, going_on
+
+
+def _slopes(table: NDArray[np.uint8], evidence: Array, edges_s: Array, worth: tuple[Array, Array] | None) -> Array:
+    """By epoch, queue and band edge.  # (K, Q, edges)"""
+    there = 0.5 * (evidence[..., :-1, :] + evidence[..., 1:, :])  # (K, Q, edges, E)
+    by_evidence = table.transpose(0, 2, 3, 1)  # (K, Q, bands, E)
+    below, above = by_evidence[..., :-1, :], by_evidence[..., 1:, :]
+    if worth is None:
+        changed: Array = (there * (below != above)).sum(axis=-1)
+        return changed
+    payoffs, grid_s = worth
+    slope = np.zeros(there.shape[:-1])
+    for side in (-1.0, 1.0):
+        at_edges = interpolated(payoffs.swapaxes(3, 4), grid_s, edges_s + side * _SPAN_S).swapaxes(3, 4)
+        gain = _taken(at_edges, above) - _taken(at_edges, below)  # (K, Q, edges, E)
+        slope = np.maximum(slope, side * (there * gain).sum(axis=-1) / _SPAN_S)
+    return slope
+
+
+def _taken(payoffs: Array, decisions: NDArray[np.uint8]) -> Array:
+    """Payoffs (decision, ...) of ``decisions`` (...)."""
+    taken: Array = np.take_along_axis(payoffs, decisions[None].astype(np.intp), axis=0)[0]
+    return taken
 
 
 def regret_s(

@@ -104,3 +104,9 @@ def test_the_twin_may_change_the_heartbeat() -> None:
 def test_negative_thresholds_are_refused(values: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="negative"):
         ReportPolicy(*values)
+
+
+def test_with_no_threshold_an_exact_belief_is_looked_at_again_soon() -> None:
+    reporter = make_reporter(threshold_s=0.0)
+    assert reporter.look(0.0, 0.1) is Due.NOTHING
+    assert 0.1 < reporter.next_look_at_s(0.1) < 0.2

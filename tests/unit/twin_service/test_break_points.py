@@ -2,113 +2,73 @@ import math
 import random
 
 import numpy as np
+import pytest
 
-from tests.unit.twin_service.made_up_twins import DIGEST, MANIFEST
 from twin_service.break_points import PlanBreakPoints, SortedIntervals
-from twinsplit.plan import QUEUE_LEVELS, Contingency, Observation, Plan
-from twinsplit.types import Decision
+from twin_service.decision.regret import BacklogRegret
+from twinsplit.plan import QUEUE_LEVELS
+
+EDGES_S = (0.1, 0.3)
 
 
-def plan_of(table: np.ndarray, edges_s: tuple[float, ...], **changes: object) -> Plan:
-    values = {
-        "plan_id": 1,
-        "model_digest": DIGEST,
-        "rule": "made-up",
-        "edge_id": "edge",
-        "edge_address": "127.0.0.1:1",
-        "exits_run": (True,),
-        "band_edges_s": edges_s,
-        "table": table,
-        "tensor_representations": (0, 0, 0, -1),
-        "input_representations": (-1,) * 4,
-        "lease_s": 10.0,
-        "contingency": Contingency((1.01,)),
-    }
-    return Plan(**{**values, **changes})
+def points_of(slopes: tuple[float, float], going_on: float = 1.0) -> PlanBreakPoints:
+    """The same break points at both epochs with any queue."""
+    slope = np.broadcast_to(slopes, (2, QUEUE_LEVELS, 2))
+    return PlanBreakPoints(EDGES_S, BacklogRegret(slope, np.full((2, QUEUE_LEVELS, 3), going_on)))
 
 
-def table_of(bands: int) -> np.ndarray:
-    return np.full((4, 3, QUEUE_LEVELS, bands), Decision.CONTINUE, dtype=np.uint8)
+def test_on_the_same_side_of_every_break_point_nothing_is_lost() -> None:
+    points = points_of((0.5, 0.2))
+    assert points.loss_s(1, 0, 0.15, 0.25) == points.loss_s(1, 0, 0.0, 0.09) == points.loss_s(1, 0, 0.7, 0.3) == 0.0
 
 
-def test_only_band_edges_at_which_a_decision_changes_are_break_points() -> None:
-    table = table_of(3)
-    table[1, :, 0, 0] = Decision.OFFLOAD_TENSOR
-    points = PlanBreakPoints(plan_of(table, (0.1, 0.3)), MANIFEST, least_share=0.05)
-    assert points.at(1, 0) == (0.1,)
-    assert points.at(1, 1) == ()
-    assert points.at(2, 0) == ()
-    assert points.is_changed(1, 0, 0.05, 0.2)
-    assert not points.is_changed(1, 0, 0.2, 0.4)
+def test_each_break_point_passed_costs_its_slope_times_the_way_beyond_it() -> None:
+    points = points_of((0.5, 0.2))
+    assert points.loss_s(1, 0, 0.0, 0.2) == pytest.approx(0.5 * 0.1)
+    assert points.loss_s(1, 0, 0.0, 0.4) == pytest.approx(0.5 * 0.3 + 0.2 * 0.1)
+    assert points.loss_s(1, 0, 0.4, 0.0) == pytest.approx(0.5 * 0.1 + 0.2 * 0.3)
 
 
-def test_with_a_deadline_a_break_point_of_any_age_counts() -> None:
-    table = np.repeat(table_of(3)[..., None], 2, axis=-1)
-    table[1, :, 0, 0, 0] = Decision.OFFLOAD_TENSOR
-    table[1, :, 0, :2, 1] = Decision.OFFLOAD_TENSOR
-    points = PlanBreakPoints(plan_of(table, (0.1, 0.3), age_edges_s=(0.2,)), MANIFEST, least_share=0.05)
-    assert points.at(1, 0) == (0.1, 0.3)
-    assert points.at(2, 0) == ()
-    assert points.share_going_on(1, 0, 0.2) == 1.0, "the younger ones go on there"
-
-
-def test_evidence_that_hardly_occurs_makes_no_break_point() -> None:
-    table = table_of(2)
-    table[1, 2, :, 0] = Decision.OFFLOAD_TENSOR  # 40 % of the samples have this evidence
-    plan = plan_of(table, (0.1,))
-    assert PlanBreakPoints(plan, MANIFEST, least_share=0.3).at(1, 0) == (0.1,)
-    assert PlanBreakPoints(plan, MANIFEST, least_share=0.5).at(1, 0) == ()
-
-
-def test_evidence_counts_from_the_epoch_of_its_exit() -> None:
-    table = table_of(2)
-    table[0, 1:, :, 0] = Decision.OFFLOAD_TENSOR  # nobody has evidence at epoch 0
-    table[2, 0, :, 0] = Decision.OFFLOAD_TENSOR  # everybody has by epoch 2
-    points = PlanBreakPoints(plan_of(table, (0.1,)), MANIFEST, least_share=0.01)
-    assert points.at(0, 0) == points.at(2, 0) == ()
-
-
-def test_a_rule_that_decides_at_service_start_has_all_its_break_points_there() -> None:
-    table = table_of(2)
-    table[2, :, :, 0] = Decision.OFFLOAD_TENSOR
-    plan = plan_of(table, (0.1,), observation=Observation.SERVICE_START)
-    points = PlanBreakPoints(plan, MANIFEST, least_share=0.05)
-    assert points.at(0, 0) == (0.1,)
-    assert points.at(2, 0) == ()
-
-
-def test_at_service_start_a_change_counts_only_as_far_as_a_task_gets() -> None:
-    table = table_of(2)
-    table[0] = Decision.OFFLOAD_TENSOR  # nobody ever gets to epoch 2
-    table[2, :, :, 0] = Decision.OFFLOAD_TENSOR
-    plan = plan_of(table, (0.1,), observation=Observation.SERVICE_START)
-    assert PlanBreakPoints(plan, MANIFEST, least_share=0.05).at(0, 0) == ()
-
-
-def test_queues_of_three_and_more_share_their_break_points() -> None:
-    table = table_of(2)
-    table[1, :, 3, 0] = Decision.OFFLOAD_TENSOR
-    points = PlanBreakPoints(plan_of(table, (0.1,)), MANIFEST, least_share=0.05)
-    assert points.at(1, 3) == points.at(1, 9) == (0.1,)
-    assert points.at(1, 2) == ()
+def test_break_points_that_cost_nothing_do_not_count() -> None:
+    points = points_of((0.0, 0.2))
+    assert points.at(0, 0) == ((0.3, 0.2),)
+    assert points.around(0, 0, 0.05) == (-math.inf, 0.3)
 
 
 def test_neighbours_hold_every_backlog_that_decides_alike() -> None:
-    table = table_of(3)
-    table[1, :, :, 0] = Decision.OFFLOAD_TENSOR
-    table[1, :, :, 2] = Decision.EXIT
-    points = PlanBreakPoints(plan_of(table, (0.1, 0.3)), MANIFEST, least_share=0.05)
+    points = points_of((0.5, 0.2))
     assert points.around(1, 0, 0.05) == (-math.inf, 0.1)
     assert points.around(1, 0, 0.1) == (0.1, 0.3)
     assert points.around(1, 0, 0.9) == (0.3, math.inf)
 
 
-def test_the_share_that_goes_on_weighs_evidence() -> None:
-    table = table_of(1)
-    table[1, 2] = Decision.EXIT
-    points = PlanBreakPoints(plan_of(table, ()), MANIFEST, least_share=0.05)
-    assert points.share_going_on(0, 0, 0.0) == 1.0
-    assert math.isclose(points.share_going_on(1, 0, 0.0), 0.6)
+@pytest.mark.parametrize("held_s", [0.0, 0.05, 0.1, 0.2, 0.3, 0.5])
+def test_what_is_tolerated_loses_just_as_much_as_may_be_lost(held_s: float) -> None:
+    points = points_of((0.5, 0.2))
+    low_s, high_s = points.tolerated(1, 0, held_s, 0.01)
+    assert low_s < held_s < high_s
+    for end_s in (low_s, high_s):
+        if math.isfinite(end_s):
+            assert points.loss_s(1, 0, held_s, end_s) == pytest.approx(0.01)
+    assert math.isfinite(low_s) or math.isfinite(high_s)
+
+
+def test_without_break_points_everything_is_tolerated() -> None:
+    assert points_of((0.0, 0.0)).tolerated(0, 0, 0.2, 0.0) == (-math.inf, math.inf)
+
+
+def test_long_queues_share_their_break_points() -> None:
+    slope = np.zeros((1, QUEUE_LEVELS, 2))
+    slope[0, -1] = 0.5
+    points = PlanBreakPoints(EDGES_S, BacklogRegret(slope, np.ones((1, QUEUE_LEVELS, 3))))
+    assert points.at(0, QUEUE_LEVELS - 1) == points.at(0, 9) == ((0.1, 0.5), (0.3, 0.5))
+    assert points.at(0, QUEUE_LEVELS - 2) == ()
+
+
+def test_the_share_that_goes_on_is_that_of_the_band() -> None:
+    going_on = np.broadcast_to((0.0, 0.4, 1.0), (1, QUEUE_LEVELS, 3))
+    points = PlanBreakPoints(EDGES_S, BacklogRegret(np.zeros((1, QUEUE_LEVELS, 2)), going_on))
+    assert [points.share_going_on(0, 0, backlog_s) for backlog_s in (0.05, 0.1, 0.9)] == [0.0, 0.4, 1.0]
 
 
 def test_a_value_finds_just_the_intervals_that_do_not_hold_it() -> None:

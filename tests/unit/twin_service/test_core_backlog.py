@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.twin_service.made_up_twins import SEGMENT_S, StepRule, World, ended_task, state
 from twin_service.messages import BacklogUpdate, DeviceHeartbeat, PlanMessage, ProgressReport, StartReport, TaskReport
+from twin_service.planner import PlannerSettings
 from twinsplit.plan import Observation
 from twinsplit.reckoning import predicted_backlog_s
 from twinsplit.types import Outcome, Reason
@@ -41,6 +42,25 @@ def test_a_backlog_that_changes_no_decision_is_not_sent() -> None:
     world.edge_reports(0.1)
     world.edge_reports(0.21)  # drained below the limit by the time of epoch 1
     assert updates(world) == []
+
+
+def test_a_changed_decision_that_costs_too_little_buys_no_message() -> None:
+    """By epoch 1 it is a few milliseconds above the limit, which only three samples in five would notice."""
+    world = world_in_service()
+    world.edge_reports(0.2208)
+    assert updates(world) == []
+    world.edge_reports(0.23)
+    assert len(updates(world)) == 1
+
+
+def test_without_a_threshold_every_changed_decision_is_told() -> None:
+    world = World(StepRule(LIMIT_S), planner=PlannerSettings(update_threshold_s=0.0))
+    world.attach_edge()
+    world.attach_device()
+    world.say(StartReport(1, world.now_s))
+    world.take()
+    world.edge_reports(0.2208)
+    assert len(updates(world)) == 1
 
 
 def test_the_same_news_is_not_sent_twice() -> None:
@@ -180,16 +200,16 @@ def test_an_idle_device_is_told_when_a_task_is_likely_to_start_before_the_next_r
 
 
 def test_an_idle_device_that_hardly_gets_tasks_is_told_when_one_starts() -> None:
-    world = busy_world(rate_per_s=0.5)
-    world.edge_reports(0.8)
+    world = busy_world(rate_per_s=0.1)
+    world.edge_reports(0.4)
     assert updates(world) == []
     world.say(StartReport(1, world.now_s))
     assert len(updates(world)) == 0, "its one decision is taken, and the next start is far"
-    going_on = busy_world(rate_per_s=0.5)
+    going_on = busy_world(rate_per_s=0.1)
     going_on.core.planner.rule = StepRule(LIMIT_S)
     going_on.attach_device()
     going_on.take()
-    going_on.edge_reports(0.8)
+    going_on.edge_reports(0.4)
     assert updates(going_on) == []
     going_on.say(StartReport(1, going_on.now_s))
     assert len(updates(going_on)) == 1
