@@ -23,7 +23,7 @@ from twin_service.edge_twin import EdgeTwin
 from twin_service.learning.learner import Learner
 from twin_service.manifests import Manifests
 from twin_service.memory import Memory, WeightsRow
-from twin_service.messages import Send, StartReport
+from twin_service.messages import Send
 from twin_service.planner import Cause, Planner, PlannerSettings
 from twin_service.polling import polled_decision
 from twin_service.schedule import Appointment, Schedule, taken
@@ -163,11 +163,11 @@ class TwinCore:
             device.status.queue(event.queue_length, now_s)
             device.status.progressed(event, now_s)
         elif isinstance(event, messages.DeviceHeartbeat):
-            self._take_state(device, event.state, event.started, event.queue_length, now_s)
+            device.status.heard(event.state, event.started, event.queue_length, now_s)
             if self.workload is not None:
                 self.workload.device_heard(device_id, event.state.entered, now_s)
         elif isinstance(event, messages.LiveReport):
-            self._take_live(device, event, now_s)
+            device.status.live(event, now_s)
         elif isinstance(event, messages.PollRequest):
             return [Send(device_id, polled_decision(device, self._plan_edge(device), event, now_s))]
         elif isinstance(event, messages.ManifestUpload):
@@ -341,7 +341,7 @@ class TwinCore:
             status.check_epoch(report.started.first_epoch)
         status.check_state(report.state)
         status.ended(report.ended, now_s)
-        self._take_state(device, report.state, report.started, report.queue_length, now_s)
+        status.heard(report.state, report.started, report.queue_length, now_s)
         edge = self._plan_edge(device)
         for task in report.ended:
             device.document.outcomes[task.outcome.value] += 1
@@ -361,34 +361,6 @@ class TwinCore:
             if status.manifest is not None and status.hello.model_digest == found.model_digest:
                 status.manifest = found.manifest
                 self._to_weigh.setdefault(device.device_id, Cause.CALIBRATION)
-
-    def _take_state(
-        self,
-        device: DeviceTwin,
-        state: messages.DeviceState,
-        started: StartReport | None,
-        queue_length: int,
-        now_s: float,
-        *,
-        is_live: bool = False,
-    ) -> None:
-        status = device.status
-        status.check_state(state)
-        if started is not None:
-            status.check_epoch(started.first_epoch)
-        status.queue(queue_length, now_s, is_live=is_live)
-        status.state(state, now_s, is_live=is_live)
-        if started is None:
-            status.idle(now_s)
-        else:
-            status.started(started, now_s)
-
-    def _take_live(self, device: DeviceTwin, report: messages.LiveReport, now_s: float) -> None:
-        device.status.check_epoch(report.epoch)
-        self._take_state(device, report.state, report.started, report.queue_length, now_s, is_live=True)
-        if report.started is not None:
-            progress = messages.ProgressReport(report.started.task_id, report.epoch, report.reached_at_s)
-            device.status.progressed(progress, now_s, is_live=True)
 
     def _look(self, device: DeviceTwin, now_s: float) -> list[Send]:
         sends: list[Send] = []

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from twin_service.epoch_mirror import EpochMirror, believed_epoch
 from twin_service.fields import FieldView, MirroredField
-from twin_service.messages import DeviceHello, DeviceState, ProgressReport, StartReport
+from twin_service.messages import DeviceHello, DeviceState, LiveReport, ProgressReport, StartReport
 from twin_service.rates import DecayingRate
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import Manifest
@@ -162,6 +162,42 @@ class StatusTwin:
         self._entered = state.entered
         self._fields["task_rate_per_s"].report(self.task_rate_per_s(now_s), now_s)
         self.reported_at_s = now_s
+
+    def heard(
+        self,
+        state: DeviceState,
+        started: StartReport | None,
+        queue_length: int,
+        now_s: float,
+        *,
+        is_live: bool = False,
+    ) -> None:
+        """The device tells all of itself: how it does, what is in service (``None``: nothing), what waits.
+
+        Raises:
+            BadMessageError: something in it does not fit; nothing of it is taken.
+        """
+        self.check_state(state)
+        if started is not None:
+            self.check_epoch(started.first_epoch)
+        self.queue(queue_length, now_s, is_live=is_live)
+        self.state(state, now_s, is_live=is_live)
+        if started is None:
+            self.idle(now_s)
+        else:
+            self.started(started, now_s)
+
+    def live(self, report: LiveReport, now_s: float) -> None:
+        """The device was asked and answers.
+
+        Raises:
+            BadMessageError: something in it does not fit; nothing of it is taken.
+        """
+        self.check_epoch(report.epoch)
+        self.heard(report.state, report.started, report.queue_length, now_s, is_live=True)
+        if report.started is not None:
+            progress = ProgressReport(report.started.task_id, report.epoch, report.reached_at_s)
+            self.progressed(progress, now_s, is_live=True)
 
     # What may be believed: called before anything of a message is taken, so that a bad one leaves no trace.
 
