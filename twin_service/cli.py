@@ -182,6 +182,65 @@ def weights(as_json: bool, state: Path | None, version: int | None, model: str, 
     click.echo(json.dumps(weights_document(rows), indent=1) if as_json else weights_table(rows))
 
 
+@twin.command()
+@click.option("--latency-p95", type=float, metavar="SECONDS", help="Wish: 95 % of answers within so long.")
+@click.option("--energy-joules", type=float, metavar="JOULES", help="Wish: so much energy a task, on average.")
+@click.option("--accuracy", type=float, metavar="SHARE", help="Wish: so many answers are right, such as 0.9.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Read recorded tasks from the state folder of a stopped twin service instead.",
+)
+@click.option("--model", metavar="DIGEST", default="", help="Only the model whose digest begins so.")
+@click.option("--device", metavar="NAME", help="Only tasks of this device.")
+@click.option(
+    "--tasks", type=click.IntRange(min=100), default=3000, show_default=True, help="Newest recorded tasks of the model."
+)
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.png", help="Draw the frontier.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write all figures."
+)
+@_reading_options
+def tune(
+    latency_p95: float | None,
+    energy_joules: float | None,
+    accuracy: float | None,
+    state: Path | None,
+    model: str,
+    device: str | None,
+    tasks: int,
+    plot: Path | None,
+    json_path: Path | None,
+    **reach: Any,
+) -> None:
+    """Find the weights alpha and beta that bring a wish, on recorded tasks; exactly one wish is given.
+
+    Recorded tasks are decided again under many weights, and bring what was realised. Of all weights that bring the wish
+    those are taken that lose least of the rest. Nothing is changed. Exit code 1: no weights bring the wish.
+    """
+    from twin_service.reader import reading
+    from twin_service.tuning.recorded import recorded_in
+    from twin_service.tuning.tuning import tuned
+    from twin_service.tuning.wishes import Wish, Wished
+    from twin_service.workload.records import ReplayBatch
+
+    given = {Wished.LATENCY_P95: latency_p95, Wished.ENERGY: energy_joules, Wished.ACCURACY: accuracy}
+    wishes = [Wish(wished, limit) for wished, limit in given.items() if limit is not None]
+    if len(wishes) != 1:
+        raise click.UsageError("give exactly one wish: --latency-p95, --energy-joules or --accuracy")
+
+    async def read() -> list[ReplayBatch]:
+        address, tls = _reach(**reach)
+        async with reading(address, tls) as reader:
+            return [batch async for batch in reader.replay(model, tasks)]
+
+    def batches() -> list[ReplayBatch]:
+        return asyncio.run(read()) if state is None else recorded_in(state, model, tasks)
+
+    if not tuned(wishes[0], batches, device=device, plot=plot, json_path=json_path):
+        sys.exit(1)
+
+
 def _reach(address: str, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None) -> tuple[str, TlsFiles]:
     from twinsplit.transport.tls import TlsFiles
 

@@ -21,7 +21,7 @@ def kept_weights(folder: Path) -> list[WeightsRow]:
     Raises:
         StorageError: there is no state, or it cannot be read (as while a twin service runs on it).
     """
-    with _store(folder) as store:
+    with opened_state(folder) as store:
         return store.weights()
 
 
@@ -33,7 +33,7 @@ def serve_version(folder: Path, model: str, version: int) -> None:
         WeightsError: that version is damaged.
         StorageError: see :func:`kept_weights`.
     """
-    with _store(folder) as store:
+    with opened_state(folder) as store:
         rows = [row for row in store.weights() if row.model_digest.startswith(model)]
         digests = sorted({row.model_digest[:12] for row in rows})
         if len(digests) != 1:
@@ -53,7 +53,12 @@ def serve_version(folder: Path, model: str, version: int) -> None:
 
 
 @contextmanager
-def _store(folder: Path) -> Iterator[Store]:
+def opened_state(folder: Path) -> Iterator[Store]:
+    """The state in ``folder``, to look into.
+
+    Raises:
+        StorageError: there is none, or it cannot be read (as while a twin service runs on it).
+    """
     if not (folder / FILE_NAME).exists():
         raise StorageError(f"{folder}: holds no {FILE_NAME}; name the state folder of a twin service")
     store = Store(folder, max_age_s=math.inf, max_bytes=math.inf)  # looking in forgets nothing
