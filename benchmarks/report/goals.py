@@ -200,6 +200,44 @@ def _factors(document: Document) -> Iterator[str]:
             yield f"{scenario['name']}, {level}: factor {factor}"
 
 
+def _reduction(document: Document) -> Found:
+    found = document["reduction"]
+    compared = sum(each["decisions"]["open-loop"]["compared"] for each in found)
+    different = sum(each["decisions"]["open-loop"]["different"] for each in found)
+    above = sum(each["offloads_above_ceiling"]["different"] for each in found)
+    plans = sum(each["plans"]["different"] for each in found)
+    text = (
+        f"{different:,} of {compared:,} decisions differ, {above:,} offloads above the ceiling of R3, {plans:,} "
+        "decisions of plans differ (their break points are interpolated)"
+    )
+    return Found(text, different == 0 and above == 0)
+
+
+def _reduction_worth(document: Document) -> Found:
+    rows = []
+    for each in document["reduction"]:
+        time, learned = each["planning_time"]["table"], each["utility"]["learned"]
+        rows.append(
+            f"{each['name']}: {percent(each['pruned_share'], 0)} pruned, planning time x "
+            f"{within(time['ratio'], time['ratio_ci'], 2)}, learned loses {percent(learned['utility_lost_share'], 2)}"
+        )
+    return Found(listed(rows), None)
+
+
+def _waiting_price(document: Document) -> Found:
+    rows = [
+        f"{scenario['name']}, device load up to {most:.2f}: cost ratio {min(ratios):.3f} to {max(ratios):.3f}"
+        for scenario in document["price_of_waiting"]
+        for ratios, most in [_of_open_loop(scenario["rows"])]
+    ]
+    return Found(listed(rows), None)
+
+
+def _of_open_loop(rows: list[Mapping[str, Any]]) -> tuple[list[float], float]:
+    own = [row for row in rows if row["rule"] == "open-loop"]
+    return [row["cost_ratio"] for row in own], max(row["device_load"] for row in own)
+
+
 def _messages(document: Document) -> Found:
     found = by_name(document)
     plans, polled = found["plans"], found["polled"]
@@ -262,6 +300,19 @@ GOALS = (
     Goal("over-open-loop", "learned nowhere more than 0.5 % over open-loop", "grid", _over_open_loop),
     Goal("heavy-tails", "learned gains on open-loop where the load is heavy-tailed", "grid", _heavy_tails),
     Goal("optimum", "within 2 % of the dynamic programme's optimum", "optimum", _optimum),
+    Goal("reduction", "with and without R1-R3: open-loop decides the same", "pruning", _reduction),
+    Goal(
+        "reduction-worth",
+        "share pruned, planning time saved, utility lost for the learned rule (share of cost)",
+        "pruning",
+        _reduction_worth,
+    ),
+    Goal(
+        "waiting-price",
+        "cost with the factor 1 / (1 - rho_d) on caused waiting over without",
+        "pruning",
+        _waiting_price,
+    ),
     Goal("labels", "tasks needed without counterfactual labels over those with them", "learning-curve", _labels),
     Goal(
         "messages",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 
 DOTS_PER_INCH = 100
-_COLOURS = 128
+_COLOURS = 64
 """Of a PNG: lines and letters need few, and a palette makes the file a third."""
 
 BLACK, GREY = "#000000", "#8c8c8c"
@@ -122,22 +121,20 @@ def legend_below(figure: Figure, axes: Any, columns: int) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
 
 
-def cut_to_middles(axes: Any, below: float, above: float) -> None:
-    """Let what is drawn as points decide the scale: long intervals are cut off.
+def cut_to_middles(panels: Sequence[Any], below: float, above: float) -> None:
+    """Let what is drawn as points in ``panels``, which share an axis, decide the scale: long intervals are cut off.
 
     Args:
         below: room beneath the lowest point, as a factor on a log scale, else a share of the height.
         above: the same over the highest.
     """
-    heights = [h for drawn in axes.containers for h in drawn.lines[0].get_ydata() if not math.isnan(h)]
-    if not heights:
-        return
-    low, high = min(heights), max(heights)
-    if axes.get_yscale() == "log":
-        axes.set_ylim(low * below, high * above)
+    heights = [h for axes in panels for drawn in axes.containers for h in drawn.lines[0].get_ydata()]
+    low, high = min(heights, default=0.1), max(heights, default=1.0)
+    if panels[0].get_yscale() == "log":
+        panels[0].set_ylim(low * below, high * above)
         return
     height = (high - low) or 1.0
-    axes.set_ylim(low - below * height, high + above * height)
+    panels[0].set_ylim(low - below * height, high + above * height)
 
 
 def plain_ticks(axes: Any, way: str, ticks: Sequence[float]) -> None:

@@ -64,6 +64,53 @@ def tasks_needed(document: Document) -> str:
     return table(("scenario", "held-out error", *ways), rows, left=2)
 
 
+def pruning(document: Document) -> str:
+    """What R1-R3 change, and the factor on caused waiting."""
+    rows = [
+        (
+            each["name"],
+            str(each["situations"]),
+            percent(each["pruned_share"]),
+            *(_different(each["decisions"][rule]) for rule in ("open-loop", "learned")),
+            _different(each["offloads_above_ceiling"]),
+            *(within(time["ratio"], time["ratio_ci"], 2) for time in each["planning_time"].values()),
+            *(
+                within(each["utility"][rule]["utility_lost_s"], each["utility"][rule]["utility_lost_ci_s"], 3, 1e3)
+                for rule in ("open-loop", "learned")
+            ),
+        )
+        for each in document["reduction"]
+    ]
+    ways = list(document["reduction"][0]["planning_time"])
+    head = (
+        "scenario",
+        "situations",
+        "pruned",
+        "decisions of open-loop that differ",
+        "of learned",
+        "offloads above the ceiling",
+        *(f"time, {way}" for way in ways),
+        "open-loop loses, ms a task",
+        "learned loses, ms a task",
+    )
+    prices = [
+        (
+            scenario["name"],
+            row["rule"],
+            f"{row['task_rate_per_s']:g}",
+            f"{row['device_load']:.2f}",
+            within(row["cost_s"], row["cost_ci_s"], 4),
+            within(row["cost_without_s"], row["cost_without_ci_s"], 4),
+            within(row["cost_ratio"], row["cost_ratio_ci"]),
+        )
+        for scenario in document["price_of_waiting"]
+        for row in scenario["rows"]
+    ]
+    factor_head = ("scenario", "rule", "tasks/s", "device load", "cost with the factor, s", "without, s", "ratio")
+    folded_prices = folded("With and without the factor on caused waiting", table(factor_head, prices, left=2))
+    return table(head, rows) + "\n\n" + folded_prices
+
+
 def signalling(document: Document) -> str:
     """Every variant."""
     rows = [
@@ -158,6 +205,10 @@ def _needed(need: Mapping[str, Any]) -> str:
     if need["tasks"] is None:
         return f"> {need['more_than_tasks']} (x > {need['factor_more_than']:.1f})"
     return f"{need['tasks']:.0f} (x {need['factor']:.1f})"
+
+
+def _different(compared: Mapping[str, int]) -> str:
+    return f"{compared['different']:,} of {compared['compared']:,}"
 
 
 def _verdict(is_within: bool) -> str:

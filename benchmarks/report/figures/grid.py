@@ -48,12 +48,12 @@ def swept(document: Mapping[str, Any]) -> list[Cell]:
 
 
 def cost_by_load(document: Mapping[str, Any]) -> Figure:
-    """A panel for every rate (rows), link and burst (columns); costs reach over decades, hence their scale."""
+    """A panel for every rate and burst (rows) and link (columns); costs reach over decades, hence their scale."""
     figure = _by_load(document, lambda figures: (figures["cost_s"], figures["cost_ci_s"]), "cost of a task, s")
-    for axes in figure.axes:
-        axes.set_yscale("log")
-    for axes in figure.axes:
-        cut_to_middles(axes, 0.7, 1.4)
+    for row in _rows_of(figure):
+        row[0].set_yscale("log")
+        cut_to_middles(row, 0.7, 1.4)
+        plain_ticks(row[0], "y", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000))
     return figure
 
 
@@ -189,18 +189,18 @@ def _by_load(
     left_out: Sequence[str] = (),
 ) -> Figure:
     cells = swept(document)
-    rates = sorted({cell["scenario"]["task_rate_per_s"] for cell in cells})
-    columns = sorted({_column(cell) for cell in cells})
+    rows = sorted({_row(cell) for cell in cells})
+    links = sorted({cell["scenario"]["uplink_bytes_per_s"] for cell in cells})
     loads = sorted({cell["scenario"]["load_share"] for cell in cells})
     rules = list(dict.fromkeys(rule for cell in cells for rule in cell["rules"] if rule not in left_out))
-    figure = canvas(1.0 + 2.7 * len(columns), 1.2 + 2.3 * len(rates))
-    panels = figure.subplots(len(rates), len(columns), sharex=True, sharey="row", squeeze=False)
-    for rate, row in zip(rates, panels, strict=True):
-        for column, axes in zip(columns, row, strict=True):
+    figure = canvas(1.0 + 3.1 * len(links), 1.2 + 1.8 * len(rows))
+    panels = figure.subplots(len(rows), len(links), sharex=True, sharey="row", squeeze=False)
+    for row, line in zip(rows, panels, strict=True):
+        for link, axes in zip(links, line, strict=True):
             here = {
                 cell["scenario"]["load_share"]: cell["rules"]
                 for cell in cells
-                if cell["scenario"]["task_rate_per_s"] == rate and _column(cell) == column
+                if _row(cell) == row and cell["scenario"]["uplink_bytes_per_s"] == link
             }
             for rank, rule in enumerate(rules):
                 at = [load for load in sorted(here) if rule in here[load]]
@@ -209,16 +209,24 @@ def _by_load(
                 beside = 0.004 * (rank - len(rules) / 2.0)
                 rule_points(axes, rule, [load + beside for load in at], [m for m, _ in found], [i for _, i in found])
             axes.set_xticks(loads)
-            link, burst_s = column
-            words = f"{rate:g} tasks/s, {link / 1e3:g} kB/s, bursts {burst_s:g} s"
-            quiet(axes, words, "edge load" if rate == rates[-1] else "", title if column == columns[0] else "")
+            words = f"{row[0]:g} tasks/s, bursts {row[1]:g} s, {link / 1e3:g} kB/s"
+            quiet(axes, words, "edge load" if row == rows[-1] else "", title if link == links[0] else "")
     if panels.size:
         legend_below(figure, panels[0][0], 5)
     return figure
 
 
-def _column(cell: Cell) -> tuple[float, float]:
-    return cell["scenario"]["uplink_bytes_per_s"], cell["scenario"]["load_burst_s"]
+def _rows_of(figure: Figure) -> list[list[Any]]:
+    """Its panels, row by row."""
+    rows: dict[int, list[Any]] = {}
+    for axes in figure.axes:
+        place: Any = axes.get_subplotspec()
+        rows.setdefault(place.rowspan.start, []).append(axes)
+    return list(rows.values())
+
+
+def _row(cell: Cell) -> tuple[float, float]:
+    return cell["scenario"]["task_rate_per_s"], cell["scenario"]["load_burst_s"]
 
 
 def _ends(all_stops: Iterable[Mapping[str, float]]) -> list[str]:

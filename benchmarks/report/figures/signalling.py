@@ -69,7 +69,7 @@ def messages_against_cost(document: Mapping[str, Any]) -> Figure:
                 color=GREEN,
             )
     most = MESSAGES_GOAL * found["polled"]["messages_per_task"]
-    cut_to_middles(axes, 0.25, 0.25)
+    cut_to_middles([axes], 0.25, 0.25)
     low, high = min(0.99, axes.get_ylim()[0]), axes.get_ylim()[1]
     left = 0.8 * min(v["messages_per_task"] for v in found.values() if v["messages_per_task"] > 0.0)
     axes.add_patch(Rectangle((left, low), most - left, COST_GOAL - low, color=GREY, alpha=0.2, linewidth=0))

@@ -1,0 +1,138 @@
+"""Figures of the report: what is drawn of a small document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, signalling
+from benchmarks.report.looks import png
+from tests.unit.benchmarks import report_documents
+
+pytestmark = pytest.mark.slow
+"""Laying a figure out takes tenths of a second."""
+
+
+def points(axes: Any, label: str) -> tuple[list[float], list[float]]:
+    """What is drawn under a label, by its error bars."""
+    drawn = next(each for each in axes.containers if each.get_label() == label)
+    x, y = drawn.lines[0].get_data()
+    return list(x), list(y)
+
+
+def test_the_same_figure_gives_the_same_bytes() -> None:
+    document = report_documents.optimum()
+    assert png(optimum.beside_the_optimum(document)) == png(optimum.beside_the_optimum(document))
+
+
+def test_cost_by_load_has_a_panel_for_every_rate_and_every_rule_in_each_with_its_interval() -> None:
+    figure = grid.cost_by_load(report_documents.grid())
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        assert {each.get_label() for each in axes.containers} == set(report_documents.RULES)
+        _, costs = points(axes, "learned")
+        assert costs == [0.14, 0.14]
+        assert axes.get_yscale() == "log"
+        bars = next(each for each in axes.containers if each.get_label() == "learned").lines[2][0]
+        (low, high), _ = (segment[:, 1] for segment in bars.get_segments())
+        assert (low, high) == pytest.approx((0.9 * 0.14, 1.1 * 0.14))
+
+
+def test_cells_of_other_kinds_are_not_drawn_by_load_but_among_all_cells() -> None:
+    document = report_documents.grid()
+    assert len(grid.swept(document)) == 4
+    labels = [text.get_text() for text in grid.gap_closed_by_cell(document).axes[0].get_yticklabels()]
+    assert "heavy-tailed" in labels
+
+
+def test_a_cell_without_a_gap_is_left_out_of_the_gap_closed() -> None:
+    document = report_documents.grid()
+    for figures in document["cells"][0]["rules"].values():
+        figures["gap_closed"] = None
+    labels = [text.get_text() for text in grid.gap_closed_by_cell(document).axes[0].get_yticklabels()]
+    assert len(labels) == 4
+
+
+def test_the_gaps_interval_is_paired_over_seeds() -> None:
+    document = report_documents.grid()
+    # Every cost of a seed is larger or smaller by the same factor: the shares of the gap are the same.
+    interval = grid.gap_interval(document["cells"][0], "learned")
+    assert interval == pytest.approx([60 / 64, 60 / 64])
+
+
+def test_stacked_shares_reach_one() -> None:
+    figure = grid.stops_by_load(report_documents.grid())
+    for axes in figure.axes:
+        tops = [bar.get_y() + bar.get_height() for bar in axes.patches]
+        assert max(tops) == pytest.approx(1.0)
+        assert [each.get_label() for each in axes.containers][:2] == ["edge, input", "edge, tensor of cut 2"]
+
+
+def test_every_rule_has_a_line_and_every_cell_a_dot_beside_one_time() -> None:
+    (axes,) = grid.ratios_over_cells(report_documents.grid()).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(reversed(report_documents.RULES))
+    dots = [line for line in axes.get_lines() if line.get_marker() == "."]
+    assert [len(line.get_xdata()) for line in dots] == [5] * len(report_documents.RULES)
+
+
+def test_messages_are_drawn_against_cost_with_the_goal_behind_them() -> None:
+    (axes,) = signalling.messages_against_cost(report_documents.signalling()).axes
+    assert points(axes, "plans, as shipped") == ([2.0], [1.01])
+    assert points(axes, "periodic status") == ([1.3], [1.05])
+    (goal,) = axes.patches
+    assert goal.get_x() + goal.get_width() == pytest.approx(0.5 * 8.0)
+    assert goal.get_y() + goal.get_height() == pytest.approx(1.02)
+
+
+def test_a_quick_frontier_has_no_thresholds_and_says_so() -> None:
+    assert signalling.has_thresholds(report_documents.signalling())
+    assert not signalling.has_thresholds(report_documents.signalling(is_quick=True))
+    assert len(signalling.messages_against_cost(report_documents.signalling(is_quick=True)).axes) == 1
+
+
+def test_mirror_errors_are_of_every_field() -> None:
+    figure = signalling.mirror_errors(report_documents.signalling())
+    assert sum(len(axes.get_lines()) for axes in figure.axes) == 5
+
+
+def test_disturbances_show_plans_and_polling_in_four_kinds_of_worlds() -> None:
+    figure = signalling.disturbances(report_documents.signalling())
+    assert [points(axes, "polled")[1] for axes in figure.axes] == [[1.1], [1.2], [3.0], [1.4]]
+    assert [points(axes, "plans")[0] for axes in figure.axes] == [[10.0], [10.0], [5.0], [0.0]]
+
+
+def test_learning_curves_show_error_and_utility_of_every_way_of_learning() -> None:
+    errors, gains = learning.learning_curves(report_documents.learning()).axes
+    assert points(errors, "learned-factual")[1] == pytest.approx([-900.0, -50.0])
+    assert points(gains, "learned") == ([100, 200], pytest.approx([-10.0, 10.0]))
+
+
+def test_both_sides_of_fidelity_are_drawn_for_every_rule() -> None:
+    latency, ends, stages = fidelity.simulator_and_testbed(report_documents.fidelity()).axes
+    assert [line.get_label() for line in latency.get_lines()] == ["real processes", "simulator"]
+    assert list(latency.get_lines()[0].get_xdata()) == pytest.approx([50.0, 100.0, 200.0])
+    assert len(ends.patches) == len(stages.patches) == 4
+
+
+def test_deadlines_show_shares_and_paired_gains() -> None:
+    figure = deadlines.in_time(report_documents.deadlines())
+    *_, gain = figure.axes
+    assert list(gain.containers[0].lines[0].get_ydata()) == pytest.approx([2.0, 2.0])
+
+
+def test_rules_are_drawn_over_the_optimum() -> None:
+    document = report_documents.optimum()
+    ratio, interval = optimum.over_optimum(document, "learned")
+    assert ratio == pytest.approx(0.14 / 0.139)
+    assert interval == pytest.approx([ratio, ratio])
+    (axes,) = optimum.beside_the_optimum(document).axes
+    assert "optimum" not in [text.get_text() for text in axes.get_yticklabels()]
+
+
+def test_pruning_tells_how_many_decisions_differ() -> None:
+    figure = pruning.reduction(report_documents.pruning(different=3))
+    assert "3 of 1,000 decisions differ" in [text.get_text() for text in figure.axes[0].texts]
+    (prices,) = pruning.price_of_waiting(report_documents.pruning()).axes
+    assert np.allclose(points(prices, "open-loop")[0], [0.2, 0.4])

@@ -1,0 +1,82 @@
+"""Goals beside what was found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.report.causes import CAUSES
+from benchmarks.report.goals import GOALS, Judged, Verdict, judged
+from benchmarks.report.runs import RUNS
+from tests.unit.benchmarks import report_documents
+
+
+def of(key: str, **documents: dict[str, Any]) -> Judged:
+    named = {name.replace("_", "-"): document for name, document in documents.items()}
+    return next(each for each in judged(named) if each.goal.key == key)
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    assert {each.verdict for each in judged({})} == {Verdict.NOT_MEASURED}
+
+
+def test_every_goal_has_a_key_of_its_own_and_a_document_that_is_run() -> None:
+    assert len({goal.key for goal in GOALS}) == len(GOALS)
+    assert {goal.document for goal in GOALS} <= {run.name for run in RUNS}
+
+
+def test_causes_are_those_of_goals() -> None:
+    assert set(CAUSES) <= {goal.key for goal in GOALS}
+
+
+def test_every_goal_is_judged_where_its_document_is_there() -> None:
+    found = judged(report_documents.every())
+    assert Verdict.NOT_MEASURED not in {each.verdict for each in found}
+    assert all(each.found for each in found)
+
+
+def test_a_miss_names_the_cells_that_miss() -> None:
+    found = of("gap-least", grid=report_documents.grid(learned=0.145))
+    assert found.verdict is Verdict.MISSED
+    assert "heavy-tailed (0.859)" in found.found
+    assert "1 of 5 below" in found.found
+
+
+def test_a_small_grid_misses_the_extent() -> None:
+    found = of("extent", grid=report_documents.grid())
+    assert found.verdict is Verdict.MISSED
+    assert found.found.startswith("2 x 2 x 1 x 1 cells and 1 others")
+
+
+@pytest.mark.parametrize(
+    ("plans", "ratio", "verdict"),
+    [(4.0, 1.019, Verdict.MET), (4.1, 1.0, Verdict.MISSED), (2.0, 1.02, Verdict.MISSED)],
+)
+def test_messages_and_cost_must_both_be_low(plans: float, ratio: float, verdict: Verdict) -> None:
+    assert of("messages", signalling=report_documents.signalling(plans=plans, ratio=ratio)).verdict is verdict
+
+
+def test_learning_must_gain_under_heavy_tails() -> None:
+    assert of("heavy-tails", grid=report_documents.grid()).verdict is Verdict.MET
+    assert of("heavy-tails", grid=report_documents.grid(learned=0.151)).verdict is Verdict.MISSED
+    document = report_documents.grid()
+    del document["cells"][-1]
+    assert of("heavy-tails", grid=document).verdict is Verdict.MISSED
+
+
+def test_decisions_that_differ_are_a_miss_and_what_pruning_is_worth_is_only_stated() -> None:
+    assert of("reduction", pruning=report_documents.pruning()).verdict is Verdict.MET
+    assert of("reduction", pruning=report_documents.pruning(different=1)).verdict is Verdict.MISSED
+    assert of("reduction-worth", pruning=report_documents.pruning()).verdict is Verdict.STATED
+
+
+def test_what_is_out_of_bounds_is_named() -> None:
+    found = of("fidelity", fidelity=report_documents.fidelity(is_within=False))
+    assert found.verdict is Verdict.MISSED
+    assert "out of bounds: multi-step: median" in found.found
+
+
+def test_a_way_that_never_gets_there_needs_more_than_a_factor() -> None:
+    found = of("labels", learning_curve=report_documents.learning())
+    assert (found.verdict, found.found) == (Verdict.STATED, "heavy-tailed, 50% of the gain: factor more than 1.3")
