@@ -270,6 +270,47 @@ def pruning(seeds: int, quick: bool, workers: int | None, json_path: Path | None
             result_file.write({"provenance": about, "reduction": documents, "price_of_waiting": prices})
 
 
+@sim.command()
+@click.argument("scenario_path", metavar="[SCENARIO.yaml]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="So many, from the scenario's own on."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario.")
+@click.option("--quick", is_flag=True, help="A shorter run: with two seeds under a minute.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def regime(
+    scenario_path: Path | None,
+    seeds: int,
+    settings: tuple[str, ...],
+    quick: bool,
+    workers: int | None,
+    json_path: Path | None,
+) -> None:
+    """A twin that learns while it serves, before and after a step; by default on regime-change.yaml."""
+    from benchmarks.provenance import provenance
+    from benchmarks.scenario import read_scenario, with_settings
+    from benchmarks.simulator.grid import SCENARIOS
+    from benchmarks.simulator.regime import regime_change, regime_lines, regime_table, sized
+    from benchmarks.simulator.world import model_of
+
+    scenario = with_settings(read_scenario(scenario_path or SCENARIOS / "regime-change.yaml"), settings)
+    scenario = sized(scenario, is_quick=quick)
+    chosen = range(scenario.seed, scenario.seed + seeds)
+    console = _console()
+    with _reserved(json_path) as result_file:
+        about = provenance(seeds=list(chosen), digests={"model": model_of(scenario.model)[1]})
+        with _progress(console) as progress:
+            found = regime_change(
+                scenario, chosen, window_s=50.0 if quick else 100.0, workers=workers, progress=progress
+            )
+        console.print(regime_table(found))
+        for line in regime_lines(found):
+            console.print(line)
+        if result_file is not None:
+            result_file.write({"provenance": about} | found)
+
+
 def _console() -> Console:
     """Where there is no terminal, tables are as wide as they like."""
     from rich.console import Console

@@ -36,7 +36,7 @@ from twin_service.wire import (
 )
 from twinsplit.errors import RefusedError
 from twinsplit.transport.convert import backlog_from_wire, plan_from_wire
-from twinsplit.types import Decision
+from twinsplit.types import Decision, Outcome, TaskRecord
 
 if TYPE_CHECKING:
     from benchmarks.simulator.device import SimulatedDevice
@@ -93,9 +93,7 @@ class ByPlans(Deciding, Listener):
         signalling = self.signalling
         self._world = world
         self.courier = Courier(signalling, world.scenario.seed, world.schedule)
-        self.core = TwinCore(
-            self._rule, world.scenario.weights, VolatileMemory(), CoreSettings(planner=signalling.planner)
-        )
+        self.core = self.made_core(world)
         self.errors = MirrorErrors(world, self.core)
         self._streams: dict[str, int] = {}
         self._questions: dict[int, tuple[int, int]] = {}
@@ -105,6 +103,11 @@ class ByPlans(Deciding, Listener):
         self._looks_at_s = [math.inf for _ in world.edges]
         for edge in world.edges:
             self._plan_look(edge)
+
+    def made_core(self, world: World) -> TwinCore:
+        """The twin of a world that begins."""
+        settings = CoreSettings(planner=self.signalling.planner)
+        return TwinCore(self._rule, world.scenario.weights, VolatileMemory(), settings)
 
     def equip(self, device: SimulatedDevice) -> tuple[PlanKeeper, Reporter]:
         world, scenario, signalling = device.world, device.world.scenario, self.signalling
@@ -116,6 +119,7 @@ class ByPlans(Deciding, Listener):
             world.manifest,
             device.tracker,
             report_threshold_s=signalling.report_threshold_s,
+            report_patience_s=signalling.report_patience_s,
             heartbeat_s=signalling.period_s if signalling.scheme is Scheme.PERIODIC else signalling.heartbeat_s,
         )
         # Once the pipeline is there; of all that happens at this instant it comes first.
@@ -198,6 +202,15 @@ class ByPlans(Deciding, Listener):
             device.obey(device.pipeline.tick(now_s))
             due_s = device.pipeline.reporter.next_heartbeat_s
         self._world.schedule(max(due_s, now_s), self._heartbeat, device)
+
+    def task_ended(self, device: SimulatedDevice, record: TaskRecord) -> None:
+        if record.outcome is Outcome.EDGE:
+            self._world.schedule(record.ended_at_s + self.signalling.report_patience_s, self._patience_ends, device)
+
+    def _patience_ends(self, device: SimulatedDevice) -> None:
+        now_s = self._world.now_s
+        if now_s >= device.pipeline.reporter.next_due_s:
+            device.obey(device.pipeline.tick(now_s))
 
     # Edges to the twin.
 
