@@ -3,7 +3,8 @@
 The device knows what the twin believes, since both run ``twinsplit.reckoning`` on the same numbers. One report per
 ended task also tells what started; a task that starts without such a report to carry it is announced at once; a task
 in service is mentioned again only when it leaves the report threshold; a heartbeat fills silence (design sections 4
-and 6).
+and 6). An answer of the edge changes nothing in what the device does, so its record waits a little for a report that is
+sent anyway.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TypeAlias
 from device.tracking import Tracker
 from twinsplit.model.manifest import Manifest
 from twinsplit.reckoning import ProgressModel, task_boundaries_s
-from twinsplit.types import TaskRecord
+from twinsplit.types import Outcome, TaskRecord
 
 _PROFILE_SHARE = 0.1
 """A tracked profile is sent again when it has moved by more than this share of the report threshold."""
@@ -101,14 +102,22 @@ class Reporter:
     """Is told what happens and says which report is due."""
 
     def __init__(
-        self, manifest: Manifest, tracker: Tracker, *, report_threshold_s: float = 0.01, heartbeat_s: float = 5.0
+        self,
+        manifest: Manifest,
+        tracker: Tracker,
+        *,
+        report_threshold_s: float = 0.01,
+        report_patience_s: float = 0.5,
+        heartbeat_s: float = 5.0,
     ) -> None:
         """
         Args:
             tracker: its times are what the twin is told at attachment (see :meth:`profile_reported`).
             report_threshold_s: truth and prediction may differ by so much, seconds.
+            report_patience_s: the record of a task that the edge answered may wait so long for another report.
         """
         self.report_threshold_s = report_threshold_s
+        self._patience_s = report_patience_s
         self.heartbeat_s = heartbeat_s
         self._exit_after = manifest.exit_after
         self._tracker = tracker
@@ -121,6 +130,7 @@ class Reporter:
         self._believed: ProgressModel | None = None
         self._late_at: tuple[int, float] | None = None
         self._ended: list[TaskRecord] = []
+        self._ended_due_s = float("inf")
         # No heartbeat before a twin has attached.
         self._last_sent_s = float("inf")
         self.profile_reported()
@@ -173,11 +183,19 @@ class Reporter:
     def task_ended(self, record: TaskRecord) -> None:
         """A task has its outcome."""
         self._ended.append(record)
+        patience_s = self._patience_s if record.outcome is Outcome.EDGE else float("-inf")
+        self._ended_due_s = min(self._ended_due_s, record.ended_at_s + patience_s)
+
+    def closing(self) -> None:
+        """Hardly any report will be sent that could carry a record: none waits from now on."""
+        self._patience_s = float("-inf")
+        if self._ended:
+            self._ended_due_s = float("-inf")
 
     def is_due(self, now_s: float) -> bool:
         """Whether something is to be told now."""
         return (
-            bool(self._ended)
+            now_s >= self._ended_due_s
             or self._late_at is not None
             or (self._serving is not None and self._told != self._serving)
             or now_s >= self.next_heartbeat_s
@@ -188,15 +206,16 @@ class Reporter:
         is_silent = now_s >= self.next_heartbeat_s
         self._last_sent_s = now_s
         serving = self._serving
-        if self._ended or is_silent:
+        is_new = serving is not None and self._told != serving
+        if is_silent or now_s >= self._ended_due_s or (is_new and self._ended):
             state = self.state(condition)
             self._tell(serving)
             if not self._ended:
                 return Heartbeat(serving, condition.queue_length, state)
-            ended, self._ended = tuple(self._ended), []
+            ended, self._ended, self._ended_due_s = tuple(self._ended), [], float("inf")
             return TaskReport(ended, serving, condition.queue_length, state)
         assert serving is not None, "what else is due concerns the task in service"
-        if self._told != serving:
+        if is_new:
             self._tell(serving)
             return StartReport(serving, condition.queue_length)
         assert self._late_at is not None, "nothing else is left"
@@ -225,6 +244,11 @@ class Reporter:
             entered=condition.entered,
             lost=condition.lost,
         )
+
+    @property
+    def next_due_s(self) -> float:
+        """Instant at which something is due though nothing happens before."""
+        return min(self._ended_due_s, self.next_heartbeat_s)
 
     @property
     def next_heartbeat_s(self) -> float:

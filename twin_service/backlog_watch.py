@@ -27,7 +27,8 @@ _GONE_SHARE = 0.2
 
 class _Decision(NamedTuple):
     epoch: int
-    queue_length: int
+    queue: float
+    """Expected number of tasks waiting."""
     at_s: float
     chance: float
     """That it is taken."""
@@ -73,9 +74,9 @@ class BacklogWatch:
         if standing.held is not None and (standing.held is newest or standing.held.at_s > newest.at_s):
             return None
         lost_s = 0.0
-        for epoch, queue_length, at_s, chance in self._decisions_ahead(device, edge, now_s):
+        for epoch, queue, at_s, chance in self._decisions_ahead(device, edge, now_s):
             true_s = predicted_backlog_s(newest, at_s)
-            lost_s += chance * standing.points.loss_s(epoch, queue_length, _held_s(standing, at_s), true_s)
+            lost_s += chance * standing.points.loss_s(epoch, queue, _held_s(standing, at_s), true_s)
         if lost_s <= self._settings.update_threshold_s:
             return None
         standing.hears(newest)
@@ -121,11 +122,12 @@ class BacklogWatch:
             chance, has_left = 1.0, False
             for epoch in range(status.first_epoch, len(status.task.boundaries_s) + 1):
                 at_s = status.task.reached_at_s(epoch)
+                queue = status.queue_expected(at_s)
                 if at_s > now_s and standing.plan.observation is Observation.EACH_EPOCH:
-                    decisions.append(_Decision(epoch, status.queue_length, at_s, chance))
+                    decisions.append(_Decision(epoch, queue, at_s, chance))
                 if not has_left:
                     end_s = at_s
-                chance *= standing.points.share_going_on(epoch, status.queue_length, _held_s(standing, at_s))
+                chance *= standing.points.share_going_on(epoch, queue, _held_s(standing, at_s))
                 has_left = chance < _GONE_SHARE
                 if chance < _LEAST_CHANCE:
                     break
@@ -134,7 +136,7 @@ class BacklogWatch:
         within_s = start_s - now_s if start_s > now_s else edge.time_to_next_report_s(now_s)
         chance = 1.0 if status.queue_length > 0 else _chance_of_start(device, within_s, now_s)
         if chance >= _LEAST_CHANCE:
-            decisions.append(_Decision(0, max(status.queue_length - 1, 0), start_s, chance))
+            decisions.append(_Decision(0, max(status.queue_expected(start_s) - 1.0, 0.0), start_s, chance))
         return decisions
 
 
@@ -154,7 +156,7 @@ def _leaves_at_s(
     """Instant at which a decision that may be taken from now on is to be weighed again: the device's own reckoning
     comes to a break point, or the newest one to the end of what is tolerated."""
     assert standing.held is not None
-    around_s = standing.points.around(decision.epoch, decision.queue_length, _held_s(standing, now_s))
+    around_s = standing.points.around(decision.epoch, decision.queue, _held_s(standing, now_s))
     leaves_s = [crossing_s(standing.held, level_s) for level_s in around_s]
     leaves_s += [crossing_s(newest, level_s) for level_s in tolerated_s]
     return min((at_s for at_s in leaves_s if at_s > now_s), default=math.inf)

@@ -33,39 +33,53 @@ class PlanBreakPoints:
             for by_queue in regret.slope.tolist()
         ]
 
-    def at(self, epoch: int, queue_length: int) -> tuple[tuple[float, float], ...]:
-        """Ascending break points at ``epoch`` with ``queue_length`` tasks waiting: seconds of backlog, and the expected
-        utility lost per second beyond."""
-        return self._points[epoch][min(queue_length, QUEUE_LEVELS - 1)]
+    def at(self, epoch: int, queue: float) -> Sequence[tuple[float, float]]:
+        """Ascending break points at ``epoch`` with an expected ``queue`` of tasks waiting: seconds of backlog, and the
+        expected utility lost per second beyond."""
+        level, share = self._level(queue)
+        points = self._points[epoch][level]
+        if share == 0.0:
+            return points
+        more = self._points[epoch][level + 1]
+        return sorted(
+            [(at_s, slope * (1.0 - share)) for at_s, slope in points] + [(at_s, slope * share) for at_s, slope in more]
+        )
 
-    def loss_s(self, epoch: int, queue_length: int, held_s: float, true_s: float) -> float:
+    def loss_s(self, epoch: int, queue: float, held_s: float, true_s: float) -> float:
         """Expected utility lost by a task at ``epoch`` that is decided by ``held_s`` when the backlog is ``true_s``."""
         low_s, high_s = (held_s, true_s) if held_s < true_s else (true_s, held_s)
         return sum(
-            slope * abs(true_s - point_s)
-            for point_s, slope in self.at(epoch, queue_length)
-            if low_s < point_s <= high_s
+            slope * abs(true_s - point_s) for point_s, slope in self.at(epoch, queue) if low_s < point_s <= high_s
         )
 
-    def tolerated(self, epoch: int, queue_length: int, held_s: float, loss_s: float) -> tuple[float, float]:
+    def tolerated(self, epoch: int, queue: float, held_s: float, loss_s: float) -> tuple[float, float]:
         """The backlogs with which deciding by ``held_s`` loses no more than ``loss_s``; ``-inf`` or ``inf`` where no
         backlog does."""
-        points = self.at(epoch, queue_length)
+        points = self.at(epoch, queue)
         above = bisect_right(points, (held_s, math.inf))
         upwards = _farthest([(p - held_s, slope) for p, slope in points[above:]], loss_s)
         downwards = _farthest([(held_s - p, slope) for p, slope in reversed(points[:above])], loss_s)
         return held_s - downwards, held_s + upwards
 
-    def around(self, epoch: int, queue_length: int, backlog_s: float) -> tuple[float, float]:
+    def around(self, epoch: int, queue: float, backlog_s: float) -> tuple[float, float]:
         """Neighbouring break points of ``backlog_s``: ``-inf`` or ``inf`` where there is none."""
-        points = self.at(epoch, queue_length)
+        points = self.at(epoch, queue)
         above = bisect_right(points, (backlog_s, math.inf))
         return points[above - 1][0] if above else -math.inf, points[above][0] if above < len(points) else math.inf
 
-    def share_going_on(self, epoch: int, queue_length: int, backlog_s: float) -> float:
+    def share_going_on(self, epoch: int, queue: float, backlog_s: float) -> float:
         """Share of the samples at ``epoch`` for which the plan says CONTINUE."""
-        by_band = self._going_on[epoch][min(queue_length, QUEUE_LEVELS - 1)]
-        return by_band[bisect_right(self._edges_s, backlog_s)]
+        level, share = self._level(queue)
+        band = bisect_right(self._edges_s, backlog_s)
+        by_band = self._going_on[epoch]
+        more = by_band[level + 1][band] if share > 0.0 else 0.0
+        return (1.0 - share) * by_band[level][band] + share * more
+
+    @staticmethod
+    def _level(queue: float) -> tuple[int, float]:
+        """Queue length below an expected one, and the share of the next."""
+        level = min(int(queue), QUEUE_LEVELS - 1)
+        return level, 0.0 if level == QUEUE_LEVELS - 1 else queue - level
 
 
 def _farthest(points: Sequence[tuple[float, float]], loss_s: float) -> float:

@@ -41,6 +41,7 @@ class Signalling:
     """Whether messages on one way arrive in the order in which they were sent, as on a stream."""
     report_threshold_s: float = 0.01
     """Of devices."""
+    report_patience_s: float = 0.5
     backlog_threshold_s: float = 0.05
     """Of edges."""
     backlog_patience_s: float = 0.5

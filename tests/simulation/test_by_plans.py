@@ -10,9 +10,11 @@ import pytest
 from benchmarks.simulator.by_plans import ByPlans
 from benchmarks.simulator.signalling import Courier, Scheme, Signalling
 from benchmarks.simulator.world import World
-from tests.simulation.worlds import Records, scenario_of, world_of
+from device.plan_keeping import Choice, Observed
+from tests.simulation.worlds import Records, scenario_of
 from twin_service.decision.rules import rule_named
 from twin_service.planner import PlannerSettings
+from twinsplit.types import Decision
 
 pytestmark = pytest.mark.slow
 
@@ -46,11 +48,35 @@ def by_plans(signalling: Signalling, tasks: int = 400, **changes: Any) -> tuple[
     return deciding, world, records
 
 
+def misled(world: World) -> list[tuple[Decision, Decision]]:
+    """Filled while the world runs: (decision taken, decision by the edge's true backlog) wherever they differ."""
+    found: list[tuple[Decision, Decision]] = []
+    (device,) = world.devices
+    plans = device.pipeline.plans
+    choose = plans.choose
+
+    def watched(now_s: float, epoch: int, evidence: int, observed: Observed, *args: Any, **kwargs: Any) -> Choice:
+        assert plans.plan is not None
+        by_truth = plans.plan.decision(epoch, evidence, observed.queue_length, device.edge.backlog_s(now_s))
+        choice = choose(now_s, epoch, evidence, observed, *args, **kwargs)
+        if choice.decision is not by_truth:
+            found.append((choice.decision, by_truth))
+        return choice
+
+    plans.choose = watched  # type: ignore[method-assign]
+    return found
+
+
 def test_a_twin_that_is_told_everything_at_once_decides_as_with_exact_state() -> None:
     _, world, _ = by_plans(EVERYTHING_TOLD, tasks=400)
-    exact = world_of("open-loop", scenario_of(tasks=400, **BURSTS)).run()
-    mirrored = world.run()
-    assert mirrored.cost_s == pytest.approx(exact.cost_s, rel=0.02)
+    wrong = misled(world)
+    world.run()
+    _, world, _ = by_plans(Signalling(backlog_threshold_s=1.0), tasks=400)
+    hardly_told = misled(world)
+    world.run()
+    # What is left: queues grow during a task without a message, and another backlog then matters.
+    assert len(wrong) <= 8, "of 1,000"
+    assert len(hardly_told) > 20
 
 
 def test_the_mirror_is_the_better_the_more_it_is_told() -> None:

@@ -63,11 +63,60 @@ def test_a_task_that_starts_after_an_offload_is_announced_since_no_report_carrie
         device.do_step()
     assert kinds(device) == [StartReport, StartReport]
     assert device.reports[1].started.task_id == 2
+
+
+def offloaded(**changes) -> MadeUpDevice:
+    """A device whose task 1 is at the edge."""
+    device = attached_device(plan_of(MANIFEST, offload_at(1)), **changes)
+    device.arrive()
+    device.run()
+    device.reports.clear()
+    return device
+
+
+def test_an_answer_of_the_edge_waits_for_a_report_that_is_sent_anyway():
+    device = offloaded()
     device.answer(1)
-    report = device.reports[-1]
+    assert device.reports == []
+    device.arrive()
+    (report,) = device.reports
     assert isinstance(report, TaskReport)
-    assert report.ended[0].outcome is Outcome.EDGE
+    assert [ended.outcome for ended in report.ended] == [Outcome.EDGE]
     assert report.started.task_id == 2
+
+
+def test_an_answer_of_the_edge_does_not_wait_for_ever():
+    device = offloaded()
+    device.answer(1)
+    device.clock.advance(0.49)
+    device.take(device.pipeline.tick(device.now_s))
+    assert device.reports == []
+    assert device.reporter.next_due_s == pytest.approx(device.now_s + 0.01)
+    device.clock.advance(0.01)
+    device.take(device.pipeline.tick(device.now_s))
+    assert kinds(device) == [TaskReport]
+
+
+def test_a_late_task_is_mentioned_though_an_answer_waits():
+    device = offloaded(slowness=1.6)
+    device.arrive()
+    device.reports.clear()
+    device.answer(1)
+    device.do_step()
+    device.do_step()
+    assert kinds(device) == [ProgressReport]
+    device.run()
+    device.clock.advance(0.5)
+    device.take(device.pipeline.tick(device.now_s))
+    assert [report.ended[0].task_id for report in device.reports if isinstance(report, TaskReport)] == [1]
+
+
+def test_at_the_end_no_record_waits():
+    device = offloaded()
+    device.answer(1)
+    device.take(device.pipeline.close())
+    device.take(device.pipeline.abort(device.now_s))
+    assert [[ended.task_id for ended in report.ended] for report in device.reports] == [[1]]
 
 
 def test_a_resumed_task_is_announced_with_the_segments_it_has_done():

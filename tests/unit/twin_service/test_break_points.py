@@ -61,8 +61,18 @@ def test_long_queues_share_their_break_points() -> None:
     slope = np.zeros((1, QUEUE_LEVELS, 2))
     slope[0, -1] = 0.5
     points = PlanBreakPoints(EDGES_S, BacklogRegret(slope, np.ones((1, QUEUE_LEVELS, 3))))
-    assert points.at(0, QUEUE_LEVELS - 1) == points.at(0, 9) == ((0.1, 0.5), (0.3, 0.5))
+    assert tuple(points.at(0, QUEUE_LEVELS - 1)) == tuple(points.at(0, 9)) == ((0.1, 0.5), (0.3, 0.5))
     assert points.at(0, QUEUE_LEVELS - 2) == ()
+
+
+def test_between_two_queue_lengths_both_count_by_their_share() -> None:
+    slope = np.zeros((1, QUEUE_LEVELS, 2))
+    slope[0, 0, 0], slope[0, 1, 1] = 0.4, 0.8
+    going_on = np.ones((1, QUEUE_LEVELS, 3))
+    going_on[0, 1] = 0.5
+    points = PlanBreakPoints(EDGES_S, BacklogRegret(slope, going_on))
+    assert points.at(0, 0.25) == [(0.1, pytest.approx(0.3)), (0.3, pytest.approx(0.2))]
+    assert points.share_going_on(0, 0.25, 0.2) == pytest.approx(0.875)
 
 
 def test_the_share_that_goes_on_is_that_of_the_band() -> None:
