@@ -5,6 +5,7 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
 MODEL_ARGS ?=
+REPORT_ARGS ?=
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -16,7 +17,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system lint types proto proto-check check bench model wheel
+.PHONY: help demo test test-system lint types proto proto-check check bench report model wheel
 # Two pips must not write into one .venv at once.
 .NOTPARALLEL:
 
@@ -55,6 +56,9 @@ check: test test-system lint types proto-check ## what CI runs
 
 bench: $(VENV)/.dev ## micro-benchmarks; results go to benchmarks/results/
 	@$(BIN)/twinsplit bench $(BENCH_ARGS)
+
+report: $(VENV)/.dev ## draw docs/report from benchmarks/results; RUN=1 measures first (hours), QUICK=1 a small one into build/report
+	$(BIN)/python -m benchmarks.report $(if $(QUICK),--quick) $(if $(RUN),--run) $(REPORT_ARGS)
 
 model: $(VENV)/.model ## train the network that ships (needs torch, under 60 minutes on two cores)
 	$(BIN)/python -m models.train $(MODEL_ARGS)

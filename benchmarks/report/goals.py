@@ -238,6 +238,20 @@ def _of_open_loop(rows: list[Mapping[str, Any]]) -> tuple[list[float], float]:
     return [row["cost_ratio"] for row in own], max(row["device_load"] for row in own)
 
 
+def _regime(document: Document) -> Found:
+    later = document["rules"]["learned-online"]["spans"]["later"]
+    told = []
+    for name, track in document["tracked"].items():
+        near_s = track["near_since_step_s"]
+        told.append(f"{name} within 10 % " + ("never" if near_s is None else f"{near_s:.0f} s after the step"))
+    promoted = document["weights"]["counts"]["after"].get("promoted", 0)
+    return Found(
+        f"{'; '.join(told)}; weights promoted {promoted} times in {len(document['provenance']['seeds'])} runs; "
+        f"learned-online over open-loop in the later half {within(later['ratio'], later['ratio_ci'])}",
+        None,
+    )
+
+
 def _messages(document: Document) -> Found:
     found = by_name(document)
     plans, polled = found["plans"], found["polled"]
@@ -314,6 +328,7 @@ GOALS = (
         _waiting_price,
     ),
     Goal("labels", "tasks needed without counterfactual labels over those with them", "learning-curve", _labels),
+    Goal("regime", "a step of load and link is tracked and learnt again", "regime", _regime),
     Goal(
         "messages",
         "at most half of the polled messages at under 2 % more cost than exact state",

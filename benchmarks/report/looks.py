@@ -48,6 +48,9 @@ _LOOKS = {
     "learned-one-head": Look(_BROWN, "p", ":", 1.2),
     "learned-factual": Look(ORANGE, "s", "--", 1.2),
     "learned": Look(VERMILLION, "*", "-", 1.8),
+    "learned-online": Look(VERMILLION, "*", "-", 1.8),
+    "learned-frozen": Look(_BROWN, "p", ":", 1.2),
+    "open-loop, exact state": Look(SKY, "x", "--"),
     "clairvoyant": Look(BLACK, "d", "--", 1.4),
     "optimum": Look(BLACK, "h", "-", 1.4),
 }

@@ -53,6 +53,7 @@ RUNS = (
         5,
     ),
     Run("learning-curve", "sim learning --seeds 5", "sim learning --quick --seeds 2", 15),
+    Run("regime", "sim regime --seeds 5", "sim regime --quick --seeds 2", 10),
     Run("pruning", "sim pruning --seeds 5", "sim pruning --quick --seeds 2", 15),
     Run(
         "signalling",

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.report import tables
-from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, signalling
+from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling
 
 Document = Mapping[str, Any]
 
@@ -111,6 +111,22 @@ SECTIONS = (
             ),
         ),
         tables.tasks_needed,
+    ),
+    Section(
+        "regime",
+        "A change of regime",
+        "At the step the load of the edge doubles and the uplink falls to a third. Devices obey plans of a twin's over "
+        "messages. The twin of `learned-online` learns while it serves, with its gate and its watch; the weights of "
+        "`learned-frozen` stay as they are at the step. clairvoyant and `open-loop, exact state` need no message.",
+        (
+            Drawing(
+                "regime-change",
+                regime.regime_change,
+                "Above: mean cost by window of time, and when weights were promoted or rolled back. Below: what the "
+                "twin tracks over what holds after the step; grey: within 10 %.",
+            ),
+        ),
+        tables.regime,
     ),
     Section(
         "pruning",

@@ -111,6 +111,37 @@ def pruning(document: Document) -> str:
     return table(head, rows) + "\n\n" + folded_prices
 
 
+def regime(document: Document) -> str:
+    """Spans by rule, what is tracked, what became of weights."""
+    spans = ("before", "after", "later")
+    rows = [
+        (
+            rule,
+            *(within(figures["spans"][span]["cost_s"], figures["spans"][span]["cost_ci_s"], 4) for span in spans),
+            *(within(figures["spans"][span]["ratio"], figures["spans"][span]["ratio_ci"]) for span in spans[1:]),
+        )
+        for rule, figures in document["rules"].items()
+    ]
+    head = ("rule", "cost before the step, s", "after, s", "later half, s", "after, over open-loop", "later half")
+    tracked = [
+        (
+            name,
+            f"{track['before']:.4g}",
+            f"{track['after']:.4g}",
+            "never" if track["near_since_step_s"] is None else f"{track['near_since_step_s']:.0f}",
+            percent(track["spread_later"], 0),
+        )
+        for name, track in document["tracked"].items()
+    ]
+    tracked_head = ("tracked", "before", "after", "seconds until within 10 %", "spread in a run")
+    counts = document["weights"]["counts"]
+    told = "; ".join(
+        f"{side} the step " + (", ".join(f"{n} {result}" for result, n in counts[side].items()) or "nothing")
+        for side in counts
+    )
+    return f"{table(head, rows)}\n\n{table(tracked_head, tracked)}\n\nLessons of all runs: {told}."
+
+
 def signalling(document: Document) -> str:
     """Every variant."""
     rows = [

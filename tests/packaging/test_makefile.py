@@ -92,5 +92,16 @@ def test_the_targets_are_those_of_the_guide(checkout: Path, root: Path) -> None:
         "proto-check",
         "check",
         "bench",
+        "report",
         "model",
     } <= targets
+
+
+def test_the_report_is_drawn_and_measured_only_when_asked(checkout: Path) -> None:
+    def command(*arguments: str) -> str:
+        planned = _make(checkout, "--dry-run", "report", *arguments).stdout.splitlines()
+        return " ".join(next(line for line in planned if "benchmarks.report" in line).split()[1:])
+
+    assert command() == "-m benchmarks.report"
+    assert command("QUICK=1") == "-m benchmarks.report --quick"
+    assert command("RUN=1", "REPORT_ARGS=--only grid") == "-m benchmarks.report --run --only grid"

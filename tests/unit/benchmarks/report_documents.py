@@ -149,6 +149,35 @@ def pruning(different: int = 0) -> dict[str, Any]:
     return {"provenance": about("twinsplit sim pruning"), "reduction": [reduction], "price_of_waiting": prices}
 
 
+def regime() -> dict[str, Any]:
+    span = {"cost_s": 0.2, "cost_ci_s": [0.1, 0.3], "ratio": 1.0, "ratio_ci": [0.9, 1.1]}
+    figures = {
+        "spans": dict.fromkeys(("before", "after", "later"), span),
+        "windows_s": [None, 0.1, 0.3],
+        "windows_ci_s": [None, [0.05, 0.15], [0.1, 0.9]],
+    }
+    track = {
+        "before": 2.0,
+        "after": 1.0,
+        "near_since_step_s": 30.0,
+        "spread_later": 0.1,
+        "mean_by_second": {"from_s": -2.0, "values": [2.0, None, 1.5, 1.0]},
+    }
+    names = ("task_rate_per_s", "goodput_bytes_per_s", "backlog_mean_s")
+    events = [
+        {"at_s": at_s, "result": result, "version": 1} for at_s, result in ((90.0, "promoted"), (130.0, "refused"))
+    ]
+    return {
+        "provenance": about("twinsplit sim regime"),
+        "scenario": {"step_at_s": 100.0},
+        "window_s": 50.0,
+        "windows_from_s": [-100.0, -50.0, 0.0],
+        "rules": dict.fromkeys(("one-time", "open-loop", "learned-online", "clairvoyant"), figures),
+        "tracked": dict.fromkeys(names, track) | {"task_rate_per_s": track | {"near_since_step_s": None}},
+        "weights": {"counts": {"before": {"promoted": 1}, "after": {}}, "events": {"1": events, "2": []}},
+    }
+
+
 def variant(name: str, group: str, messages: float, ratio: float, **told: float) -> dict[str, Any]:
     usual = {"report_threshold_s": 0.01, "backlog_threshold_s": 0.05, "backlog_patience_s": 0.5}
     return {
@@ -230,6 +259,7 @@ def every() -> dict[str, dict[str, Any]]:
         "grid": grid(),
         "optimum": optimum(),
         "learning-curve": learning(),
+        "regime": regime(),
         "pruning": pruning(),
         "signalling": signalling(),
         "fidelity": fidelity(),

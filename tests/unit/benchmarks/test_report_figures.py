@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, signalling
+from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling
 from benchmarks.report.looks import png
 from tests.unit.benchmarks import report_documents
 
@@ -136,3 +136,17 @@ def test_pruning_tells_how_many_decisions_differ() -> None:
     assert "3 of 1,000 decisions differ" in [text.get_text() for text in figure.axes[0].texts]
     (prices,) = pruning.price_of_waiting(report_documents.pruning()).axes
     assert np.allclose(points(prices, "open-loop")[0], [0.2, 0.4])
+
+
+def test_costs_around_a_step_are_drawn_from_it_with_what_became_of_weights() -> None:
+    costs, tracked = regime.regime_change(report_documents.regime()).axes
+    lines = {line.get_label(): line for line in costs.get_lines()}
+    assert list(lines["one-time"].get_xdata()) == [-75.0, -25.0, 25.0]
+    assert list(lines["weights promoted"].get_xdata()) == [-10.0]
+    assert "weights rolled-back" not in lines
+    assert costs.get_ylim() == pytest.approx((0.0, 1.2 * 0.3))
+    assert [line.get_label() for line in tracked.get_lines()][:3] == [
+        "task rate",
+        "goodput of the uplink",
+        "mean backlog of the edge",
+    ]
