@@ -4,6 +4,7 @@ Sans-IO. The edge runs the twin's own predictor (:func:`twinsplit.reckoning.pred
 it sent, so it knows what the twin believes. A report is due when truth and belief differ by more than the report
 threshold *and* have been apart long enough to matter: the area between them, seconds of backlog times seconds of time,
 reaches threshold times patience. A large jump is told at once, a deviation just above the threshold after the patience.
+The twin tells the edge up to which backlog the decisions of its devices depend on it; deviations above count little.
 Under bursts a bare threshold is crossed many times a second; with a patience of 1 s the same threshold took a fifth of
 the messages, and against a larger bare threshold with as many messages the mean error was a fifth smaller (on/off load
 0.5 in bursts of 1 s, tails of 20 ms).
@@ -11,12 +12,16 @@ the messages, and against a larger bare threshold with as many messages the mean
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
 
 _SHORTEST_LOOK_S = 0.02
+_ABOVE_CEILING_SHARE = 0.125
+"""What a second of deviation counts above the backlog up to which decisions depend on it: little, for it will matter
+only once it has drained, but enough to keep the mirror from going astray."""
 
 
 class Due(str, Enum):
@@ -55,6 +60,8 @@ class BacklogReporter:
     def __init__(self, policy: ReportPolicy, heartbeat_s: float, sent: BacklogState) -> None:
         if heartbeat_s <= 0.0:
             raise ValueError(f"a heartbeat period of {heartbeat_s} s is impossible")
+        self.ceiling_s = math.inf
+        """Backlog above which, as the twin says, hardly any decision depends on it, seconds."""
         self._policy = policy
         self._heartbeat_s = heartbeat_s
         self._price = policy.threshold_s * policy.patience_s
@@ -81,13 +88,17 @@ class BacklogReporter:
     def look(self, backlog_s: float, now_s: float) -> Due:
         """Compare the true backlog at ``now_s`` with what the twin believes."""
         self._area += self._deviation_s * max(now_s - self._looked_at_s, 0.0)
-        self._deviation_s = abs(backlog_s - self.believed_s(now_s))
+        self._deviation_s = abs(self._counted_s(backlog_s) - self._counted_s(self.believed_s(now_s)))
         self._looked_at_s = now_s
         if self._deviation_s > self._policy.threshold_s and self._area >= self._price:
             return Due.REPORT
         if now_s - self._sent_at_s >= self._heartbeat_s:
             return Due.HEARTBEAT
         return Due.NOTHING
+
+    def _counted_s(self, backlog_s: float) -> float:
+        above_s = backlog_s - self.ceiling_s
+        return backlog_s if above_s <= 0.0 else self.ceiling_s + _ABOVE_CEILING_SHARE * above_s
 
     def sent(self, state: BacklogState, now_s: float) -> None:
         """``state`` has been sent at ``now_s``; the twin reckons from it."""

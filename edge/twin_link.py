@@ -194,6 +194,8 @@ class TwinLink:
             kind = message.WhichOneof("kind")
             if kind == "welcome":
                 self._welcome(message.welcome)
+            elif kind == "interest":
+                self._take_interest(message.interest.ceiling_s)
             elif kind == "error":
                 error = error_from_wire(message.error)
                 _log.warning("twin-refused", limit_s=REFUSAL_LOG_S, address=self._address, error=str(error))
@@ -209,6 +211,10 @@ class TwinLink:
         self._report_may_be_due.set()
         self.attached_times += 1
         _log.info("twin-attached", address=self._address, twin_version=welcome.version)
+
+    def _take_interest(self, ceiling_s: float) -> None:
+        if self._reporter is not None and ceiling_s >= 0.0:
+            self._reporter.ceiling_s = ceiling_s
 
     def _hello(self, reading: EdgeReading) -> twin_pb2.EdgeHello:
         return twin_pb2.EdgeHello(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from twin_service.break_points import SortedIntervals
 from twin_service.device_twin import DeviceTwin, StandingPlan
 from twin_service.edge_twin import EdgeTwin, backlog_needed_s, crossing_s
-from twin_service.messages import BacklogUpdate
+from twin_service.messages import BacklogInterest, BacklogUpdate
 from twin_service.planner import PlannerSettings
 from twinsplit.plan import Observation
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
@@ -23,6 +23,12 @@ _LEAST_CHANCE = 0.02
 """Decisions that a task is less likely to get to buy nothing."""
 _GONE_SHARE = 0.2
 """A task of which less than this share would still be there makes room for the next one."""
+
+
+_CEILING_MARGIN = 1.1
+"""An edge is told a ceiling so much above the needed one, and told anew when that passes it, or falls to"""
+_CEILING_FACTOR = 1.5
+"""so much below."""
 
 
 class _Decision(NamedTuple):
@@ -47,6 +53,9 @@ class BacklogWatch:
         self._settings = settings
         self._in_service: dict[str, SortedIntervals] = defaultdict(SortedIntervals)
         self._idle: dict[str, SortedIntervals] = defaultdict(SortedIntervals)
+        self._needed: dict[str, SortedIntervals] = defaultdict(SortedIntervals)
+        self._edge_ids: dict[str, str] = {}
+        """By device, the edge that its plan names."""
 
     def touched_by(self, edge: EdgeTwin) -> list[str]:
         """Devices that the newest report of ``edge`` may concern."""
@@ -54,16 +63,32 @@ class BacklogWatch:
         empty_at_s = reading.at_s + reading.backlog_s
         return self._in_service[edge.edge_id].left_by(empty_at_s) + self._idle[edge.edge_id].left_by(reading.backlog_s)
 
+    def planned(self, device: DeviceTwin) -> None:
+        """A plan stands at ``device``, perhaps another one than before."""
+        self.forget(device)
+        if device.standing is not None and (edge_id := device.standing.plan.edge_id) is not None:
+            self._edge_ids[device.device_id] = edge_id
+            self._needed[edge_id].put(device.device_id, -math.inf, device.standing.points.ceiling_s)
+
+    def interest(self, edge: EdgeTwin) -> BacklogInterest | None:
+        """What the reports of ``edge`` are needed for, if it is to be told; it counts as told."""
+        ceiling_s, told_s = self._needed[edge.edge_id].highest, edge.told_ceiling_s
+        if ceiling_s is None or (told_s is not None and told_s / _CEILING_FACTOR <= ceiling_s <= told_s):
+            return None
+        edge.told_ceiling_s = ceiling_s * _CEILING_MARGIN
+        return BacklogInterest(edge.told_ceiling_s)
+
     def forget(self, device: DeviceTwin) -> None:
         """No report concerns ``device`` any more."""
-        if device.standing is not None and device.standing.plan.edge_id is not None:
-            self._in_service[device.standing.plan.edge_id].discard(device.device_id)
-            self._idle[device.standing.plan.edge_id].discard(device.device_id)
+        edge_id = self._edge_ids.pop(device.device_id, None)
+        if edge_id is not None:
+            for intervals in (self._in_service, self._idle, self._needed):
+                intervals[edge_id].discard(device.device_id)
 
     def forget_edge(self, edge_id: str) -> None:
         """An edge is forgotten, and with it who watched it."""
-        self._in_service.pop(edge_id, None)
-        self._idle.pop(edge_id, None)
+        for intervals in (self._in_service, self._idle, self._needed):
+            intervals.pop(edge_id, None)
 
     def look(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> BacklogUpdate | None:
         """The update that ``device`` should get now, if any; it counts as sent."""
@@ -88,7 +113,8 @@ class BacklogWatch:
         Returns:
             The instant at which it must be looked at whatever the edge reports; ``inf``: none.
         """
-        self.forget(device)
+        self._in_service[edge.edge_id].discard(device.device_id)
+        self._idle[edge.edge_id].discard(device.device_id)
         standing = device.standing
         if standing is None or standing.held is None or device.status.hello.is_polled:
             return math.inf

@@ -23,6 +23,8 @@ class PlanBreakPoints:
     the wrong side of them."""
 
     def __init__(self, band_edges_s: Sequence[float], regret: BacklogRegret) -> None:
+        self.ceiling_s = regret.ceiling_s
+        """Backlog above which hardly any decision depends on it."""
         self._edges_s = band_edges_s
         self._going_on: list[list[list[float]]] = regret.going_on.tolist()
         self._points = [
@@ -103,6 +105,11 @@ class SortedIntervals:
 
     def __len__(self) -> int:
         return len(self._by_device)
+
+    @property
+    def highest(self) -> float | None:
+        """Highest upper end; ``None``: no interval has one."""
+        return self._highs[-1][0] if self._highs else None
 
     def put(self, device_id: str, low: float, high: float) -> None:
         """Set the interval of ``device_id``; an unbounded side is not kept."""

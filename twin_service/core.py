@@ -204,8 +204,13 @@ class TwinCore:
                 self._to_weigh[device.device_id] = Cause.EDGE_LOST
         self.changes += 1
 
-    def edge_said(self, edge_id: str, stream: int, report: messages.BacklogReport, now_s: float) -> None:
+    def edge_said(
+        self, edge_id: str, stream: int, report: messages.BacklogReport, now_s: float
+    ) -> messages.BacklogInterest | None:
         """An edge reports its backlog. Devices that this may concern are looked at in the next ticks.
+
+        Returns:
+            What its reports are needed for from now on; ``None``: about as before.
 
         Raises:
             StaleWriteError: another stream speaks for that edge by now.
@@ -218,6 +223,7 @@ class TwinCore:
             self.workload.edge_reported(edge_id, report)
         self._to_look.update(dict.fromkeys(self._watch.touched_by(edge)))
         self.changes += 1
+        return self._watch.interest(edge)
 
     # Time.
 
@@ -235,6 +241,7 @@ class TwinCore:
             for send in self.planner.weigh(weighed, list(self.edges.values()), now_s):
                 self._note_sent(send, now_s, sends)
             for device, _ in weighed:
+                self._watch.planned(device)
                 self._watch_again(device, now_s)
         for device_id, _ in taken(self._to_look, self.settings.look_batch):
             sends.extend(self._look(self.devices[device_id], now_s))

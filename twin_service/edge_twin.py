@@ -29,6 +29,8 @@ class EdgeTwin:
         self.version = hello.version
         self.is_attached = True
         self.speed_factor = 1.0
+        self.told_ceiling_s: float | None = None
+        """Backlog above which the edge knows that hardly any decision depends on it; ``None``: it was told none."""
         self._readings: deque[BacklogState] = deque([BacklogState(0.0, now_s)], maxlen=_KEPT_READINGS)
         self._reports = DecayingRate(now_s)
         names = ("backlog_s", "speed_factor", "queue_length", "busy_share", *HORIZON_NAMES)

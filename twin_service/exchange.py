@@ -137,14 +137,15 @@ class Exchange:
         self._arm()
         return stream
 
-    def edge_said(self, edge_id: str, stream: int, report: messages.BacklogReport) -> None:
-        """An attached edge reports.
+    def edge_said(self, edge_id: str, stream: int, report: messages.BacklogReport) -> messages.BacklogInterest | None:
+        """An attached edge reports: the answer to it, if there is one.
 
         Raises:
             RefusedError: it cannot be taken.
         """
-        self.core.edge_said(edge_id, stream, report, self.now_s())
+        answer = self.core.edge_said(edge_id, stream, report, self.now_s())
         self._arm()
+        return answer
 
     def edge_gone(self, edge_id: str, stream: int) -> None:
         """An edge's stream has ended."""

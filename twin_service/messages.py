@@ -218,6 +218,14 @@ class BacklogUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class BacklogInterest:
+    """What an edge's reports are needed for."""
+
+    ceiling_s: float
+    """Backlog above which hardly any decision of its devices depends on it, seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseRenewal:
     """Nothing but the lease."""
 
@@ -248,7 +256,7 @@ class Refusal:
 DeviceMessage = Welcome | PlanMessage | BacklogUpdate | LeaseRenewal | PollResponse | LiveRequest | Refusal
 """What the twin says to a device."""
 
-EdgeMessage = Welcome | Refusal
+EdgeMessage = Welcome | BacklogInterest | Refusal
 """What the twin says to an edge."""
 
 

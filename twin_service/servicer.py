@@ -55,7 +55,8 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
     async def AttachEdge(  # noqa: N802 - gRPC's name
         self, requests: AsyncIterator[twin_pb2.AttachEdgeRequest], context: EdgeContext
     ) -> None:
-        """One edge, for as long as its stream lives. It is answered only when it says hello or is refused."""
+        """One edge, for as long as its stream lives. It is answered when it says hello, is refused, or when what its
+        reports are needed for has changed."""
         offset = ClockOffset()
         edge_id, stream = "", 0
         try:
@@ -65,7 +66,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
                 try:
                     if edge_id:
                         report = wire.edge_report_from_wire(request, sent_at_s)
-                        self._exchange.edge_said(edge_id, stream, report)
+                        answer = self._exchange.edge_said(edge_id, stream, report)
                     else:
                         hello = wire.edge_hello_from_wire(request.hello, sent_at_s)
                         edge_id, stream = hello.edge_id, self._exchange.edge_attached(hello)

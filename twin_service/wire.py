@@ -189,6 +189,8 @@ def edge_response(
     response = twin_pb2.AttachEdgeResponse(clock=readings_to_wire(readings))
     if isinstance(message, messages.Welcome):
         response.welcome.CopyFrom(_welcome(message, heartbeat_s))
+    elif isinstance(message, messages.BacklogInterest):
+        response.interest.ceiling_s = message.ceiling_s
     else:
         response.error.CopyFrom(error_to_wire(message.error))
     return response

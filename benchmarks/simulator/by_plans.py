@@ -27,12 +27,13 @@ from twin_service.clock_offset import ClockReadings
 from twin_service.core import CoreSettings, TwinCore
 from twin_service.decision.rules import Rule
 from twin_service.memory import VolatileMemory
-from twin_service.messages import BacklogReport, BacklogUpdate, DeviceEvent, EdgeHello, Send, Welcome
+from twin_service.messages import BacklogInterest, BacklogReport, BacklogUpdate, DeviceEvent, EdgeHello, Send, Welcome
 from twin_service.wire import (
     backlog_report_from_wire,
     device_event_from_wire,
     device_hello_from_wire,
     device_response,
+    edge_response,
 )
 from twinsplit.errors import RefusedError
 from twinsplit.transport.convert import backlog_from_wire, plan_from_wire
@@ -279,12 +280,20 @@ class ByPlans(Deciding, Listener):
     def _twin_hears_edge(self, said: tuple[SimulatedEdge, BacklogReport]) -> None:
         edge, report = said
         now_s = self._world.now_s
-        self.core.edge_said(edge.address, self.core.edges[edge.address].stream, report, now_s)
+        answer = self.core.edge_said(edge.address, self.core.edges[edge.address].stream, report, now_s)
+        if answer is not None:
+            wire = edge_response(answer, ClockReadings(now_s), heartbeat_s=self.signalling.heartbeat_s)
+            way = ("twin to edge", edge.index)
+            self.courier.send(way, "interest", wire.ByteSize(), now_s, self._edge_hears, (edge, answer))
         if self.signalling.scheme is Scheme.PERIODIC:
             for device in self._world.devices:
                 if device.edge is edge:
                     self._carry(Send(_name(device.index), BacklogUpdate(report.backlog)))
         self._tick()
+
+    def _edge_hears(self, heard: tuple[SimulatedEdge, BacklogInterest]) -> None:
+        edge, interest = heard
+        self._edge_reporters[edge.index].ceiling_s = interest.ceiling_s
 
     # The twin to devices.
 

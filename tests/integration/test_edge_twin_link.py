@@ -38,12 +38,17 @@ class FakeTwin(twin_pb2_grpc.TwinServiceServicer):
         self.streams = 0
         self.heartbeat_s = 60.0
         self.refusal: BadMessageError | None = None
+        self.ceiling_s: float | None = None
+        """Told right before the welcome, so that whoever is welcomed knows it."""
 
     async def AttachEdge(self, _requests: Any, context: Any) -> None:  # noqa: N802 - named by the protocol
         self.streams += 1
         while isinstance(message := await context.read(), twin_pb2.AttachEdgeRequest):
             self.messages.append((SystemClock().monotonic_s(), message))
             if message.HasField("hello"):
+                if self.ceiling_s is not None:
+                    interest = twin_pb2.BacklogInterest(ceiling_s=self.ceiling_s)
+                    await context.write(twin_pb2.AttachEdgeResponse(interest=interest))
                 await context.write(self._answer())
 
     def _answer(self) -> twin_pb2.AttachEdgeResponse:
@@ -173,6 +178,15 @@ async def test_a_burst_is_reported_with_few_messages_and_the_mirror_stays_near(m
     assert reports[0].backlog.arrived_work_s[2] > 0.0
     errors_s.sort()
     assert errors_s[len(errors_s) // 2] < 0.1
+
+
+async def test_what_nobody_decides_by_is_not_reported(models: dict[str, HeldModel]) -> None:
+    twin = FakeTwin()
+    twin.ceiling_s = 0.0
+    async with attached_edge(twin, models, report_threshold_s=0.1, report_patience_s=0.0) as (edge, _):
+        await until(lambda: edge.link is not None and edge.link.is_attached)
+        await send_tails(edge, models, 3)  # 0.36 s of work at most, of which an eighth counts
+        assert twin.of_kind("backlog") == []
 
 
 async def test_all_that_arrived_is_told_once_with_its_owner_and_no_message_is_sent_for_it(

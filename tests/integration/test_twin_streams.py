@@ -179,6 +179,15 @@ async def test_a_backlog_that_changes_a_decision_ahead_is_sent_and_one_that_does
         assert update.backlog.backlog_s == 20.0
 
 
+async def test_an_edge_hears_up_to_which_backlog_its_devices_decide_by_it(tmp_path: Path) -> None:
+    async with running(tmp_path) as twin, open_channel(twin.address) as channel:
+        edge = await attached_edge(channel)
+        await attached_device(channel)
+        await edge.say(backlog=twin_pb2.BacklogReport(backlog=edge_pb2.Backlog(backlog_s=0.1, time_constant_s=1.0)))
+        interest = await edge.hear("interest")
+        assert 0.0 < interest.ceiling_s < 10.0
+
+
 async def test_what_is_desired_is_written_with_the_version_that_was_read(tmp_path: Path) -> None:
     async with running(tmp_path) as twin, open_channel(twin.address) as channel:
         await attached_device(channel)

@@ -19,6 +19,9 @@ from twinsplit.types import NO_EVIDENCE, Decision
 _SPAN_S = 0.05
 """Distance from a break point at which slopes are taken: payoffs bend between close ones, and jump at a deadline."""
 
+_HARDLY_SHARE = 0.02
+"""Share of all that may be lost by a wrong backlog which is hardly anything."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BacklogRegret:
@@ -26,6 +29,8 @@ class BacklogRegret:
 
     slope: Array  # (K, Q, edges) lost per second of backlog beyond a band edge by deciding as on its other side
     going_on: Array  # (K, Q, bands) share of the tasks at an epoch that go on there
+    ceiling_s: float = 0.0
+    """Band edge above which hardly anything is lost at likely queue lengths; 0: nothing is lost at all."""
 
 
 def backlog_regret(table: PlanTable, evaluation: Evaluation, situation: Situation) -> BacklogRegret:
@@ -48,7 +53,14 @@ def backlog_regret(table: PlanTable, evaluation: Evaluation, situation: Situatio
         reach = np.concatenate((np.ones_like(going_on[:1]), np.cumprod(going_on, axis=0)[:-1]))
         slope[0] = (slope * np.maximum(reach[..., 1:], reach[..., :-1])).sum(axis=0)
         slope[1:] = 0.0
-    return BacklogRegret(slope, going_on)
+    return BacklogRegret(slope, going_on, _ceiling_s(slope, edges_s, situation.busy_share))
+
+
+def _ceiling_s(slope: Array, edges_s: Array, busy_share: float) -> float:
+    by_edge = np.einsum("kqb,q->b", slope, _queue_weights(0, busy_share))
+    lost_from = np.cumsum(by_edge[::-1])[::-1]
+    needed = np.nonzero(lost_from > _HARDLY_SHARE * by_edge.sum())[0]
+    return float(edges_s[needed[-1]]) if len(needed) else 0.0
 
 
 def _met_by_age(

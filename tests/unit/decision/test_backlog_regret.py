@@ -109,3 +109,19 @@ def test_a_table_without_break_points_loses_nothing() -> None:
     s = situation(tail_s=None)
     evaluation = OPEN_LOOP.evaluate([s])[0]
     assert backlog_regret(evaluation.plan_table, evaluation, s).slope.size == 0
+
+
+def test_above_the_ceiling_hardly_anything_is_lost() -> None:
+    s = situation(busy_share=0.3)
+    evaluation = OPEN_LOOP.evaluate([s])[0]
+    edges_s = np.array(evaluation.plan_table.band_edges_s)
+    regret = backlog_regret(evaluation.plan_table, evaluation, s)
+    assert regret.ceiling_s in edges_s
+    idle = regret.slope[:, 0].sum(axis=0)
+    assert idle[edges_s > regret.ceiling_s].sum() <= 0.05 * idle.sum()
+    assert idle[edges_s < regret.ceiling_s].sum() > 0.0
+
+
+def test_what_no_decision_depends_on_has_no_ceiling() -> None:
+    table = table_of(all_go_on())
+    assert backlog_regret(table, Evaluation(table, Pruning()), situation()).ceiling_s == 0.0

@@ -110,3 +110,17 @@ def test_with_no_threshold_an_exact_belief_is_looked_at_again_soon() -> None:
     reporter = make_reporter(threshold_s=0.0)
     assert reporter.look(0.0, 0.1) is Due.NOTHING
     assert 0.1 < reporter.next_look_at_s(0.1) < 0.2
+
+
+def test_above_the_ceiling_a_deviation_counts_little() -> None:
+    reporter = make_reporter(threshold_s=0.05, backlog_s=1.0)
+    reporter.ceiling_s = 0.4
+    assert reporter.look(1.3, 0.0) is Due.NOTHING
+    assert reporter.look(1.5, 0.0) is Due.REPORT
+
+
+def test_across_the_ceiling_only_the_way_below_it_counts_in_full() -> None:
+    for truth_s, expected in ((0.37, Due.NOTHING), (0.34, Due.REPORT)):
+        reporter = make_reporter(threshold_s=0.05, backlog_s=0.48)
+        reporter.ceiling_s = 0.4
+        assert reporter.look(truth_s, 0.0) is expected

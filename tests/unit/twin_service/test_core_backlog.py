@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from tests.unit.twin_service.made_up_twins import SEGMENT_S, StepRule, World, ended_task, state
-from twin_service.messages import BacklogUpdate, DeviceHeartbeat, PlanMessage, ProgressReport, StartReport, TaskReport
+from twin_service.messages import (
+    BacklogInterest,
+    BacklogUpdate,
+    DeviceHeartbeat,
+    PlanMessage,
+    ProgressReport,
+    StartReport,
+    TaskReport,
+)
 from twin_service.planner import PlannerSettings
 from twinsplit.plan import Observation
 from twinsplit.reckoning import predicted_backlog_s
@@ -253,6 +261,51 @@ def test_a_task_that_has_very_likely_left_makes_room_for_the_next() -> None:
     world.wait(0.15)
     world.edge_reports(0.8)
     assert updates(world) == []
+
+
+def interest_of(world: World, backlog_s: float = 0.0) -> BacklogInterest | None:
+    return world.core.edge_said("edge", world.streams["edge"], world.report(backlog_s), world.now_s)
+
+
+def test_an_edge_is_told_once_up_to_which_backlog_its_devices_decide_by_it() -> None:
+    world = World(StepRule(LIMIT_S))
+    world.attach_edge()
+    assert interest_of(world) is None, "nobody has a plan"
+    world.attach_device()
+    interest = interest_of(world)
+    assert interest is not None
+    assert LIMIT_S < interest.ceiling_s < 1.2 * LIMIT_S
+    assert interest_of(world) is None
+
+
+def test_the_device_that_needs_most_counts() -> None:
+    world = World(StepRule(LIMIT_S))
+    world.attach_edge()
+    world.attach_device("low")
+    assert interest_of(world) is not None
+    world.core.planner.rule = StepRule(2.0 * LIMIT_S)
+    world.attach_device("high")
+    higher = interest_of(world)
+    assert higher is not None
+    assert higher.ceiling_s > 2.0 * LIMIT_S
+    world.core.detach_device("low", world.streams["low"])
+    assert interest_of(world) is None
+    world.attach_device("low")
+    world.core.detach_device("high", world.streams["high"])
+    world.core.planner.rule = StepRule(LIMIT_S)
+    world.attach_device("low")
+    lower = interest_of(world)
+    assert lower is not None
+    assert lower.ceiling_s < 1.2 * LIMIT_S
+
+
+def test_an_edge_that_attaches_anew_is_told_anew() -> None:
+    world = World(StepRule(LIMIT_S))
+    world.attach_edge()
+    world.attach_device()
+    assert interest_of(world) is not None
+    world.attach_edge()
+    assert interest_of(world) is not None
 
 
 def test_one_report_looks_only_at_devices_that_it_concerns() -> None:

@@ -215,6 +215,14 @@ def test_a_backlog_travels_with_its_age() -> None:
     assert (response.backlog.backlog.backlog_s, response.backlog.backlog.age_s) == (0.4, 1.0)
 
 
+def test_every_kind_of_message_to_an_edge_is_made() -> None:
+    sent = [messages.Welcome(), messages.BacklogInterest(0.5), messages.Refusal(KeyError("secret"))]
+    responses = [wire.edge_response(message, ClockReadings(100.0), heartbeat_s=5.0) for message in sent]
+    kinds = {field.name for field in twin_pb2.AttachEdgeResponse.DESCRIPTOR.oneofs_by_name["kind"].fields}
+    assert {response.WhichOneof("kind") for response in responses} == kinds
+    assert responses[1].interest.ceiling_s == 0.5
+
+
 def test_only_the_public_text_of_an_error_crosses() -> None:
     refusal = messages.Refusal(KeyError("secret"))
     response = wire.edge_response(refusal, ClockReadings(100.0), heartbeat_s=5.0)

@@ -400,14 +400,22 @@ class AttachEdgeRequest(_message.Message):
     def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., hello: _Optional[_Union[EdgeHello, _Mapping]] = ..., backlog: _Optional[_Union[BacklogReport, _Mapping]] = ..., heartbeat: _Optional[_Union[EdgeHeartbeat, _Mapping]] = ...) -> None: ...
 
 class AttachEdgeResponse(_message.Message):
-    __slots__ = ("clock", "welcome", "error")
+    __slots__ = ("clock", "welcome", "error", "interest")
     CLOCK_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    INTEREST_FIELD_NUMBER: _ClassVar[int]
     clock: ClockEcho
     welcome: Welcome
     error: _errors_pb2.Error
-    def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ...) -> None: ...
+    interest: BacklogInterest
+    def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., interest: _Optional[_Union[BacklogInterest, _Mapping]] = ...) -> None: ...
+
+class BacklogInterest(_message.Message):
+    __slots__ = ("ceiling_s",)
+    CEILING_S_FIELD_NUMBER: _ClassVar[int]
+    ceiling_s: float
+    def __init__(self, ceiling_s: _Optional[float] = ...) -> None: ...
 
 class EdgeHello(_message.Message):
     __slots__ = ("edge_id", "advertise_address", "models", "version", "report_threshold_s", "backlog")
