@@ -75,7 +75,7 @@ class Lessons:
             nothing = np.zeros(self.features.shape[:2])
             return nothing, nothing
         found = net.correct(self.features.reshape(-1, self.features.shape[2])).astype(np.float64)
-        found = found.reshape(*self.features.shape[:2], -1)
+        found = found.reshape(*self.features.shape[:2], found.shape[-1])
         if self.is_last_known:
             found[:, -1] = 0.0
         return found[..., CONTINUING], found[..., OFFLOADING]

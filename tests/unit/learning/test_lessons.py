@@ -108,3 +108,10 @@ def test_numbers_that_are_none_are_refused(name) -> None:
     broken[1] = math.nan
     with pytest.raises(ReplayError, match="NaN"):
         lessons_of([replace(task, **{name: broken})], MANIFEST)
+
+
+def test_following_a_rule_through_no_task_at_all_brings_nothing() -> None:
+    lessons = lessons_of(made_up_tasks(3), MANIFEST)
+    nobody = lessons.part(np.zeros(lessons.size, dtype=bool))
+
+    assert nobody.followed_s(constant(0.1, 0.2)).shape == (0, lessons.epochs)
