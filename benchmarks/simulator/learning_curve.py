@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from benchmarks.simulator.running import Progress, spread
 from benchmarks.simulator.teaching import Teaching, recorded
 from benchmarks.simulator.world import model_of
 from twin_service.learning.lessons import Array, Lessons, lessons_of
-from twin_service.learning.options import GateOptions
+from twin_service.learning.options import GateOptions, TrainingOptions
 from twin_service.learning.promotion import brought_s, errors_of
 
 HELD_OUT_SEED = 3_000_001
@@ -33,6 +33,7 @@ LEARNING_SEEDS = 4_000_000
 GAIN_SHARES = (0.0, 0.5, 0.9)
 """Levels of error at which the needed tasks are compared: no worse than no learning at all, half of the way from there
 to the least error with both heads and counterfactual labels, and nine tenths of it."""
+_SAME_ERROR = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class CurveSizes:
     tasks: tuple[int, ...] = (100, 200, 400, 800, 1600, 3200, 6400, 12800)
     """Tasks learnt from, ascending."""
     held_out: int = 8000
+    steps: int = TrainingOptions().steps
+    """Of training."""
 
     @classmethod
     def quick(cls) -> CurveSizes:
@@ -73,7 +76,7 @@ def learning_curves(
         TrainingError: torch is not installed, or training diverged.
     """
     held_out = held_out_lessons(scenario, sizes.held_out)
-    jobs = [(scenario, held_out, seed, sizes.tasks) for seed in seeds]
+    jobs = [(scenario, held_out, seed, sizes) for seed in seeds]
     runs: list[dict[Teaching, LearningRun]] = spread(learning_run, jobs, workers=workers, progress=progress)
     zero_error = float(errors_of(held_out, None, _targets(held_out), GateOptions().huber_s).mean())
     by_teaching = {teaching: [run[teaching] for run in runs] for teaching in Teaching}
@@ -98,17 +101,18 @@ def held_out_lessons(scenario: Scenario, tasks: int) -> Lessons:
     return lessons_of(recorded(scenario, tasks, HELD_OUT_SEED), manifest)
 
 
-def learning_run(scenario: Scenario, held_out: Lessons, seed: int, sizes: Sequence[int]) -> dict[Teaching, LearningRun]:
-    """Nets that learnt from the first ``sizes`` tasks of one run, judged on ``held_out``."""
+def learning_run(scenario: Scenario, held_out: Lessons, seed: int, sizes: CurveSizes) -> dict[Teaching, LearningRun]:
+    """Nets that learnt from the first tasks of one run, judged on ``held_out``."""
     from twin_service.learning.training import train  # torch is large: only who learns loads it
 
     manifest, _ = model_of(scenario.model)
-    lessons = lessons_of(recorded(scenario, _recorded_tasks(sizes[-1]), LEARNING_SEEDS + seed), manifest)
-    parts = np.array([np.arange(lessons.size) < tasks for tasks in sizes])
+    lessons = lessons_of(recorded(scenario, _recorded_tasks(sizes.tasks[-1]), LEARNING_SEEDS + seed), manifest)
+    parts = np.array([np.arange(lessons.size) < tasks for tasks in sizes.tasks])
     targets, huber_s = _targets(held_out), GateOptions().huber_s
     found = {}
     for teaching in Teaching:
-        nets = [trained.net for trained in train(lessons, parts, seed=seed, options=teaching.options.training)]
+        options = replace(teaching.options.training, steps=sizes.steps)
+        nets = [trained.net for trained in train(lessons, parts, seed=seed, options=options)]
         found[teaching] = LearningRun(
             tuple(float(errors_of(held_out, net, targets, huber_s).mean()) for net in nets),
             tuple(float((held_out.followed_s(net)[:, 0] - held_out.open_loop_s).mean()) for net in nets),
@@ -118,31 +122,32 @@ def learning_run(scenario: Scenario, held_out: Lessons, seed: int, sizes: Sequen
 
 def tasks_needed(sizes: Sequence[int], errors: dict[str, Array], zero_error: float) -> list[dict[str, Any]]:
     """Tasks needed to reach the same held-out error, by way of learning, and the factor over learning with both heads
-    and counterfactual labels.
+    and counterfactual labels, at :data:`GAIN_SHARES` and at the least error without those labels (a share below 0:
+    worse than no learning at all).
 
     Args:
         errors: (learning runs, sizes) by way of learning; levels and needs are those of the mean over the runs.
         zero_error: of no correction.
     """
     means = {name: found.mean(axis=0) for name, found in errors.items()}
-    least = float(means[Teaching.FULL.value].min())
-    return [
-        _needed(sizes, means, zero_error - share * (zero_error - least)) | {"share_of_gain": share}
-        for share in GAIN_SHARES
-        if least < zero_error
-    ]
+    gain = zero_error - float(means[Teaching.FULL.value].min())
+    if gain <= 0.0:
+        return []
+    without_labels = (zero_error - float(means[Teaching.FACTUAL.value].min())) / gain
+    shares = sorted({share for share in (*GAIN_SHARES, without_labels) if share <= 1.0})
+    return [_needed(sizes, means, zero_error - share * gain) | {"share_of_gain": share} for share in shares]
 
 
 def reached_at(sizes: Sequence[int], errors: Array, level: float) -> float:
     """Tasks from which on ``errors`` (sizes,) is no more than ``level`` for the first time: linear in the logarithm of
     the tasks between the size before and the one there. ``inf``: never; the first size: there already, or before."""
-    below = np.flatnonzero(errors <= level)
+    below = np.flatnonzero(errors <= level + _SAME_ERROR)
     if not len(below):
         return math.inf
     place = int(below[0])
     if place == 0:
         return float(sizes[0])
-    share = float((errors[place - 1] - level) / (errors[place - 1] - errors[place]))
+    share = float((errors[place - 1] - max(level, errors[place])) / (errors[place - 1] - errors[place]))
     return float(sizes[place - 1] * (sizes[place] / sizes[place - 1]) ** share)
 
 

@@ -98,10 +98,12 @@ class LearningByPlans(ByPlans):
         self._world.schedule(now_s + _CHORES_S, self._do_chores, None)
 
     def _learnt(self, assignment: Assignment) -> Report | TwinsplitError:
+        manifest = self.core.manifests.get(assignment.model_digest)
+        assert manifest is not None, "devices upload it when they attach"
         try:
             _, report = learn(
                 assignment.tasks,
-                self._world.manifest,
+                manifest,
                 seed=stream_seed(self._world.scenario.seed, "lesson", assignment.version),
                 options=assignment.options,
                 serving=assignment.serving,
