@@ -29,9 +29,11 @@ def tuned_text(recorded: Recorded, found: Found, before: Figures) -> str:
     parts = [_about(recorded)]
     heading = f"wish: {wish.in_words()}\ntaken: {wish.criterion(present.weighting)}"
     if not found.is_met:
-        heading += f"\nNO WEIGHTS BRING IT on these tasks. The nearest that can be had is {_nearest(found)}"
+        heading += f"\nNO WEIGHTS BRING IT on these tasks. The nearest that can be had is {_value(found)}"
     elif chosen.weighting == present.weighting:
-        heading += "\nThe present weights are the best for it already: nothing is to be changed."
+        heading += f"\nThe present weights, with {_value(found)}, are the best for it: nothing is to be changed."
+    else:
+        heading += f"\nfound: {_value(found)} (standard error, from tenths of the record)"
     parts.append(heading)
     head = ("", *_HEAD, *before.ends)
     name = "chosen" if found.is_met else "nearest"
@@ -94,13 +96,12 @@ def _instant(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _nearest(found: Found) -> str:
-    value = found.wish.value(found.chosen.figures)
-    return {
-        Wished.LATENCY_P95: f"{1000.0 * value:.4g} ms",
-        Wished.ENERGY: f"{value:.4g} J",
-        Wished.ACCURACY: f"{100.0 * value:.4g} %",
-    }[found.wish.wished]
+def _value(found: Found) -> str:
+    """What is wished for as the chosen weights bring it, with its standard error."""
+    wished, figures = found.wish.wished, found.chosen.figures
+    units = {Wished.LATENCY_P95: (1000.0, "ms"), Wished.ENERGY: (1.0, "J"), Wished.ACCURACY: (100.0, "%")}
+    factor, unit = units[wished]
+    return f"{factor * found.wish.value(figures):.4g} {unit} ± {factor * figures.errors[wished.value]:.2g}"
 
 
 _HEAD = ("alpha s", "beta s/J", "accuracy", "mean ms", "p95 ms", "energy J")

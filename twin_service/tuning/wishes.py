@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin_service.tuning.groups import Weighting
 from twin_service.tuning.rerun import Outcomes
 from twinsplit.errors import SettingsError
 from twinsplit.types import Decision
 
+_PARTS = 10
 _ENDS = {
     Decision.CONTINUE: "whole network",
     Decision.EXIT: "exit",
@@ -31,10 +35,15 @@ class Figures:
     energy_joules: float
     ends: dict[str, float]
     """Share of tasks by where they ended."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """Standard errors by name, from the spread between tenths of the record."""
 
 
 def figures_of(outcomes: Outcomes) -> Figures:
     """Means of ``outcomes``."""
+    columns = {"accuracy": outcomes.accuracy, "latency_mean_s": outcomes.latency_s, "energy_joules": outcomes.joules}
+    errors = {name: _error([part.mean() for part in _tenths(column)]) for name, column in columns.items()}
+    errors["latency_p95_s"] = _error([np.percentile(part, 95) for part in _tenths(outcomes.latency_s)])
     counts = np.bincount(outcomes.decision, minlength=len(Decision)) / len(outcomes.decision)
     return Figures(
         float(outcomes.accuracy.mean()),
@@ -42,7 +51,16 @@ def figures_of(outcomes: Outcomes) -> Figures:
         float(np.percentile(outcomes.latency_s, 95)),
         float(outcomes.joules.mean()),
         {name: float(counts[decision]) for decision, name in _ENDS.items()},
+        errors,
     )
+
+
+def _tenths(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    return np.array_split(values, min(_PARTS, len(values)))
+
+
+def _error(parts: Sequence[float]) -> float:
+    return float(np.std(parts, ddof=1) / math.sqrt(len(parts))) if len(parts) > 1 else math.inf
 
 
 class Wished(str, Enum):

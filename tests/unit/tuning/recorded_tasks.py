@@ -48,8 +48,8 @@ def recorded_tasks(
     device_id: str = "cam",
     origin_s: float = 1e9,
 ) -> list[Replayed]:
-    """Tasks that come every ``gap_s`` and all end alike: at the end of the network, at the exit, or by sending the input
-    at once. Three of five show the exit's lower bin, the others its upper one."""
+    """Tasks that come every ``gap_s`` and all end alike: at the end of the network, at the exit, or by sending the
+    input at once. Three of five show the exit's lower bin, the others its upper one."""
     edge, device = EdgeTimeLine(), DeviceTimeLine()
     records = []
     free_s = uplink_free_s = 0.0
