@@ -264,6 +264,11 @@ def _messages(document: Document) -> Found:
     return Found(text, share <= MESSAGES_GOAL and ratio < COST_GOAL)
 
 
+def _messages_of_fleet(document: Document) -> Found:
+    found = _messages(document)
+    return Found(f"{document['scenario']['devices']:,} devices: {found.text}", found.is_met)
+
+
 def _fidelity(document: Document) -> Found:
     off = [
         f"{rule}: {name}"
@@ -335,6 +340,7 @@ GOALS = (
         "signalling",
         _messages,
     ),
+    Goal("messages-fleet", "the same in a fleet of 10,000 devices", "signalling-fleet", _messages_of_fleet),
     Goal("fidelity", "simulator and real processes within the stated bounds", "fidelity", _fidelity),
     Goal("deadlines", "accuracy in time beside the best one-time rule with the same deadline", "deadlines", _deadlines),
     Goal("speed", "at least 4,000 tasks a second on one core with open-loop", "grid", _speed),

@@ -62,6 +62,13 @@ RUNS = (
         12,
     ),
     Run(
+        "signalling-fleet",
+        f"sim signalling {_SCENARIOS}/fleet.yaml --quick --seeds 2 --set devices=10000 --set edges=400 "
+        "--set tasks=20000 --set warm_up_tasks=2000",
+        f"sim signalling {_SCENARIOS}/fleet.yaml --quick --seeds 2 --set tasks=600 --set warm_up_tasks=100",
+        15,
+    ),
+    Run(
         "fidelity",
         "bench fidelity --rules edge-only,multi-step --seeds 5 --seconds 60",
         "bench fidelity --rules multi-step --seeds 1 --seconds 15",

@@ -180,6 +180,21 @@ SECTIONS = (
         tables.signalling,
     ),
     Section(
+        "signalling-fleet",
+        "Messages against cost in a fleet",
+        "Devices of two speeds, arrivals in bursts, edges that they share with one another and with others; one twin "
+        "service's core for all of them.",
+        (
+            Drawing(
+                "messages-against-cost-fleet",
+                signalling.messages_against_cost,
+                "Cost over that with exact state against messages per task, in the fleet. Grey: at most half of the "
+                "polled messages at no more than 2 % of cost.",
+            ),
+        ),
+        tables.signalling,
+    ),
+    Section(
         "fidelity",
         "Simulator and testbed",
         "The demo's scenario on real processes (twin, edge, device, other users of the edge) and simulated with what "

@@ -213,7 +213,13 @@ def signalling(*, plans: float = 2.0, ratio: float = 1.01, is_quick: bool = Fals
                 variant(f"{word}, 5% lost", "loss", 3.0, 3.0, loss_share=0.05),
                 variant(f"{word}, out of order", "disorder", 3.0, 1.4),
             ]
-    return {"provenance": about("twinsplit sim signalling"), "rule": "open-loop", "variants": found}
+    scenario = {"devices": 10_000}
+    return {
+        "provenance": about("twinsplit sim signalling"),
+        "scenario": scenario,
+        "rule": "open-loop",
+        "variants": found,
+    }
 
 
 def fidelity(*, is_within: bool = True) -> dict[str, Any]:
@@ -262,6 +268,7 @@ def every() -> dict[str, dict[str, Any]]:
         "regime": regime(),
         "pruning": pruning(),
         "signalling": signalling(),
+        "signalling-fleet": signalling(is_quick=True),
         "fidelity": fidelity(),
         "deadlines": deadlines(),
     }

@@ -57,6 +57,12 @@ def test_messages_and_cost_must_both_be_low(plans: float, ratio: float, verdict:
     assert of("messages", signalling=report_documents.signalling(plans=plans, ratio=ratio)).verdict is verdict
 
 
+def test_a_fleet_is_told_with_its_size() -> None:
+    found = of("messages-fleet", signalling_fleet=report_documents.signalling(is_quick=True))
+    assert found.verdict is Verdict.MET
+    assert found.found.startswith("10,000 devices: 2.00 of 8.00 messages (25 %)")
+
+
 def test_learning_must_gain_under_heavy_tails() -> None:
     assert of("heavy-tails", grid=report_documents.grid()).verdict is Verdict.MET
     assert of("heavy-tails", grid=report_documents.grid(learned=0.151)).verdict is Verdict.MISSED

@@ -17,7 +17,7 @@ from benchmarks.report.command import report
 from benchmarks.report.goals import GOALS
 from benchmarks.report.page import Place, make_page, missing, page_text, recorded_command
 from benchmarks.report.runs import RUNS, carry_out, documents_in
-from benchmarks.report.sections import SECTIONS
+from benchmarks.report.sections import SECTIONS, Section
 from tests.unit.benchmarks import report_documents
 from twinsplit.cli import twinsplit
 from twinsplit.errors import SettingsError, StorageError
@@ -36,26 +36,26 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.mark.slow
-def test_a_page_of_all_documents_has_all_figures_and_no_link_that_leads_nowhere(place: Place) -> None:
-    assert make_page(place, documents_in(place.data)) == []
-    text = (place.page / "index.md").read_text()
-    targets = LINK.findall(text)
-    assert {f"{drawing.name}.png" for section in SECTIONS for drawing in section.drawings} <= set(targets)
-    assert [target for target in targets if not (place.page / target).exists()] == []
-    assert "Missing" not in text
-    for path in place.page.glob("*.png"):
-        assert path.stat().st_size < 150_000, path.name
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.document)
+def test_figures_of_a_document_are_small_pictures_beside_the_page(place: Place, section: Section) -> None:
+    assert make_page(place, documents_in(place.data), [section.document]) == []
+    pictures = list(place.page.glob("*.png"))
+    assert {path.stem for path in pictures} == {drawing.name for drawing in section.drawings}
+    for path in pictures:
+        assert path.stat().st_size < 150_000
         with Image.open(path) as picture:
-            assert 300 < picture.width <= 1300, path.name
-    assert sorted(path.name for path in place.page.iterdir()) == sorted(
-        ["index.md", *(target for target in targets if target.endswith(".png"))]
-    )
+            assert 300 < picture.width <= 1300
 
 
-@pytest.mark.slow
-def test_with_only_other_figures_are_left_as_they_are(place: Place) -> None:
-    make_page(place, documents_in(place.data), ["optimum"])
-    assert [path.name for path in place.page.glob("*.png")] == ["optimum.png"]
+def test_the_page_shows_every_figure_and_no_link_leads_nowhere(place: Place) -> None:
+    text = page_text(place, documents_in(place.data))
+    targets = LINK.findall(text)
+    drawn = [f"{drawing.name}.png" for section in SECTIONS for drawing in section.drawings]
+    assert [target for target in targets if target.endswith(".png")] == drawn
+    others = [target for target in targets if not target.endswith(".png")]
+    assert others
+    assert [target for target in others if not (place.page / target).resolve().exists()] == []
+    assert "Missing" not in text
 
 
 def test_without_data_every_figure_is_named_as_missing_with_its_command(tmp_path: Path) -> None:
