@@ -1,4 +1,4 @@
-"""Exits trained afterwards beside exits trained with the network: `python -m benchmarks.exits` (some five minutes of one core).
+"""Exits trained afterwards beside those trained with the network: `python -m benchmarks.exits` (~5 minutes of a core).
 
 The shipped network's own exits, trained jointly with it on 55,000 frames and labels, are taken off; `model add-exits`
 makes new ones on its frozen segments. Test frames are the 10,000 that the shipped figures are made on, calibration
