@@ -118,6 +118,20 @@ def overhead(tasks: int, threads: int, seed: int, json_path: Path | None) -> Non
 
 
 @bench.command()
+@_threads_option
+@_seed_option
+@_json_option
+def exits(threads: int, seed: int, json_path: Path | None) -> None:
+    """Exits trained afterwards (model add-exits) beside those trained with the shipped network."""
+    from benchmarks.exits import lines, measure
+    from benchmarks.testbed.scenarios import SHIPPED_MODEL
+
+    _measured(
+        "exits", json_path, [seed], lambda: measure(SHIPPED_MODEL, threads=threads, seed=seed, progress=_say), lines
+    )
+
+
+@bench.command()
 @click.option("--repeats", type=click.IntRange(min=1), default=1000, show_default=True, help="Plans per process size.")
 @click.option("--rule", default="multi-step", show_default=True, help="Rule that plans.")
 @_seed_option

@@ -1,4 +1,4 @@
-"""Exits trained afterwards beside those trained with the network: `python -m benchmarks.exits` (~5 minutes of a core).
+"""Exits trained afterwards beside those trained with the network: `twinsplit bench exits` (~5 minutes of a core).
 
 The shipped network's own exits, trained jointly with it on 55,000 frames and labels, are taken off; `model add-exits`
 makes new ones on its frozen segments. Test frames are the 10,000 that the shipped figures are made on, calibration
@@ -12,22 +12,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import click
-
-from benchmarks.provenance import provenance
-from benchmarks.results import RESULTS_FOLDER, ResultFile
-from benchmarks.testbed.scenarios import SHIPPED_MODEL
 from models.frames import DatasetError, compose_jpegs, load_garments
 from twinsplit.errors import SourceError
 from twinsplit.model.added_exits import add_exits
 from twinsplit.model.distillation import HeadSettings
 from twinsplit.model.frame_parts import FrameParts
 from twinsplit.model.frames import LabelledFrames
-from twinsplit.model.manifest import manifest_digest, read_manifest
+from twinsplit.model.manifest import read_manifest
 
 DOWNLOAD_FOLDER = Path("build/model/download")
 """Where `python -m models.train` keeps Fashion-MNIST, too."""
@@ -166,21 +160,3 @@ def _composed(part: str, indices: range, seed: int) -> LabelledFrames:
         raise SourceError(str(error)) from None
     chosen = slice(indices.start, indices.stop)
     return LabelledFrames(list(compose_jpegs(garments.images[chosen], seed)), garments.labels[chosen].tolist())
-
-
-@click.command(help=__doc__)
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one inference.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of frames, weights and order.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), default=RESULTS_FOLDER / "exits.json")
-def main(threads: int, seed: int, json_path: Path) -> None:
-    """The command line."""
-    with ResultFile(json_path) as result_file:
-        about = provenance(seeds=[seed], digests={"shipped": manifest_digest(read_manifest(SHIPPED_MODEL)[1])})
-        about["versions"]["torch"] = version("torch")
-        found = measure(SHIPPED_MODEL, threads=threads, seed=seed, progress=lambda text: click.echo(text, err=True))
-        click.echo("\n".join(lines(found)))
-        result_file.write({"provenance": about, "results": found})
-
-
-if __name__ == "__main__":
-    main()

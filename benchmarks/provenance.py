@@ -18,7 +18,7 @@ import psutil
 from twinsplit import __version__
 from twinsplit.model.profile import machine_name
 
-_PACKAGES = ("grpcio", "numpy", "onnxruntime", "protobuf", "zstandard", "pillow", "onnx")
+_PACKAGES = ("grpcio", "numpy", "onnxruntime", "protobuf", "zstandard", "pillow", "onnx", "torch")
 _ROOT = Path(__file__).resolve().parents[1]
 
 

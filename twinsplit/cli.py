@@ -23,7 +23,7 @@ _SUMMARIES = {
     "demo": "Twin, edge and device on this machine under a bursty load.",
     "device": "Run a device, submit frames to it, ask how it stands.",
     "edge": "Serve an edge, or put load on one.",
-    "model": "Split, check, inspect and profile ONNX models.",
+    "model": "Split ONNX models, give them exits, check, inspect and profile them.",
     "sim": "Simulate rules on scenario files (needs the source tree).",
     "twin": "Serve the twin service, or look into its twins.",
 }
