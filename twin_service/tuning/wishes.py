@@ -86,7 +86,7 @@ class Wish:
     def __post_init__(self) -> None:
         highest = 1.0 if self.wished is Wished.ACCURACY else float("inf")
         if not 0.0 < self.limit <= highest or self.limit == float("inf"):
-            allowed = "above 0, at most 1" if self.wished is Wished.ACCURACY else "above 0"
+            allowed = "above 0, at most 1, such as 0.9" if self.wished is Wished.ACCURACY else "above 0"
             raise SettingsError(f"{self.wished.option} {self.limit:g}: give a finite number {allowed}")
 
     def value(self, figures: Figures) -> float:
