@@ -85,12 +85,7 @@ def pipeline_of(settings: DeviceSettings, runtime: SegmentRuntime, profile: Prof
             deadline_s=settings.deadline_s,
         ),
     )
-    reporter = Reporter(
-        manifest,
-        tracker,
-        report_threshold_s=settings.report_threshold_s,
-        report_patience_s=settings.report_patience_s,
-    )
+    reporter = Reporter(manifest, tracker, report_threshold_s=settings.report_threshold_s)
     return Pipeline(manifest, plans, tracker, reporter, _meter_of(settings), pipeline_settings)
 
 

@@ -283,13 +283,11 @@ class Pipeline:
     def close(self) -> list[Instruction]:
         """From now on every frame is dropped; what has entered goes on."""
         self._is_closing = True
-        self.reporter.closing()
         return []
 
     def abort(self, now_s: float) -> list[Instruction]:
         """Give every task that is left its outcome now; a step that is still out is of no use any more."""
         self._is_closing = True
-        self.reporter.closing()
         out: list[Instruction] = []
         for task in self.offloads.give_up():
             out.append(CancelUpload(task, offload_of(task)))

@@ -3,8 +3,9 @@
 The device knows what the twin believes, since both run ``twinsplit.reckoning`` on the same numbers. One report per
 ended task also tells what started; a task that starts without such a report to carry it is announced at once; a task
 in service is mentioned again only when it leaves the report threshold; a heartbeat fills silence (design sections 4
-and 6). An answer of the edge changes nothing in what the device does, so its record waits a little for a report that is
-sent anyway.
+and 6). What the edge answers while another task is in service changes nothing in what the device does: the record waits
+for the next report. It does not wait on an idle device, for whose next task the twin must know what backlog the device
+heard of.
 """
 
 from __future__ import annotations
@@ -107,17 +108,14 @@ class Reporter:
         tracker: Tracker,
         *,
         report_threshold_s: float = 0.01,
-        report_patience_s: float = 0.5,
         heartbeat_s: float = 5.0,
     ) -> None:
         """
         Args:
             tracker: its times are what the twin is told at attachment (see :meth:`profile_reported`).
             report_threshold_s: truth and prediction may differ by so much, seconds.
-            report_patience_s: the record of a task that the edge answered may wait so long for another report.
         """
         self.report_threshold_s = report_threshold_s
-        self._patience_s = report_patience_s
         self.heartbeat_s = heartbeat_s
         self._exit_after = manifest.exit_after
         self._tracker = tracker
@@ -130,7 +128,7 @@ class Reporter:
         self._believed: ProgressModel | None = None
         self._late_at: tuple[int, float] | None = None
         self._ended: list[TaskRecord] = []
-        self._ended_due_s = float("inf")
+        self._is_ended_due = False
         # No heartbeat before a twin has attached.
         self._last_sent_s = float("inf")
         self.profile_reported()
@@ -183,19 +181,12 @@ class Reporter:
     def task_ended(self, record: TaskRecord) -> None:
         """A task has its outcome."""
         self._ended.append(record)
-        patience_s = self._patience_s if record.outcome is Outcome.EDGE else float("-inf")
-        self._ended_due_s = min(self._ended_due_s, record.ended_at_s + patience_s)
-
-    def closing(self) -> None:
-        """Hardly any report will be sent that could carry a record: none waits from now on."""
-        self._patience_s = float("-inf")
-        if self._ended:
-            self._ended_due_s = float("-inf")
+        self._is_ended_due |= record.outcome is not Outcome.EDGE
 
     def is_due(self, now_s: float) -> bool:
         """Whether something is to be told now."""
         return (
-            now_s >= self._ended_due_s
+            self._does_end_count
             or self._late_at is not None
             or (self._serving is not None and self._told != self._serving)
             or now_s >= self.next_heartbeat_s
@@ -207,12 +198,12 @@ class Reporter:
         self._last_sent_s = now_s
         serving = self._serving
         is_new = serving is not None and self._told != serving
-        if is_silent or now_s >= self._ended_due_s or (is_new and self._ended):
+        if is_silent or self._does_end_count or (is_new and self._ended):
             state = self.state(condition)
             self._tell(serving)
             if not self._ended:
                 return Heartbeat(serving, condition.queue_length, state)
-            ended, self._ended, self._ended_due_s = tuple(self._ended), [], float("inf")
+            ended, self._ended, self._is_ended_due = tuple(self._ended), [], False
             return TaskReport(ended, serving, condition.queue_length, state)
         assert serving is not None, "what else is due concerns the task in service"
         if is_new:
@@ -246,14 +237,13 @@ class Reporter:
         )
 
     @property
-    def next_due_s(self) -> float:
-        """Instant at which something is due though nothing happens before."""
-        return min(self._ended_due_s, self.next_heartbeat_s)
-
-    @property
     def next_heartbeat_s(self) -> float:
         """Instant at which a heartbeat is due unless something else is sent before."""
         return self._last_sent_s + self.heartbeat_s
+
+    @property
+    def _does_end_count(self) -> bool:
+        return self._is_ended_due or (bool(self._ended) and self._serving is None)
 
     def _tell(self, serving: Started | None) -> None:
         """The twin hears what is in service; of a task that it knows already it keeps what it knows of its progress."""

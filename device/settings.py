@@ -87,12 +87,6 @@ class DeviceSettings(BaseServiceSettings):
     report_threshold_s: float = Field(
         0.01, ge=0, description="The task in service may be so far from where the twin believes it, seconds."
     )
-    report_patience_s: float = Field(
-        0.5,
-        ge=0,
-        description="How long the record of a task that the edge answered may wait for a report that is sent anyway, "
-        "seconds.",
-    )
     polled: bool = Field(False, description="Ask the twin at every epoch: the baseline of signalling.")
     poll_timeout_s: float = Field(
         0.1, gt=0, description="Polled mode: longest wait for the twin, seconds; then the standing plan decides."

@@ -30,6 +30,8 @@ _CEILING_MARGIN = 1.1
 _CEILING_FACTOR = 1.5
 """so much below."""
 
+_ROUNDING_S = 1e-6
+
 
 class _Decision(NamedTuple):
     epoch: int
@@ -185,7 +187,8 @@ def _leaves_at_s(
     around_s = standing.points.around(decision.epoch, decision.queue, _held_s(standing, now_s))
     leaves_s = [crossing_s(standing.held, level_s) for level_s in around_s]
     leaves_s += [crossing_s(newest, level_s) for level_s in tolerated_s]
-    return min((at_s for at_s in leaves_s if at_s > now_s), default=math.inf)
+    # At the instant itself rounding may hide that it has come: then it is looked at again right after.
+    return min((at_s for at_s in leaves_s if at_s > now_s - _ROUNDING_S), default=math.inf)
 
 
 def _least_empty_at_s(reading: BacklogState, level_s: float, now_s: float, at_s: float) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.simulator.deciding import Deciding, Standing
-from benchmarks.simulator.mirror_errors import MirrorErrors
+from benchmarks.simulator.mirror_errors import MirrorErrors, WatchedPlans
 from benchmarks.simulator.periodic import PeriodicReporter
 from benchmarks.simulator.signalling import Courier, Scheme, Signalling
 from benchmarks.simulator.world import Listener
@@ -37,7 +37,7 @@ from twin_service.wire import (
 )
 from twinsplit.errors import RefusedError
 from twinsplit.transport.convert import backlog_from_wire, plan_from_wire
-from twinsplit.types import Decision, Outcome, TaskRecord
+from twinsplit.types import Decision
 
 if TYPE_CHECKING:
     from benchmarks.simulator.device import SimulatedDevice
@@ -112,15 +112,19 @@ class ByPlans(Deciding, Listener):
 
     def equip(self, device: SimulatedDevice) -> tuple[PlanKeeper, Reporter]:
         world, scenario, signalling = device.world, device.world.scenario, self.signalling
-        plans = PlanKeeper(
-            world.manifest, world.model_digest, payloads=scenario.payloads, fixed_edge_address=device.edge.address
+        plans = WatchedPlans(
+            device,
+            self.errors,
+            world.manifest,
+            world.model_digest,
+            payloads=scenario.payloads,
+            fixed_edge_address=device.edge.address,
         )
         kind = PeriodicReporter if signalling.scheme is Scheme.PERIODIC else Reporter
         reporter = kind(
             world.manifest,
             device.tracker,
             report_threshold_s=signalling.report_threshold_s,
-            report_patience_s=signalling.report_patience_s,
             heartbeat_s=signalling.period_s if signalling.scheme is Scheme.PERIODIC else signalling.heartbeat_s,
         )
         # Once the pipeline is there; of all that happens at this instant it comes first.
@@ -131,14 +135,14 @@ class ByPlans(Deciding, Listener):
         """Hello, manifest, welcome and the first plan take no time."""
         world, now_s = self._world, self._world.now_s
         hello = hello_to_wire(self._announcement(device), _attachment(device))
-        self.courier.count("hello", hello.ByteSize() + _CLOCK_BYTES)
+        self.courier.count("device hello", hello.ByteSize() + _CLOCK_BYTES)
         event = device_hello_from_wire(hello.hello)
         self._streams[event.device_id], sends = self.core.attach_device(event, now_s)
         for send in sends:
             self._count(send)
             if isinstance(send.message, Welcome) and send.message.needs_manifest:
                 upload = manifest_to_wire(self.manifest_bytes(device))
-                self.courier.count("manifest", upload.ByteSize() + _CLOCK_BYTES)
+                self.courier.count("device manifest", upload.ByteSize() + _CLOCK_BYTES)
                 self.core.device_said(
                     event.device_id, self._streams[event.device_id], device_event_from_wire(upload, now_s), now_s
                 )
@@ -181,7 +185,7 @@ class ByPlans(Deciding, Listener):
             wire = report_to_wire(message, now_s)
         self.courier.send(
             ("device", device.index),
-            str(wire.WhichOneof("kind")),
+            f"device {wire.WhichOneof('kind')}",
             wire.ByteSize() + _CLOCK_BYTES,
             now_s,
             self._twin_hears,
@@ -203,15 +207,6 @@ class ByPlans(Deciding, Listener):
             device.obey(device.pipeline.tick(now_s))
             due_s = device.pipeline.reporter.next_heartbeat_s
         self._world.schedule(max(due_s, now_s), self._heartbeat, device)
-
-    def task_ended(self, device: SimulatedDevice, record: TaskRecord) -> None:
-        if record.outcome is Outcome.EDGE:
-            self._world.schedule(record.ended_at_s + self.signalling.report_patience_s, self._patience_ends, device)
-
-    def _patience_ends(self, device: SimulatedDevice) -> None:
-        now_s = self._world.now_s
-        if now_s >= device.pipeline.reporter.next_due_s:
-            device.obey(device.pipeline.tick(now_s))
 
     # Edges to the twin.
 
@@ -256,7 +251,7 @@ class ByPlans(Deciding, Listener):
         reporter = self._edge_reporters[edge.index]
         due = reporter.look(edge.backlog_s(now_s), now_s)
         if due is not Due.NOTHING:
-            self._edge_reports(edge, reporter, "backlog" if due is Due.REPORT else "edge heartbeat")
+            self._edge_reports(edge, reporter, "edge backlog" if due is Due.REPORT else "edge heartbeat")
         self._plan_look(edge)
 
     def _edge_reports(self, edge: SimulatedEdge, reporter: BacklogReporter, kind: str) -> None:
@@ -284,7 +279,7 @@ class ByPlans(Deciding, Listener):
         if answer is not None:
             wire = edge_response(answer, ClockReadings(now_s), heartbeat_s=self.signalling.heartbeat_s)
             way = ("twin to edge", edge.index)
-            self.courier.send(way, "interest", wire.ByteSize(), now_s, self._edge_hears, (edge, answer))
+            self.courier.send(way, "twin interest", wire.ByteSize(), now_s, self._edge_hears, (edge, answer))
         if self.signalling.scheme is Scheme.PERIODIC:
             for device in self._world.devices:
                 if device.edge is edge:
@@ -323,13 +318,14 @@ class ByPlans(Deciding, Listener):
     def _carry(self, send: Send) -> None:
         wire = self._wire(send)
         device = self._device(send)
-        kind = str(wire.WhichOneof("kind"))
-        way = ("twin", device.index)
-        self.courier.send(way, kind, wire.ByteSize(), self._world.now_s, self._device_hears, (device, wire))
+        kind = f"twin {wire.WhichOneof('kind')}"
+        self.courier.send(
+            ("twin", device.index), kind, wire.ByteSize(), self._world.now_s, self._device_hears, (device, wire)
+        )
 
     def _count(self, send: Send) -> None:
         wire = self._wire(send)
-        self.courier.count(str(wire.WhichOneof("kind")), wire.ByteSize())
+        self.courier.count(f"twin {wire.WhichOneof('kind')}", wire.ByteSize())
 
     def _wire(self, send: Send) -> Any:
         now_s = self._world.now_s

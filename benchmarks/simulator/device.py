@@ -99,6 +99,14 @@ class SimulatedDevice:
         """The task in service."""
         return self.pipeline.in_service
 
+    def task_rate_per_s(self, now_s: float) -> float:
+        """Tasks entering per second, tracked."""
+        return self._rate.per_second(now_s)
+
+    def busy_share(self, now_s: float) -> float:
+        """Share of time in service, tracked."""
+        return self._busy.per_second(now_s)
+
     def situation(self, now_s: float) -> Situation:
         """How this device stands, on the grid of situations. What is tracked over many tasks is read when a task enters
         service, the uplink whenever it is asked for."""
@@ -109,8 +117,8 @@ class SimulatedDevice:
             edge.advance(now_s)
             state = edge.queue.backlog_state(now_s)
             self._tracked = self._grid.key(
-                task_rate_per_s=self._rate.per_second(now_s),
-                busy_share=self._busy.per_second(now_s),
+                task_rate_per_s=self.task_rate_per_s(now_s),
+                busy_share=self.busy_share(now_s),
                 backlog_mean_s=state.mean_s,
                 backlog_time_constant_s=state.time_constant_s,
             )

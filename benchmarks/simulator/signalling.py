@@ -41,7 +41,6 @@ class Signalling:
     """Whether messages on one way arrive in the order in which they were sent, as on a stream."""
     report_threshold_s: float = 0.01
     """Of devices."""
-    report_patience_s: float = 0.5
     backlog_threshold_s: float = 0.05
     """Of edges."""
     backlog_patience_s: float = 0.5
@@ -61,7 +60,7 @@ class Courier:
             schedule: (instant, act, argument), as :meth:`World.schedule`.
         """
         self.messages: Counter[str] = Counter()
-        """Sent so far, by kind; lost ones count, too."""
+        """Sent so far, by sender and kind; lost ones count, too."""
         self.bytes: Counter[str] = Counter()
         self.lost = 0
         self._signalling = signalling

@@ -18,7 +18,7 @@ from twin_service.messages import (
 )
 from twin_service.planner import PlannerSettings
 from twinsplit.plan import Observation
-from twinsplit.reckoning import predicted_backlog_s
+from twinsplit.reckoning import BacklogState, predicted_backlog_s
 from twinsplit.types import Outcome, Reason
 
 LIMIT_S = 0.2
@@ -188,9 +188,9 @@ def test_the_twin_reckons_for_the_device_with_what_the_device_has() -> None:
     assert compared > 100
 
 
-def busy_world(rate_per_s: float, **changes: object) -> World:
+def busy_world(rate_per_s: float, rule: StepRule | None = None) -> World:
     """A device known to get ``rate_per_s`` tasks, idle now, and an edge that reports every 0.1 s."""
-    world = World(StepRule(LIMIT_S, is_going_on=False), **changes)
+    world = World(rule or StepRule(LIMIT_S, is_going_on=False))
     world.attach_edge()
     world.attach_device()
     for k in range(1, 101):
@@ -236,6 +236,21 @@ def test_an_idle_device_whose_own_reckoning_leaves_the_truth_is_told_when_it_doe
     world.wait(0.2)
     (update,) = updates(world)
     assert update.backlog.backlog_s == 0.48
+
+
+@pytest.mark.parametrize("limit_s", [0.1, 0.13, 0.17, 0.19, 0.2, 0.23])
+def test_an_idle_device_whose_own_reckoning_rises_past_a_break_point_is_told_that_it_is_wrong(limit_s: float) -> None:
+    world = busy_world(rate_per_s=10.0, rule=StepRule(limit_s, is_going_on=False))
+    for _ in range(2):
+        world.edge_reports(0.0, backlog=BacklogState(0.0, world.now_s, mean_s=0.8, time_constant_s=2.0))
+        assert updates(world) == []
+        world.wait(0.15)
+    world.core.devices["cam"].standing.held = BacklogState(0.0, world.now_s - 0.15, mean_s=0.8, time_constant_s=2.0)
+    world.say(DeviceHeartbeat(state=state(entered=100)))
+    world.edge_reports(0.0, backlog=BacklogState(0.0, world.now_s, mean_s=0.8, time_constant_s=2.0))
+    assert updates(world) == []
+    world.wait(2.0 * math.log(0.8 / (0.8 - limit_s)) - 0.15 + 0.01)
+    assert len(updates(world)) == 1
 
 
 def test_a_one_time_rule_is_told_only_what_its_next_start_needs() -> None:
