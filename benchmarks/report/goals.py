@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.report.figures.grid import swept
 from benchmarks.report.figures.optimum import GOAL as OPTIMUM_GOAL
 from benchmarks.report.figures.optimum import over_optimum
+from benchmarks.report.figures.regime import TRACKED
 from benchmarks.report.figures.signalling import COST_GOAL, MESSAGES_GOAL, by_name
 from benchmarks.report.runs import Documents
 from benchmarks.report.text import listed, percent, within
@@ -92,13 +93,19 @@ def _gain(cell: Document) -> float:
     return 1.0 - float(cell["rules"]["learned"]["cost_ratio_to_one_time"])
 
 
-def _under(cells: list[tuple[str, float]], least: float) -> str:
-    """Those below a goal, lowest first."""
-    found = sorted((share, name) for name, share in cells if share < least)
+def _under(cells: list[tuple[Document, float]], least: float) -> str:
+    """Those below a goal, lowest first, with what clairvoyant takes off there."""
+    found = sorted((share, cell["name"], _foreseen(cell)) for cell, share in cells if share < least)
     if not found:
         return ""
-    named = listed([f"{name} ({share:.3f})" for share, name in found])
+    named = listed(
+        [f"{name} {share:.3f} (clairvoyant takes {percent(foreseen)} off)" for share, name, foreseen in found]
+    )
     return f"; {len(found)} of {len(cells)} below: {named}"
+
+
+def _foreseen(cell: Document) -> float:
+    return 1.0 - float(cell["rules"]["clairvoyant"]["cost_ratio_to_one_time"])
 
 
 def _gain_median(document: Document) -> Found:
@@ -109,7 +116,7 @@ def _gain_median(document: Document) -> Found:
 
 def _gain_at_busy_edge(document: Document) -> Found:
     claim = document["claims"]["gain_over_one_time_least_at_busy_edge"]
-    busy = [(c["name"], _gain(c)) for c in document["cells"] if c["scenario"]["load_share"] >= BUSY_LOAD]
+    busy = [(c, _gain(c)) for c in document["cells"] if c["scenario"]["load_share"] >= BUSY_LOAD]
     return Found(f"least {percent(claim['found'])}{_under(busy, claim['at_least'])}", claim["is_met"])
 
 
@@ -141,7 +148,7 @@ def _gap_median(document: Document) -> Found:
 def _gap_least(document: Document) -> Found:
     claim = document["claims"]["gap_closed_least"]
     known = [
-        (cell["name"], cell["rules"]["learned"]["gap_closed"])
+        (cell, cell["rules"]["learned"]["gap_closed"])
         for cell in document["cells"]
         if cell["rules"]["learned"]["gap_closed"] is not None
     ]
@@ -171,6 +178,24 @@ def _heavy_tails(document: Document) -> Found:
     return Found(text, all(pair["ratio"] < 1.0 for _, pair in pairs))
 
 
+def _beside(*rules: str) -> Callable[[Document], Found]:
+    """Finds what learned costs over other rules."""
+
+    def find(document: Document) -> Found:
+        return Found("; ".join(_over(document, rule) for rule in rules), None)
+
+    return find
+
+
+def _over(document: Document, rule: str) -> str:
+    """Of the costs of learned and ``rule``, over all cells."""
+    costs = [[cell["rules"][name]["cost_s"] for name in ("learned", rule)] for cell in document["cells"]]
+    ratios = [own / other for own, other in costs]
+    more = sum(ratio > 1.0 for ratio in ratios)
+    text = f"over {rule} median {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    return f"{text}, more than it in {more} of {len(ratios)} cells"
+
+
 def _speed(document: Document) -> Found:
     speeds = [cell["rules"]["open-loop"]["tasks_per_second"] for cell in document["cells"]]
     text = f"median {median(speeds):,.0f} a second over cells ({min(speeds):,.0f} to {max(speeds):,.0f})"
@@ -186,7 +211,7 @@ def _optimum(document: Document) -> Found:
 
 
 def _labels(document: Document) -> Found:
-    return Found(listed(list(_factors(document))), None)
+    return Found(listed(list(_factors(document)), 9), None)
 
 
 def _factors(document: Document) -> Iterator[str]:
@@ -218,7 +243,7 @@ def _reduction_worth(document: Document) -> Found:
     for each in document["reduction"]:
         time, learned = each["planning_time"]["table"], each["utility"]["learned"]
         rows.append(
-            f"{each['name']}: {percent(each['pruned_share'], 0)} pruned, planning time x "
+            f"{each['name']}: {percent(each['pruned_share'], 0)} pruned, planning time over that without "
             f"{within(time['ratio'], time['ratio_ci'], 2)}, learned loses {percent(learned['utility_lost_share'], 2)}"
         )
     return Found(listed(rows), None)
@@ -243,7 +268,9 @@ def _regime(document: Document) -> Found:
     told = []
     for name, track in document["tracked"].items():
         near_s = track["near_since_step_s"]
-        told.append(f"{name} within 10 % " + ("never" if near_s is None else f"{near_s:.0f} s after the step"))
+        told.append(
+            f"{TRACKED[name][0]} within 10 % " + ("never" if near_s is None else f"{near_s:.0f} s after the step")
+        )
     promoted = document["weights"]["counts"]["after"].get("promoted", 0)
     return Found(
         f"{'; '.join(told)}; weights promoted {promoted} times in {len(document['provenance']['seeds'])} runs; "
@@ -318,6 +345,13 @@ GOALS = (
     Goal("gap-least", "in no cell under 0.88", "grid", _gap_least),
     Goal("over-open-loop", "learned nowhere more than 0.5 % over open-loop", "grid", _over_open_loop),
     Goal("heavy-tails", "learned gains on open-loop where the load is heavy-tailed", "grid", _heavy_tails),
+    Goal(
+        "ways-of-learning",
+        "learned beside learning with one head and without counterfactual labels, all with the gate",
+        "grid",
+        _beside("learned-one-head", "learned-factual"),
+    ),
+    Goal("tuned-static", "learned beside the best tuned exits and cut", "grid", _beside("threshold-static-best")),
     Goal("optimum", "within 2 % of the dynamic programme's optimum", "optimum", _optimum),
     Goal("reduction", "with and without R1-R3: open-loop decides the same", "pruning", _reduction),
     Goal(

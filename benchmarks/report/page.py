@@ -204,7 +204,8 @@ def _origin(name: str, document: Mapping[str, Any]) -> tuple[str, ...]:
 
 def recorded_command(command: str) -> str:
     """A recorded command line without what is of its machine alone."""
-    words = shlex.split(command)
+    # Started by `python -c`, the program has no name of its own.
+    words = ["twinsplit" if word == "-c" else word for word in shlex.split(command)]
     kept = [w for w, before in zip(words, ["", *words[:-1]], strict=True) if not {w, before} & set(_LEFT_OUT)]
     return shlex.join(kept)
 

@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.report.figures.deadlines import AGAINST
 from benchmarks.report.figures.grid import gap_interval
 from benchmarks.report.figures.optimum import over_optimum
+from benchmarks.report.figures.regime import TRACKED
 from benchmarks.report.text import folded, percent, table, within
 from benchmarks.rule_figures import BASELINE, REFERENCE
 
@@ -125,7 +126,7 @@ def regime(document: Document) -> str:
     head = ("rule", "cost before the step, s", "after, s", "later half, s", "after, over open-loop", "later half")
     tracked = [
         (
-            name,
+            f"{TRACKED[name][0]} ({name})",
             f"{track['before']:.4g}",
             f"{track['after']:.4g}",
             "never" if track["near_since_step_s"] is None else f"{track['near_since_step_s']:.0f}",

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.looks import BLACK, BLUE, GREEN, VERMILLION, canvas, legend_below, look_of, quiet
 
-_TRACKED = {
+TRACKED = {
     "task_rate_per_s": ("task rate", GREEN),
     "goodput_bytes_per_s": ("goodput of the uplink", BLUE),
     "backlog_mean_s": ("mean backlog of the edge", VERMILLION),
 }
+"""What the twin tracks: words and colour."""
 _NEAR = 0.1
 
 
@@ -64,7 +65,7 @@ def regime_change(document: Mapping[str, Any]) -> Figure:
             )
     costs.axvline(0.0, color=BLACK, linewidth=0.8, linestyle=":")
     quiet(costs, "", "seconds after the step", "cost of a task, s")
-    for name, (words, colour) in _TRACKED.items():
+    for name, (words, colour) in TRACKED.items():
         track = document["tracked"][name]
         shown = track["mean_by_second"]
         values = [float("nan") if value is None else value / track["after"] for value in shown["values"]]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling
-from benchmarks.report.looks import png
+from benchmarks.report.looks import look_of, png
 from tests.unit.benchmarks import report_documents
 
 pytestmark = pytest.mark.slow
@@ -25,6 +27,14 @@ def points(axes: Any, label: str) -> tuple[list[float], list[float]]:
 def test_the_same_figure_gives_the_same_bytes() -> None:
     document = report_documents.optimum()
     assert png(optimum.beside_the_optimum(document)) == png(optimum.beside_the_optimum(document))
+
+
+def test_rules_keep_their_colours_in_a_small_file() -> None:
+    with Image.open(io.BytesIO(png(grid.ratios_over_cells(report_documents.grid())))) as picture:
+        found = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0).astype(int)
+    for rule in report_documents.RULES:
+        colour = [int(look_of(rule).colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(found - colour).max(axis=1).min() < 10, rule
 
 
 def test_cost_by_load_has_a_panel_for_every_rate_and_every_rule_in_each_with_its_interval() -> None:

@@ -84,6 +84,7 @@ def test_every_goal_stands_on_the_page_with_its_verdict(place: Place) -> None:
 def test_recorded_commands_tell_no_places_of_the_machine(place: Place) -> None:
     command = report_documents.grid()["provenance"]["command"]
     assert recorded_command(command) == "twinsplit sim grid --seeds 2"
+    assert recorded_command("-c sim grid --json /somewhere/grid.json") == "twinsplit sim grid"
     assert "/somewhere" not in page_text(place, report_documents.every())
 
 
