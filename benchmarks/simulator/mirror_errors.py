@@ -51,7 +51,9 @@ class MirrorErrors:
 
     def means(self) -> dict[str, float]:
         """Mean error by field of :data:`FIELDS`, as far as there was anything to see."""
-        counts = self._counts | {"lost_s": self._world.tasks if self._counts["lost_s"] else 0}
+        counts = Counter(self._counts)
+        if counts["lost_s"]:
+            counts["lost_s"] = self._world.tasks
         return {field: self._sums[field] / counts[field] for field in FIELDS if counts[field]}
 
     def decided(self, device: SimulatedDevice, plan: Plan, epoch: int, evidence: int, observed: Observed) -> None:
