@@ -17,10 +17,10 @@ CAUSES: dict[str, str] = {
         "learn that this cell's one lesson, or its gate, missed; the interval of the cell holds the goal"
     ),
     "messages": (
-        "a device learns of the edge's backlog only by its own answers and by updates: it reckons with one that is off by "
-        "0.14 s on average. Periodic status every 0.2 s comes to 2.6 % over exact state with 3.0 messages a task, so that "
-        "2 % would cost more than these; telling both sides more, sooner, was tried at no patience and reached 1.1 % with "
-        "43 % of the polled messages, which the demo's limit of 3 messages a task does not allow"
+        "a device learns of the edge's backlog only by its own answers and by updates: what it reckons with is off by "
+        "0.14 s on average. Periodic status every 0.2 s comes to 2.6 % over exact state with 3.0 messages a task; "
+        "updates at every change of a decision, with less patience at the edge, came to 1.1 % with 43 % of the polled "
+        "messages, more than the 3 a task that the demo may take"
     ),
     "speed": (
         "measured while eight other processes loaded the two cores and their caches; nearly half of the cells reach "
