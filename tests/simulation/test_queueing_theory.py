@@ -115,9 +115,9 @@ def test_all_waiting_is_waiting_that_some_task_caused() -> None:
 
     def followed(instructions: list[object]) -> None:
         changed()
-        obey(instructions)  # type: ignore[arg-type]
+        obey(instructions)
 
-    device.obey = followed  # type: ignore[method-assign, assignment]
+    device.obey = followed
     world.run()
     assert sum(records.waits_s) > 10.0
     assert math.fsum(caused_s.values()) == pytest.approx(math.fsum(records.waits_s), rel=1e-9)

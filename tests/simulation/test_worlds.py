@@ -153,13 +153,13 @@ def test_a_table_is_looked_up_as_a_plan_is() -> None:
     looked_up: list[tuple[Decision, Decision]] = []
 
     class Beside(ByTable):
-        def decision(self, device, now_s, epoch, evidence, observed):  # type: ignore[no-untyped-def]
+        def decision(self, device, now_s, epoch, evidence, observed):
             found = super().decision(device, now_s, epoch, evidence, observed)
             table = self._standing[device.index]
             plan = Plan(
                 1, "", "", "edge", "edge", table.exits_run, table.band_edges_s, table.table,
                 table.tensor_representations, table.input_representations, 10.0, None, table.observation,
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
             assert observed.backlog_s == device.edge.backlog_s(now_s)
             looked_up.append((found, plan.decision(epoch, evidence, observed.queue_length, observed.backlog_s)))
             return found
