@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from statistics import median
@@ -211,18 +211,20 @@ def _optimum(document: Document) -> Found:
 
 
 def _labels(document: Document) -> Found:
-    return Found(listed(list(_factors(document)), 9), None)
+    return Found(listed([_factor(scenario) for scenario in document["scenarios"]]), None)
 
 
-def _factors(document: Document) -> Iterator[str]:
-    for scenario in document["scenarios"]:
-        for row in scenario["tasks_needed"]:
-            needed = row["needed"]["learned-factual"]
-            factor = f"{needed['factor']:.1f}" if needed["factor"] else f"more than {needed['factor_more_than']:.1f}"
-            level = (
-                "the error of not learning" if not row["share_of_gain"] else f"{row['share_of_gain']:.0%} of the gain"
-            )
-            yield f"{scenario['name']}, {level}: factor {factor}"
+def _factor(scenario: Mapping[str, Any]) -> str:
+    """At the least error that is reached without the labels."""
+    rows = [row["needed"] for row in scenario["tasks_needed"]]
+    reached = [needed for needed in rows if needed["learned-factual"]["tasks"] is not None]
+    if reached:
+        without, full = reached[-1]["learned-factual"], reached[-1]["learned"]
+        tasks = f"{without['tasks']:,.0f} against {full['tasks']:,.0f} tasks"
+        return f"{scenario['name']}: factor {without['factor']:.0f} ({tasks}) at the least error reached without them"
+    least = [needed["learned-factual"]["factor_more_than"] for needed in rows]
+    factor = f": factor more than {max(least):.0f}" if least else ""
+    return f"{scenario['name']}: never reached without them{factor}"
 
 
 def _reduction(document: Document) -> Found:

@@ -56,7 +56,7 @@ def tasks_needed(document: Document) -> str:
     rows = [
         (
             scenario["name"],
-            "as without learning" if not row["share_of_gain"] else f"{row['share_of_gain']:.0%} of the gain",
+            _level(row["share_of_gain"]),
             *(_needed(row["needed"][way]) for way in ways),
         )
         for scenario in document["scenarios"]
@@ -231,6 +231,14 @@ def _cells(document: Document) -> str:
         )
     head = ("cell", "one-time, s", "learned, s", "over one-time", f"over {_TUNED}", "its T", "over open-loop")
     return table((*head, "clairvoyant over one-time", "gap closed"), rows)
+
+
+def _level(share_of_gain: float) -> str:
+    """An error, by what it takes off that of not learning, as a share of the most that was taken off."""
+    if share_of_gain == 0.0:
+        return "as without learning"
+    words = f"{100.0 * share_of_gain:.0f} % of the gain"
+    return words if share_of_gain > 0.0 else f"{words} (worse than without learning)"
 
 
 def _needed(need: Mapping[str, Any]) -> str:

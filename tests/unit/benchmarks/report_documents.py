@@ -103,15 +103,19 @@ def learning() -> dict[str, Any]:
         }
 
     reached = {"tasks": 150.0, "more_than_tasks": None, "factor": 1.0, "factor_more_than": None}
-    never = {"tasks": None, "more_than_tasks": 200, "factor": None, "factor_more_than": 1.3}
+    never = {"tasks": None, "more_than_tasks": 200, "factor": None, "factor_more_than": 13.3}
+    late = {"tasks": 1800.0, "more_than_tasks": None, "factor": 12.0, "factor_more_than": None}
     curves = {
         "learned": [point(100, -0.1), point(200, 0.1)],
         "learned-one-head": [point(100, -0.2), point(200, 0.05)],
         "learned-factual": [point(100, -9.0), point(200, -0.5)],
     }
     needed = {"learned": reached, "learned-one-head": reached, "learned-factual": never}
-    row = {"share_of_gain": 0.5, "error": 0.1, "needed": needed}
-    scenario = {"name": "heavy-tailed", "curves": curves, "tasks_needed": [row]}
+    rows = [
+        {"share_of_gain": -0.2, "error": 0.2, "needed": needed | {"learned-factual": late}},
+        {"share_of_gain": 0.5, "error": 0.1, "needed": needed},
+    ]
+    scenario = {"name": "heavy-tailed", "curves": curves, "tasks_needed": rows}
     return {"provenance": about("twinsplit sim learning"), "scenarios": [scenario]}
 
 
