@@ -246,14 +246,10 @@ class StatusTwin:
 
     def queue_expected(self, now_s: float) -> float:
         """Tasks waiting at ``now_s``: those reported, and those that arrive while one is in service."""
-        return self.queue_length + self.arrivals_expected(now_s)
-
-    def arrivals_expected(self, now_s: float) -> float:
-        """Tasks that have joined the queue by ``now_s`` since it was reported; none where no task is in service."""
         if self.task is None:
-            return 0.0
+            return float(self.queue_length)
         waited_s = max(0.0, now_s - self._fields["queue_length"].reported_at_s)
-        return self.task_rate_per_s(now_s) * waited_s
+        return self.queue_length + self.task_rate_per_s(now_s) * waited_s
 
     def task_rate_per_s(self, now_s: float) -> float:
         """Tasks entering per second."""
