@@ -349,7 +349,7 @@ GOALS = (
     Goal("heavy-tails", "learned gains on open-loop where the load is heavy-tailed", "grid", _heavy_tails),
     Goal(
         "ways-of-learning",
-        "learned beside learning with one head and without counterfactual labels, all with the gate",
+        "learned beside learning with one head and without labels, these two without the gate",
         "grid",
         _beside("learned-one-head", "learned-factual"),
     ),
