@@ -19,8 +19,8 @@ CAUSES: dict[str, str] = {
     "messages": (
         "a device learns of the edge's backlog only by its own answers and by updates: what it reckons with is off by "
         "0.14 s on average. Periodic status every 0.2 s comes to 2.6 % over exact state with 3.0 messages a task; "
-        "updates at every change of a decision, with less patience at the edge, came to 1.1 % (one seed) with 43 % of the polled "
-        "messages, more than the 3 a task that the demo may take"
+        "updates at every change of a decision, with less patience at the edge, came to 1.1 % (one seed) with 43 % of "
+        "the polled messages, more than the 3 a task that the demo may take"
     ),
     "fidelity": (
         "the median of edge-only, from 116 tasks of one seed, whose waits at the edge reach over 1 s; the two "
