@@ -21,6 +21,28 @@ class TwinSettings(BaseServiceSettings):
     http_listen: str = Field(
         "127.0.0.1:7001", description="HOST:PORT of /metrics, /healthz and /readyz; port 0: any free one."
     )
+    console_listen: str | None = Field(
+        None,
+        description="HOST:PORT of the live console (a web page and its API); not set: no console; port 0: any free one.",
+    )
+    console_token_file: Path | None = Field(
+        None,
+        description="File with the token that changes at the console need, one line, made with mode 0600 if it is "
+        "missing; not set: console-token in the state folder.",
+    )
+    console_insecure: bool = Field(
+        False,
+        description="Let the console listen beyond loopback in plain HTTP: for a container whose port is published on "
+        "127.0.0.1 only.",
+    )
+    console_anonymous_reads: bool = Field(
+        False, description="Let the console be read without the token beyond loopback; changes always need it."
+    )
+    console_hosts: tuple[str, ...] = Field(
+        (),
+        description="Further names, without port, under which the console may be asked for in plain HTTP (the Host "
+        "header), beside this machine's own; may be repeated.",
+    )
     state: Path = Field(Path("twin-state"), description="Folder of the embedded database; it is made if it is missing.")
     rule: str = Field(
         "multi-step",
