@@ -11,6 +11,7 @@ import numpy as np
 
 from device.breaker import BreakerState
 from device.pipeline import Pipeline
+from device.self_mirror import Truth
 from device.sinks import JsonLinesSink
 from device.sources import SourceWatch
 from device.twin_link import TwinLink
@@ -81,6 +82,7 @@ class DeviceMetrics:
         yield from self._task_samples(pipeline)
         yield from self._plan_samples(pipeline, now_s)
         yield from self._uplink_samples(pipeline, now_s)
+        yield from self._mirror_samples(pipeline, now_s)
         yield "twinsplit_provider_info", {"provider": self._provider}, 1.0
         for emulation in self._emulations:
             yield "twinsplit_emulation", {"kind": emulation}, 1.0
@@ -139,6 +141,23 @@ class DeviceMetrics:
             yield "twinsplit_twin_attached", {}, float(self._link.is_attached)
         if plans.backlog is not None:
             yield "twinsplit_predicted_backlog_seconds", {}, plans.backlog_s(now_s)
+
+    def _mirror_samples(self, pipeline: Pipeline, now_s: float) -> Iterator[Sample]:
+        if self._link is None or not self._link.is_attached:
+            return
+        task, tracker, reporter = pipeline.in_service, pipeline.tracker, pipeline.reporter
+        truth = Truth(
+            epoch=None if task is None else max(len(task.epoch_times_s) - 1, 0),
+            queue_length=pipeline.queue_length,
+            goodput_bytes_per_s=tracker.goodput_bytes_per_s,
+            round_trip_s=tracker.round_trip_s,
+            network_s=sum(tracker.segment_s),
+        )
+        yield "twinsplit_last_report_age_seconds", {}, reporter.report_age_s(now_s)
+        for field in reporter.layers(truth, now_s):
+            yield "twinsplit_mirror_reported", {"field": field.name}, field.reported
+            yield "twinsplit_mirror_predicted", {"field": field.name}, field.predicted
+            yield "twinsplit_mirror_actual", {"field": field.name}, field.actual
 
     def _uplink_samples(self, pipeline: Pipeline, now_s: float) -> Iterator[Sample]:
         for payload, count in self._wire_bytes.items():

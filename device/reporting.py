@@ -10,9 +10,11 @@ heard of.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from device.self_mirror import FieldLayers, SelfMirror, Truth
 from device.tracking import Tracker
 from twinsplit.model.manifest import Manifest
 from twinsplit.reckoning import ProgressModel, task_boundaries_s
@@ -126,6 +128,8 @@ class Reporter:
         self._serving: Started | None = None
         self._told: Started | None = None
         self._believed: ProgressModel | None = None
+        self._epoch_told = 0
+        self._mirror = SelfMirror()
         self._late_at: tuple[int, float] | None = None
         self._ended: list[TaskRecord] = []
         self._is_ended_due = False
@@ -150,6 +154,7 @@ class Reporter:
         self._told = self._believed = None
         self._late_at = None
         self._last_sent_s = float("-inf")
+        self._mirror.forgotten()
 
     def plan_stands(self, exits_run: tuple[bool, ...], now_s: float) -> None:
         """A plan has arrived by which these exits are run; the twin reckons with them from now on, too."""
@@ -194,6 +199,26 @@ class Reporter:
 
     def due(self, now_s: float, condition: Condition) -> Report:
         """The report that :meth:`is_due` spoke of; it counts as sent. Of several, the one that tells most."""
+        report = self._due(now_s, condition)
+        state = report.state if isinstance(report, TaskReport | Heartbeat) else None
+        self._mirror.told(condition.queue_length, state, now_s)
+        return report
+
+    def asked(self, now_s: float, condition: Condition) -> DeviceState:
+        """The twin has asked for the state, and gets it."""
+        state = self.state(condition)
+        self._mirror.told(condition.queue_length, state, now_s)
+        return state
+
+    def report_age_s(self, now_s: float) -> float | None:
+        """Age of what the twin was told last, seconds; ``None``: nothing since it attached."""
+        return self._mirror.report_age_s(now_s)
+
+    def layers(self, truth: Truth, now_s: float) -> Iterator[FieldLayers]:
+        """Mirrored fields as the twin was told, as it predicts them, and as they are."""
+        return self._mirror.layers(truth, self._believed, self._epoch_told, sum(self._segment_s), now_s)
+
+    def _due(self, now_s: float, condition: Condition) -> Report:
         is_silent = now_s >= self.next_heartbeat_s
         self._last_sent_s = now_s
         serving = self._serving
@@ -211,6 +236,7 @@ class Reporter:
             return StartReport(serving, condition.queue_length)
         assert self._late_at is not None, "nothing else is left"
         (epoch, reached_at_s), self._late_at = self._late_at, None
+        self._epoch_told = epoch
         self._anchor(epoch, reached_at_s)
         return ProgressReport(serving.task_id, epoch, reached_at_s, condition.queue_length)
 
@@ -252,6 +278,7 @@ class Reporter:
         elif self._told != serving:
             self._told = serving
             self._late_at = None
+            self._epoch_told = serving.first_epoch
             self._believed = ProgressModel(serving.task_id, serving.at_s, self._boundaries_s(serving.first_epoch))
 
     def _anchor(self, epoch: int, reached_at_s: float) -> None:

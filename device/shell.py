@@ -201,7 +201,7 @@ class Shell:
                 started=pipeline.reporter.serving,
                 epoch=max(len(times_s) - 1, 0),
                 reached_at_s=times_s[-1] if times_s else now_s,
-                state=pipeline.reporter.state(pipeline.condition(now_s)),
+                state=pipeline.reporter.asked(now_s, pipeline.condition(now_s)),
             )
 
         return self.engine.look(read)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from twin_service import messages
+from twin_service.accounts import Accounts
 from twin_service.archive import Archive
 from twin_service.backlog_watch import BacklogWatch
 from twin_service.decision.rules import Rule
@@ -99,6 +100,9 @@ class TwinCore:
         self.manifests = Manifests(memory)
         self._watch = BacklogWatch(self.settings.planner)
         self._schedule = Schedule()
+        self.accounts = Accounts()
+        if workload is not None:
+            workload.told.append(self.accounts.task_replayed)
         self._to_weigh: dict[str, Cause] = {}
         self._to_look: dict[str, None] = {}
         self._streams = 0
@@ -361,6 +365,8 @@ class TwinCore:
         if self.workload is not None:
             take_tasks(self.workload, self.planner, device, edge, report, now_s)
 
+            if status.manifest is not None:
+                self.accounts.task_ended(task, status.manifest, device.weights(self.planner.weights))
     def _recalibrate(self, found: Recalibrated) -> None:
         self.recalibrated.append(found)
         for device in self.devices.values():

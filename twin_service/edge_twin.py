@@ -8,8 +8,7 @@ from collections.abc import Mapping
 
 from twin_service.fields import FieldView, MirroredField
 from twin_service.messages import BacklogReport, EdgeHello
-from twin_service.rates import DecayingRate
-from twinsplit.reckoning import BacklogState, predicted_backlog_s
+from twinsplit.reckoning import BacklogState, DecayingRate, predicted_backlog_s
 
 _KEPT_READINGS = 64
 _SPEED_FACTOR_RANGE = (0.05, 20.0)

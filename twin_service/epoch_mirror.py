@@ -58,11 +58,6 @@ class EpochMirror:
         return right_s / ended_s
 
 
-def believed_epoch(task: ProgressModel, now_s: float) -> int:
-    """Epoch of the task in service at ``now_s``. Silence tells something: past its last segment it would have ended."""
-    return min(task.epoch_at(now_s), len(task.boundaries_s) - 1) if task.boundaries_s else 0
-
-
 def _agreement_s(
     task: ProgressModel, truth: Sequence[float], started_at_s: float, since_s: float, until_s: float, ended_s: float
 ) -> float:

@@ -51,6 +51,7 @@ class TwinMetrics:
         yield "twinsplit_candidate_pairs_total", {}, self._core.planner.considered_pairs
         yield "twinsplit_pruned_pairs_total", {}, self._core.planner.pruned_pairs
         yield "twinsplit_rule_failures_total", {}, self._core.planner.rule_failures
+        yield from self._account_samples()
         yield from self._workload_samples()
         yield from self._learner_samples()
         yield "twinsplit_state_bytes", {}, self._state_bytes()
@@ -58,6 +59,15 @@ class TwinMetrics:
             yield "twinsplit_refused_messages_total", {"code": code.value}, refused
         yield from self._signalling.samples()
         yield from self._calls.samples()
+
+    def _account_samples(self) -> Iterator[Sample]:
+        accounts = self._core.accounts
+        for part, cost_s in accounts.cost_s.items():
+            yield "twinsplit_cost_seconds_total", {"part": part.value}, cost_s
+        yield "twinsplit_whole_network_cost_seconds_total", {}, accounts.whole_network_s
+        yield "twinsplit_costed_tasks_total", {}, accounts.costed
+        yield "twinsplit_regret_seconds", {}, accounts.regret_s
+        yield "twinsplit_open_loop_gain_seconds", {}, accounts.open_loop_gain_s
 
     def _workload_samples(self) -> Iterator[Sample]:
         workload = self._core.workload
@@ -109,6 +119,8 @@ class TwinMetrics:
         judged_s = sum(device.status.mirror.judged_s for device in devices)
         right_s = sum(device.status.mirror.right_s for device in devices)
         yield "twinsplit_mirror_accuracy", {}, right_s / judged_s if judged_s > 0.0 else None
+        yield "twinsplit_mirror_judged_seconds_total", {}, judged_s
+        yield "twinsplit_mirror_right_seconds_total", {}, right_s
 
 
 def _mean_error(fields: Iterator[MirroredField]) -> float | None:

@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from twin_service.epoch_mirror import EpochMirror, believed_epoch
+from twin_service.epoch_mirror import EpochMirror
 from twin_service.fields import FieldView, MirroredField
 from twin_service.messages import DeviceHello, DeviceState, LiveReport, ProgressReport, StartReport
-from twin_service.rates import DecayingRate
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import Manifest
-from twinsplit.reckoning import ProgressModel, task_boundaries_s
+from twinsplit.reckoning import (
+    DecayingRate,
+    ProgressModel,
+    believed_epoch,
+    expected_queue_length,
+    task_boundaries_s,
+)
 from twinsplit.types import Outcome, TaskRecord
 
 _MAX_UPLINK_SHARE = 0.9
@@ -246,10 +251,9 @@ class StatusTwin:
 
     def queue_expected(self, now_s: float) -> float:
         """Tasks waiting at ``now_s``: those reported, and those that arrive while one is in service."""
-        if self.task is None:
-            return float(self.queue_length)
-        waited_s = max(0.0, now_s - self._fields["queue_length"].reported_at_s)
-        return self.queue_length + self.task_rate_per_s(now_s) * waited_s
+        unreported_s = now_s - self._fields["queue_length"].reported_at_s
+        rate = self.task_rate_per_s(now_s)
+        return expected_queue_length(self.queue_length, rate, unreported_s, is_serving=self.task is not None)
 
     def task_rate_per_s(self, now_s: float) -> float:
         """Tasks entering per second."""

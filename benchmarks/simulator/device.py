@@ -19,9 +19,8 @@ from device.reporting import Reporter
 from device.task import CancelUpload, Encode, Finish, Instruction, RunExit, RunSegment, Task, Upload
 from device.tracking import Tracker
 from twin_service.decision.situation import Situation
-from twin_service.rates import DecayingRate
 from twinsplit.errors import RefusedError
-from twinsplit.reckoning import BacklogState
+from twinsplit.reckoning import BacklogState, DecayingRate
 from twinsplit.types import Reason
 
 if TYPE_CHECKING:

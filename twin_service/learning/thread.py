@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from twin_service.learning.learner import Assignment
 from twin_service.learning.lesson import Report, learn
-from twin_service.rates import DecayingRate
 from twinsplit.errors import TrainingError, TwinsplitError
 from twinsplit.model.manifest import Manifest
+from twinsplit.reckoning import DecayingRate
 
 _SLICE_S = 0.005
 """The thread rests whenever it has computed so long."""

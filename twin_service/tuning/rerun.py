@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from twin_service.decision.learned import decide
 from twin_service.decision.utility import NEVER
 from twin_service.decision.values import OpenLoopValues, Payoffs
-from twin_service.rates import DecayingRate
 from twin_service.tuning.groups import Weighting, busy_level, level_share
 from twin_service.tuning.tape import Course, Offload, Tape
 from twin_service.workload.replayed import INPUT, TENSOR
+from twinsplit.reckoning import DecayingRate
 from twinsplit.types import NO_EVIDENCE, Decision
 
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from twin_service.decision.statistics import Statistics, statistics_of
 from twin_service.decision.utility import batch_of
-from twin_service.rates import DecayingRate
 from twin_service.tuning.groups import Group, Sending, Weighting, grouped
 from twin_service.workload.conditions import Conditions
 from twin_service.workload.replayed import INPUT, TENSOR, Replayed
 from twinsplit.errors import ReplayError
 from twinsplit.model.manifest import Manifest
 from twinsplit.plan import NO_REPRESENTATION
+from twinsplit.reckoning import DecayingRate
 from twinsplit.types import NO_EVIDENCE, Decision
 
 

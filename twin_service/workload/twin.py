@@ -21,12 +21,12 @@ from twin_service.decision.situation import Situation
 from twin_service.decision.values import values_of
 from twin_service.memory import Memory
 from twin_service.messages import BacklogReport
-from twin_service.rates import DecayingRate
 from twin_service.workload.device_time_line import DeviceTimeLine
 from twin_service.workload.edge_time_line import EdgeTimeLine
 from twin_service.workload.replay import Origin, horizon_s, replay, unfit_because
 from twin_service.workload.replayed import Replayed
 from twin_service.workload.traces import TraceLog
+from twinsplit.reckoning import DecayingRate
 from twinsplit.types import Outcome, TaskRecord
 
 _MOST_UNSAVED = 10_000

@@ -28,6 +28,11 @@ class ProgressModel:
         return reached_at_s - self.reached_at_s(epoch)
 
 
+def believed_epoch(task: ProgressModel, now_s: float) -> int:
+    """Epoch of the task in service at ``now_s``. Silence tells something: past its last segment it would have ended."""
+    return min(task.epoch_at(now_s), len(task.boundaries_s) - 1) if task.boundaries_s else 0
+
+
 def task_boundaries_s(
     segment_s: Sequence[float],
     exit_s: Sequence[float],

@@ -1,7 +1,7 @@
 import math
 
-from twin_service.epoch_mirror import EpochMirror, believed_epoch
-from twinsplit.reckoning import ProgressModel
+from twin_service.epoch_mirror import EpochMirror
+from twinsplit.reckoning import ProgressModel, believed_epoch
 
 BOUNDARIES = (0.1, 0.2, 0.3)
 

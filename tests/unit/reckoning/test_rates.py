@@ -1,6 +1,6 @@
 import math
 
-from twin_service.rates import DecayingRate
+from twinsplit.reckoning import DecayingRate
 
 
 def test_a_steady_flow_gives_its_rate_from_the_start() -> None:
