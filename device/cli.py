@@ -14,6 +14,7 @@ import click
 from device.settings import DeviceSettings
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
+from twinsplit.tls_options import tls_options
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -51,21 +52,11 @@ def run(loaded: Loaded[DeviceSettings]) -> None:
     asyncio.run(run_device(settings))
 
 
-def _tls_options(function: Any) -> Any:
-    for name, text in (
-        ("--tls-key", "Private key of the own certificate (PEM)."),
-        ("--tls-cert", "Own certificate chain (PEM)."),
-        ("--tls-ca", "Authority of the device's certificate (PEM)."),
-    ):
-        function = click.option(name, type=click.Path(path_type=Path), help=text)(function)
-    return function
-
-
 @device.command()
 @click.argument("address", metavar="HOST:PORT")
 @click.option("--json", "is_json", is_flag=True, help="The whole JSON object.")
 @click.option("--timeout-s", default=5.0, show_default=True, help="Longest wait for the device, seconds.")
-@_tls_options
+@tls_options("device")
 def status(
     address: str,
     is_json: bool,
@@ -85,7 +76,7 @@ def status(
 @device.command()
 @click.argument("address", metavar="HOST:PORT")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
-@_tls_options
+@tls_options("device")
 def submit(
     address: str, files: tuple[Path, ...], tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
 ) -> None:

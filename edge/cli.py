@@ -14,6 +14,7 @@ import click
 from edge.settings import EdgeSettings
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
+from twinsplit.tls_options import tls_options
 
 if TYPE_CHECKING:
     from edge.load import LoadSummary, LoadTails
@@ -83,9 +84,7 @@ def serve(loaded: Loaded[EdgeSettings]) -> None:
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary there.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="Authority of the edge's certificate (PEM).")
-@click.option("--tls-cert", type=click.Path(path_type=Path), help="Own certificate chain (PEM).")
-@click.option("--tls-key", type=click.Path(path_type=Path), help="Private key of the own certificate (PEM).")
+@tls_options("edge")
 def load(
     address: str,
     model: Path,

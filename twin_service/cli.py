@@ -14,6 +14,7 @@ import click
 from twin_service.settings import TwinSettings
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
+from twinsplit.tls_options import tls_options
 
 if TYPE_CHECKING:
     from twin_service.memory import WeightsRow
@@ -42,9 +43,7 @@ def serve(loaded: Loaded[TwinSettings]) -> None:
 def _reading_options(function: F) -> F:
     """How a command reaches the twin service."""
     for option in (
-        click.option("--tls-key", type=click.Path(path_type=Path), help="Private key of the own certificate (PEM)."),
-        click.option("--tls-cert", type=click.Path(path_type=Path), help="Own certificate chain (PEM)."),
-        click.option("--tls-ca", type=click.Path(path_type=Path), help="Authority of the twin's certificate (PEM)."),
+        tls_options("twin"),
         click.option(
             "--twin", "address", default=DEFAULT_ADDRESS, show_default=True, metavar="HOST:PORT", help="Twin service."
         ),
