@@ -19,6 +19,7 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _SUMMARIES = {
     "bench": "Benchmarks beside a bare baseline (needs the source tree).",
+    "certs": "Make certificates for twin, edges, devices and operators.",
     "config": "Settings in force and where each came from.",
     "demo": "Twin, edge and device on this machine under a bursty load.",
     "device": "Run a device, submit frames to it, ask how it stands.",
@@ -29,6 +30,7 @@ _SUMMARIES = {
 }
 _EXTRAS = {
     "bench": "dev",
+    "certs": "twin",
     "demo": "demo",
     "device": "device-cpu",
     "edge": "edge-cpu",
