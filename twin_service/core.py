@@ -8,7 +8,7 @@ concerns thousands of devices does not keep the others waiting.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from twin_service import messages
@@ -62,6 +62,10 @@ class CoreSettings:
     """Documents kept; beyond it the first that is not attached is forgotten."""
 
 
+TaskReportTold = Callable[[DeviceTwin, "EdgeTwin | None", messages.TaskReport], None]
+"""Is told what a device reports of ended tasks, and the edge that its standing plan names, while it is attached."""
+
+
 class TwinCore:
     """All twins, and what they make of events."""
 
@@ -91,6 +95,8 @@ class TwinCore:
         """Counts everything that readers may want to see."""
         self.recalibrated: list[Recalibrated] = []
         """Models whose exits were found to be another way than calibrated, until somebody takes them out."""
+        self.told: list[TaskReportTold] = []
+        """Told of every task report, before the device's plan hears of a newer backlog by it."""
         self._memory = memory
         self.workload = workload
         self.learner = learner
@@ -354,6 +360,8 @@ class TwinCore:
         status.ended(report.ended, now_s)
         status.heard(report.state, report.started, report.queue_length, now_s)
         edge = self._plan_edge(device)
+        for tell in self.told:
+            tell(device, edge, report)
         for task in report.ended:
             device.document.outcomes[task.outcome.value] += 1
             device.document.reasons[task.reason.value] += 1

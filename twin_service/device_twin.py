@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from twin_service.break_points import PlanBreakPoints
+from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.documents import Document
@@ -24,6 +25,8 @@ class StandingPlan:
     weighed: Situation
     """The situation for which it was made, or keeping it was last found right."""
     weighed_at_s: float
+    evaluation: Evaluation
+    """What the rule made of that situation."""
     held: BacklogState | None
     """The newest backlog reading that the device has: sent by the twin, or told by the edge in an answer."""
 

@@ -71,6 +71,8 @@ class Exchange:
         self._clock = clock
         self.refusals: Counter[ErrorCode] = Counter()
         """Messages refused, by name."""
+        self.heard = 0
+        """Messages of devices and edges that came in."""
         self.planning_s = Histogram.of("twinsplit_planning_seconds")
         self.is_stopping = False
         self._sessions: dict[str, DeviceSession] = {}

@@ -129,7 +129,7 @@ class Planner:
             weights=device.weights(self.weights),
             segment_s=status.segment_s,
             exit_s=status.exit_s,
-            encode_s=status.hello.encode_s,
+            encode_s=status.encode_s(),
             tail_s=None if edge is None else edge.tail_s(status.hello.model_digest),
             goodput_bytes_per_s=status.goodput_bytes_per_s or settings.assumed_goodput_bytes_per_s,
             overhead_s=settings.assumed_round_trip_s if status.round_trip_s is None else status.round_trip_s,
@@ -169,6 +169,7 @@ class Planner:
                     sends.append(self._plan(device, cause, edge, situation, evaluation, now_s))
                 elif device.standing is not None:
                     device.standing.weighed, device.standing.weighed_at_s = situation, now_s
+                    device.standing.evaluation = evaluation
         return sends
 
     def _evaluated(
@@ -232,7 +233,7 @@ class Planner:
         points = PlanBreakPoints(table.band_edges_s, backlog_regret(table, evaluation, situation))
         reading = None if edge is None else edge.reading
         held = device.standing.held if device.standing and device.standing.plan.edge_id == plan.edge_id else None
-        device.standing = StandingPlan(plan, table, points, situation, now_s, held)
+        device.standing = StandingPlan(plan, table, points, situation, now_s, evaluation, held)
         if reading is not None:
             device.standing.hears(reading)
         device.status.plan_stands(plan.exits_run, now_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import signal
+from typing import TYPE_CHECKING
 
 from twin_service.core import CoreSettings, TwinCore
 from twin_service.decision.rules import LEARNED_RULES, rule_named
@@ -19,11 +20,14 @@ from twin_service.settings import TwinSettings
 from twin_service.store import Store
 from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
 from twinsplit.clock import Clock, SystemClock
-from twinsplit.errors import StorageError, TrainingError
+from twinsplit.errors import SettingsError, StorageError, TrainingError
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.server import RunningServer, start_server
+
+if TYPE_CHECKING:
+    from twin_service.console.server import Console
 
 _SAVED_AT_ONCE = 200
 """Documents written in one go; more would keep the event loop."""
@@ -50,12 +54,16 @@ class TwinService:
         exposition: Exposition,
         signalling: SignallingCount,
         learning: LearningThread | None,
+        console: Console | None,
     ) -> None:
         self.exchange = exchange
         self.signalling = signalling
         self.address = server.address
         """HOST:PORT of gRPC with the port in use."""
         self.http_address = exposition.address
+        self.console_url = None if console is None else console.url
+        """``None``: no console was asked for."""
+        self._console = console
         self._settings = settings
         self._store = store
         self._server = server
@@ -68,6 +76,8 @@ class TwinService:
         """Say so, end the streams, save everything."""
         await self._server.set_serving(False)
         self.exchange.close()
+        if self._console is not None:
+            await self._console.stop()
         for chore in self._chores:
             chore.cancel()
         await self._server.stop(_STREAM_END_S)
@@ -120,7 +130,8 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
     Raises:
         SettingsError: the rule or an address is none.
         StorageError: the state cannot be used.
-        InsecureBindError, TlsError, ListenError: see :func:`twinsplit.transport.server.start_server`.
+        InsecureBindError, TlsError, ListenError: see :func:`twinsplit.transport.server.start_server` and
+            :func:`twin_service.console.server.start_console`.
     """
     core_settings = _core_settings(settings)
     rule = rule_named(settings.rule, is_reduced=settings.reduction, net_of=lambda manifest: core.net_of(manifest))
@@ -133,6 +144,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
         max_bytes=1e6 * settings.state_mb,
     )
     server: RunningServer | None = None
+    exposition: Exposition | None = None
     try:
         now_s = clock.monotonic_s()
         workload = WorkloadTwin(
@@ -164,12 +176,15 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             unready_reason=lambda: "stopping" if exchange.is_stopping else None,
             loop=asyncio.get_running_loop(),
         )
+        console = await _console(settings, exchange, signalling, clock)
     except BaseException:
+        if exposition is not None:
+            await asyncio.to_thread(exposition.stop)
         if server is not None:
             await server.stop()
         store.close()
         raise
-    return TwinService(settings, exchange, store, server, exposition, signalling, learning)
+    return TwinService(settings, exchange, store, server, exposition, signalling, learning, console)
 
 
 async def serve(settings: TwinSettings) -> None:
@@ -190,6 +205,7 @@ async def serve(settings: TwinSettings) -> None:
         rule=settings.rule,
         state=str(settings.state),
         known_devices=len(twin.exchange.core.archive),
+        console=twin.console_url or "none",
     )
     await stopping.wait()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -197,6 +213,24 @@ async def serve(settings: TwinSettings) -> None:
     _log.info("twin-stopping", attached=sum(device.is_attached for device in twin.exchange.core.devices.values()))
     await twin.stop()
     _log.info("twin-stopped")
+
+
+async def _console(
+    settings: TwinSettings, exchange: Exchange, signalling: SignallingCount, clock: Clock
+) -> Console | None:
+    """The console, fed with what devices report from now on; ``None``: none is asked for."""
+    if settings.console_listen is None:
+        return None
+    try:
+        from twin_service.console.feed import TaskFeed
+        from twin_service.console.server import start_console
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"--console-listen needs the package {error.name}, which is not installed; pip install 'twinsplit[twin]'"
+        ) from None
+    feed = TaskFeed(clock.monotonic_s())
+    exchange.core.told.append(feed.take)
+    return await start_console(settings, settings.console_listen, exchange, feed, signalling, clock)
 
 
 def _learning(settings: TwinSettings, learner: Learner | None, clock: Clock) -> LearningThread | None:

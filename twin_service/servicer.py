@@ -61,6 +61,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         edge_id, stream = "", 0
         try:
             async for request in requests:
+                self._exchange.heard += 1
                 sent_at_s = offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())
                 answer: messages.EdgeMessage | None = None
                 try:
@@ -151,6 +152,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
 
     def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest) -> None:
         """What a device says; it never raises for that."""
+        self._exchange.heard += 1
         sent_at_s = session.offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())
         kind = request.WhichOneof("kind")
         try:

@@ -9,7 +9,7 @@ from twin_service.views import DeviceView, Listing
 from twinsplit.plan import QUEUE_LEVELS, Plan
 from twinsplit.types import Decision
 
-_REASONS = {
+REASON_TEXTS = {
     "offload-pays": "the plan found the edge worth it",
     "exit-confident": "an early exit was sure enough",
     "not-worth-it": "the edge was not worth it",
@@ -192,7 +192,7 @@ def _reasons_table(view: DeviceView) -> str:
     if not ended:
         return "no task has ended yet"
     rows = [
-        (reason, str(count), f"{count / ended:.1%}", _REASONS.get(reason, ""))
+        (reason, str(count), f"{count / ended:.1%}", REASON_TEXTS.get(reason, ""))
         for reason, count in sorted(view.reasons.items(), key=lambda item: -item[1])
     ]
     where = f"{ended} tasks ended: {_shares(view.outcomes)}"

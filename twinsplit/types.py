@@ -147,6 +147,8 @@ class TaskRecord:
     plan_id: int | None = None
     queue_length: int = 0
     """Tasks waiting when this one ended its service on the device."""
+    thumbnail_jpeg: bytes | None = None
+    """Small picture of its frame for the twin's console, where the device makes one."""
 
     @property
     def latency_s(self) -> float:

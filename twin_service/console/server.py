@@ -1,0 +1,185 @@
+"""The console put together and served by uvicorn within the service's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from twin_service.console.access import Access
+from twin_service.console.app import Api, console_app
+from twin_service.console.event_stream import CONNECTION, Broadcast
+from twin_service.console.feed import TaskFeed
+from twin_service.console.pace import Pace
+from twin_service.console.snapshots import Snapshots
+from twin_service.console.token import FILE_NAME, token_of
+from twin_service.exchange import Exchange
+from twin_service.settings import TwinSettings
+from twinsplit.clock import Clock
+from twinsplit.errors import InsecureBindError, ListenError
+from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.address import Address, check_listen
+
+MAX_CONNECTIONS = 128
+_KEEP_ALIVE_S = 15
+_LAST_ANSWERS_S = 1
+_BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a console listens and how."""
+
+    address: Address
+    is_encrypted: bool
+
+    @classmethod
+    def of(cls, settings: TwinSettings, listen: str) -> Place:
+        """As ``settings`` want it.
+
+        Raises:
+            SettingsError: ``listen`` is not HOST:PORT.
+            InsecureBindError: beyond loopback without TLS and without --console-insecure.
+            TlsError: the certificate cannot be used.
+        """
+        address = Address.parse(listen)
+        if address.is_loopback or settings.console_insecure:
+            return cls(address, False)
+        if settings.tls.cert is None:
+            raise InsecureBindError(
+                f"--console-listen {listen} can be reached from other machines and has no TLS; give --tls-cert and "
+                "--tls-key, listen on 127.0.0.1, or say --console-insecure"
+            )
+        settings.tls.server_credentials()  # it says in our words what is wrong with the files
+        return cls(address, True)
+
+
+class Console:
+    """A running console; made by :func:`start_console`, ended by :meth:`stop`."""
+
+    def __init__(self, server: uvicorn.Server, serving: asyncio.Task[None], broadcast: Broadcast, url: str) -> None:
+        self.url = url
+        """Where a browser on this machine finds it."""
+        self.broadcast = broadcast
+        self._server = server
+        self._serving = serving
+        self._ticking = asyncio.ensure_future(broadcast.run())
+
+    async def stop(self) -> None:
+        """End the streams, let other answers be finished for a moment, close."""
+        self.broadcast.close()
+        self._ticking.cancel()
+        self._server.should_exit = True
+        await asyncio.gather(self._serving, self._ticking, return_exceptions=True)
+
+
+async def start_console(
+    settings: TwinSettings, listen: str, exchange: Exchange, feed: TaskFeed, signalling: SignallingCount, clock: Clock
+) -> Console:
+    """Serve the console at ``listen``.
+
+    Raises:
+        SettingsError, InsecureBindError, TlsError: see :meth:`Place.of`; or the token's file holds none.
+        StorageError: the token's file can be neither read nor made.
+        ListenError: the port is in use, or the address is not this machine's.
+    """
+    place = Place.of(settings, listen)
+    access = Access(
+        token_of(settings.console_token_file or settings.state / FILE_NAME),
+        is_loopback=place.address.is_loopback,
+        is_encrypted=place.is_encrypted,
+        has_anonymous_reads=settings.console_anonymous_reads,
+        hosts=frozenset(name.lower() for name in (*settings.console_hosts, *_own_names(place.address))),
+    )
+    snapshots = Snapshots(exchange, feed, signalling, clock, is_token_needed=access.is_token_needed_to_read)
+    broadcast = Broadcast(snapshots)
+    api = Api(exchange, feed, snapshots, broadcast, Pace(clock.monotonic_s))
+    listener = _listening(place.address)
+    config = uvicorn.Config(
+        console_app(api, access),
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_LAST_ANSWERS_S,
+    )
+    config.load()
+    if place.is_encrypted:
+        config.ssl = _tls_context(settings)
+    server = _Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    await asyncio.wait({serving, asyncio.ensure_future(server.is_up.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        listener.close()
+        await serving
+        raise ListenError(f"cannot listen on {place.address}; choose another --console-listen")
+    return Console(server, serving, broadcast, _url(place, listener.getsockname()[1]))
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.is_up.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to the service."""
+        yield
+
+
+class _Protocol(H11Protocol):
+    def data_received(self, data: bytes) -> None:
+        # The answer's task is made in here, and takes this context with it.
+        CONNECTION.set(self.transport)
+        super().data_received(data)
+
+
+def _listening(address: Address) -> socket.socket:
+    check_listen(address, "--console-listen")
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, place = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"cannot listen on {address}: {error.strerror}; choose another --console-listen") from None
+    return listener
+
+
+def _tls_context(settings: TwinSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    assert settings.tls_cert is not None, "a place is encrypted with a certificate only"
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    return context
+
+
+def _own_names(address: Address) -> list[str]:
+    """Names of this machine, by which a console beyond loopback may be asked for."""
+    return [] if address.is_loopback else [socket.gethostname(), address.host]
+
+
+def _url(place: Place, port: int) -> str:
+    host = place.address.host
+    wildcards: dict[str, Any] = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    shown = Address(wildcards.get(host, host), port)
+    return f"{'https' if place.is_encrypted else 'http'}://{shown}/"
