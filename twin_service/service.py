@@ -61,9 +61,8 @@ class TwinService:
         self.address = server.address
         """HOST:PORT of gRPC with the port in use."""
         self.http_address = exposition.address
-        self.console_url = None if console is None else console.url
-        """``None``: no console was asked for."""
-        self._console = console
+        self.console = console
+        """``None``: none was asked for."""
         self._settings = settings
         self._store = store
         self._server = server
@@ -76,8 +75,8 @@ class TwinService:
         """Say so, end the streams, save everything."""
         await self._server.set_serving(False)
         self.exchange.close()
-        if self._console is not None:
-            await self._console.stop()
+        if self.console is not None:
+            await self.console.stop()
         for chore in self._chores:
             chore.cancel()
         await self._server.stop(_STREAM_END_S)
@@ -205,7 +204,8 @@ async def serve(settings: TwinSettings) -> None:
         rule=settings.rule,
         state=str(settings.state),
         known_devices=len(twin.exchange.core.archive),
-        console=twin.console_url or "none",
+        console="none" if twin.console is None else twin.console.url,
+        console_token_file="none" if twin.console is None else str(twin.console.token_path),
     )
     await stopping.wait()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -75,6 +75,14 @@ def reachable(manifest: Manifest, exits_run: Sequence[bool]) -> NDArray[np.bool_
     return found
 
 
+def bands_that_differ(cells: Cells, edges_s: Sequence[float]) -> tuple[Cells, list[float]]:
+    """``cells`` (..., bands) without the edges at which none of them changes: those of other queue levels, say."""
+    if not len(edges_s):
+        return cells, []
+    changes = (cells[..., 1:] != cells[..., :-1]).reshape(-1, len(edges_s)).any(axis=0)
+    return cells[..., np.concatenate(([True], changes))], np.array(edges_s)[changes].tolist()
+
+
 def runs(cells: Cells) -> list[tuple[int, int, int]]:
     """(Epoch, first state, last state) of neighbouring evidence states with the same cells; ``cells`` (K, E, ...).
     States that are unreachable in every cell are left out."""

@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -64,9 +64,13 @@ class Place:
 class Console:
     """A running console; made by :func:`start_console`, ended by :meth:`stop`."""
 
-    def __init__(self, server: uvicorn.Server, serving: asyncio.Task[None], broadcast: Broadcast, url: str) -> None:
+    def __init__(
+        self, server: uvicorn.Server, serving: asyncio.Task[None], broadcast: Broadcast, url: str, token_path: Path
+    ) -> None:
         self.url = url
         """Where a browser on this machine finds it."""
+        self.token_path = token_path
+        """The file with the token."""
         self.broadcast = broadcast
         self._server = server
         self._serving = serving
@@ -91,8 +95,9 @@ async def start_console(
         ListenError: the port is in use, or the address is not this machine's.
     """
     place = Place.of(settings, listen)
+    token_path = settings.console_token_file or settings.state / FILE_NAME
     access = Access(
-        token_of(settings.console_token_file or settings.state / FILE_NAME),
+        token_of(token_path),
         is_loopback=place.address.is_loopback,
         is_encrypted=place.is_encrypted,
         has_anonymous_reads=settings.console_anonymous_reads,
@@ -125,7 +130,7 @@ async def start_console(
         listener.close()
         await serving
         raise ListenError(f"cannot listen on {place.address}; choose another --console-listen")
-    return Console(server, serving, broadcast, _url(place, listener.getsockname()[1]))
+    return Console(server, serving, broadcast, _url(place, listener.getsockname()[1]), token_path)
 
 
 class _Server(uvicorn.Server):
@@ -180,6 +185,6 @@ def _own_names(address: Address) -> list[str]:
 
 def _url(place: Place, port: int) -> str:
     host = place.address.host
-    wildcards: dict[str, Any] = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    wildcards = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     shown = Address(wildcards.get(host, host), port)
     return f"{'https' if place.is_encrypted else 'http'}://{shown}/"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from twin_service.console.feed import Ended, TaskFeed
 from twin_service.console.payoffs import PayoffBook
-from twin_service.console.plan_rows import evidence_text, queue_level, row, runs, table_of
+from twin_service.console.plan_rows import bands_that_differ, evidence_text, queue_level, row, runs, table_of
 from twin_service.core import TwinCore
 from twin_service.decision.situation import Weights
 from twin_service.device_twin import DeviceTwin, StandingPlan
@@ -278,16 +278,16 @@ def _plan(
     age_s = None if task is None or not plan.age_edges_s else max(0.0, now_s - task.started_at_s)
     backlog_s = None if standing.held is None else predicted_backlog_s(standing.held, now_s)
     table = table_of(plan)
-    cells = table.cells(manifest, level, age_s, plan.band_edges_s)
+    cells, edges_s = bands_that_differ(table.cells(manifest, level, age_s, plan.band_edges_s), plan.band_edges_s)
     return {
         "plan_id": plan.plan_id,
         "rule": plan.rule,
         "edge_id": plan.edge_id,
         "lease_s": plan.lease_s,
         "exits_run": list(plan.exits_run),
-        "band_edges_s": list(plan.band_edges_s),
+        "band_edges_s": edges_s,
         "backlog_s": backlog_s,
-        "band": bisect_right(plan.band_edges_s, backlog_s or 0.0),
+        "band": bisect_right(edges_s, backlog_s or 0.0),
         "queue_level": level,
         "age_edges_s": list(plan.age_edges_s),
         "age_s": age_s,

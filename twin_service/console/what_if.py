@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from twin_service.console.plan_rows import Cells, Table, queue_level, row, runs, table_of, word
+from twin_service.console.plan_rows import Cells, Table, bands_that_differ, queue_level, row, runs, table_of, word
 from twin_service.console.request_errors import RequestError, RequestErrorCode
 from twin_service.console.snapshot import weights_document
 from twin_service.core import TwinCore
@@ -79,8 +79,10 @@ def what_if(core: TwinCore, device_id: str, changes: Changes, now_s: float) -> d
     level = queue_level(device.status.queue_expected(now_s))
     task = device.status.task
     age_s = None if task is None or now.weights.deadline_s is None else max(0.0, now_s - task.started_at_s)
-    cells = [table.cells(manifest, level, age_s, edges_s) for table in tables]
-    together = runs(np.stack(cells, axis=2))
+    both = np.stack([table.cells(manifest, level, age_s, edges_s) for table in tables], axis=2)  # (K, E, 2, bands)
+    both, edges_s = bands_that_differ(both, edges_s)
+    together = runs(both)
+    cells = (both[:, :, 0], both[:, :, 1])
     backlog_s = None if edge is None else edge.backlog_s(now_s)
     return {
         "device": device_id,
