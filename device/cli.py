@@ -1,4 +1,4 @@
-"""``twinsplit device run``, ``status`` and ``submit``."""
+"""``twinsplit device run``, ``status``, ``submit`` and ``install-service``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from device.settings import DeviceSettings
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
+from twinsplit.systemd.installation import ONE_LINE, Place, Request, install, install_options
 from twinsplit.tls_options import tls_options
 
 if TYPE_CHECKING:
@@ -84,6 +85,26 @@ def submit(
     from twinsplit.transport.tls import TlsFiles
 
     asyncio.run(_submit(address, files, TlsFiles(tls_ca, tls_cert, tls_key)))
+
+
+@device.command("install-service")
+@install_options("device")
+@click.option(
+    "--frames-from",
+    callback=ONE_LINE,
+    metavar="COMMAND",
+    help="Frames are what this command writes, such as 'rpicam-vid -t 0 --codec mjpeg -o -'.",
+)
+def install_service(request: Request, place: Place, frames_from: str | None) -> None:
+    """Print or write a systemd unit that runs a device with the settings of a file.
+
+    \b
+    twinsplit device install-service --config /etc/twinsplit/device.toml
+    sudo /opt/twinsplit/venv/bin/twinsplit device install-service --write
+    """
+    from device.unit import device_needs
+
+    install(request, place, DeviceSettings, lambda settings: device_needs(settings, frames_from))
 
 
 async def _status(address: str, tls: TlsFiles, timeout_s: float) -> dict[str, Any]:

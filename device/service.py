@@ -34,6 +34,7 @@ from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_byt
 from twinsplit.transport.server import RunningServer, start_server
 from twinsplit.types import Outcome
 
+from twinsplit.systemd.notification import ServiceManager
 _log = EventLog("device")
 
 TICK_S = 0.02
@@ -329,13 +330,17 @@ async def run(settings: DeviceSettings) -> None:
     if device.defect is not None:
         raise device.defect
 
+    manager = ServiceManager.of_environment()
+    manager.serving(f"{settings.id} on {device.address}")
 
+    manager.stopping()
 def _check_settings(settings: DeviceSettings) -> None:
     """A wrong address or setting is said before the model is loaded for many seconds.
 
     Raises:
         SettingsError: one is not HOST:PORT, or polled mode without a twin.
         TlsError: the TLS files cannot be used for channels.
+        manager.close()
     """
     for address in (settings.listen, settings.http_listen, settings.twin, settings.edge):
         if address is not None:

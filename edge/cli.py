@@ -1,4 +1,4 @@
-"""``twinsplit edge serve`` and ``twinsplit edge load``."""
+"""``twinsplit edge serve``, ``load`` and ``install-service``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import click
 from edge.settings import EdgeSettings
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
+from twinsplit.systemd.installation import Place, Request, install, install_options
 from twinsplit.tls_options import tls_options
 
 if TYPE_CHECKING:
@@ -132,6 +133,20 @@ def load(
             json_path.write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise StorageError(f"{json_path}: {error.strerror}; free some space or name another file") from None
+
+
+@edge.command("install-service")
+@install_options("edge")
+def install_service(request: Request, place: Place) -> None:
+    """Print or write a systemd unit that serves an edge with the settings of a file.
+
+    \b
+    twinsplit edge install-service --config /etc/twinsplit/edge.toml
+    sudo /opt/twinsplit/venv/bin/twinsplit edge install-service --write
+    """
+    from edge.unit import edge_needs
+
+    install(request, place, EdgeSettings, edge_needs)
 
 
 async def _run_load(

@@ -23,6 +23,7 @@ from twinsplit.errors import SettingsError
 from twinsplit.model.profile import load_profile
 from twinsplit.model.runtime import provider_named
 from twinsplit.telemetry.exposition import Exposition, start_exposition
+from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
@@ -179,14 +180,32 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
 
 
 def _check_endpoints(settings: EdgeSettings) -> None:
+    manager = ServiceManager.of_environment()
+    manager.serving(f"{settings.id} on {edge.address}")
     """What cannot work is said before models are loaded for many seconds.
+    manager.stopping()
 
     Raises:
         SettingsError: an address is not HOST:PORT, or devices cannot reach what would be advertised.
         TlsError: half a TLS configuration, or one that does not do for the twin's channel.
+    manager.close()
         ListenError: an address that cannot be listened on.
     """
     listen = Address.parse(settings.listen)
+def _tracing(settings: EdgeSettings) -> TailTracing | None:
+    """Traces of tails; ``None``: none are asked for.
+
+    Raises:
+        SettingsError: OpenTelemetry is not installed, or the endpoint is none.
+    """
+    if settings.otlp_endpoint is None:
+        return None
+    from edge.tail_tracing import TailTracing
+    from twinsplit.tracing.outlet import open_outlet
+
+    return TailTracing(open_outlet(settings.otlp_endpoint, "edge", settings.id))
+
+
     check_listen(listen, "--listen")
     check_listen(Address.parse(settings.http_listen), "--http-listen")
     for address in (settings.twin, settings.advertise):

@@ -14,6 +14,7 @@ import click
 from twin_service.settings import TwinSettings
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
+from twinsplit.systemd.installation import Place, Request, install, install_options
 from twinsplit.tls_options import tls_options
 
 if TYPE_CHECKING:
@@ -38,6 +39,20 @@ def serve(loaded: Loaded[TwinSettings]) -> None:
 
     configure_logging(loaded.values.log_level, loaded.values.log_format)
     asyncio.run(serve_twin(loaded.values))
+
+
+@twin.command("install-service")
+@install_options("twin")
+def install_service(request: Request, place: Place) -> None:
+    """Print or write a systemd unit that serves the twin with the settings of a file.
+
+    \b
+    twinsplit twin install-service --config /etc/twinsplit/twin.toml
+    sudo /opt/twinsplit/venv/bin/twinsplit twin install-service --write
+    """
+    from twin_service.unit import twin_needs
+
+    install(request, place, TwinSettings, twin_needs)
 
 
 def _reading_options(function: F) -> F:

@@ -21,6 +21,7 @@ from twin_service.store import Store
 from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError, StorageError, TrainingError
+from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
@@ -207,11 +208,15 @@ async def serve(settings: TwinSettings) -> None:
         console="none" if twin.console is None else twin.console.url,
         console_token_file="none" if twin.console is None else str(twin.console.token_path),
     )
+    manager = ServiceManager.of_environment()
+    manager.serving(f"on {twin.address}")
     await stopping.wait()
+    manager.stopping()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
     _log.info("twin-stopping", attached=sum(device.is_attached for device in twin.exchange.core.devices.values()))
     await twin.stop()
+    manager.close()
     _log.info("twin-stopped")
 
 

@@ -1,0 +1,1 @@
+"""Living under systemd: what a service tells it while it runs, and the units that start it."""
