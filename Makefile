@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 DEMO_ARGS ?=
-TEST_ARGS ?=
 BENCH_ARGS ?=
 MODEL_ARGS ?=
 REPORT_ARGS ?=
@@ -28,7 +27,13 @@ demo: $(VENV)/.demo ## the demo with its closing table; DEMO_ARGS="--seconds 10 
 	@$(BIN)/twinsplit demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev ## all tests that need nothing but pip; TEST_ARGS="-k word"
+ifdef TEST_ARGS
 	$(BIN)/python -m pytest -m "not system" $(TEST_ARGS)
+else
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/property tests/simulation tests/packaging
+# Real processes in real time get the cores to themselves.
+	$(BIN)/python -m pytest tests/integration
+endif
 
 test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run
 	$(BIN)/python -m pytest -m system tests/system $(TEST_ARGS)
