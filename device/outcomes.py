@@ -126,6 +126,7 @@ class Outcomes:
             energy_source=energy.source if energy is not None else None,
             plan_id=choice.plan_id if choice is not None else None,
             queue_length=task.queue_length,
+            thumbnail_jpeg=task.thumbnail_jpeg,
         )
 
     @staticmethod

@@ -110,11 +110,18 @@ class Pipeline:
     # Frames.
 
     def frame_arrived(
-        self, now_s: float, frame: str, cargo: object = None, *, arrived_at_s: float | None = None
+        self,
+        now_s: float,
+        frame: str,
+        cargo: object = None,
+        *,
+        arrived_at_s: float | None = None,
+        thumbnail_jpeg: bytes | None = None,
     ) -> list[Instruction]:
         """A frame entered; ``arrived_at_s``: its generation, if that was before now."""
         out: list[Instruction] = []
         task = self.outcomes.enter(now_s, frame, cargo, arrived_at_s)
+        task.thumbnail_jpeg = thumbnail_jpeg
         if self._is_closing:
             self._lose(now_s, task, Outcome.DROPPED, Reason.SHUTDOWN, out)
             return self._reported(now_s, out)

@@ -21,6 +21,7 @@ from device.shell import Shell
 from device.sinks import JsonLinesSink, open_sink
 from device.sources import Source, SourceWatch, open_source
 from device.sources.feeding import Feeder
+from device.thumbnails import Thumbnails
 from device.uplink import Uplink
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
@@ -32,7 +33,7 @@ from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
 from twinsplit.transport.server import RunningServer, start_server
-from twinsplit.types import Outcome
+from twinsplit.types import Outcome, Payloads
 
 from twinsplit.systemd.notification import ServiceManager
 _log = EventLog("device")
@@ -281,6 +282,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
     )
     if settings.twin is not None:
         shell.link = link_of(settings, settings.twin, runtime, shell, clock, device.signalling)
+    shell.thumbnails = Thumbnails() if settings.thumbnails else None
     shell.uplink = Uplink(
         runtime.digest,
         shell,
@@ -338,7 +340,7 @@ def _check_settings(settings: DeviceSettings) -> None:
     """A wrong address or setting is said before the model is loaded for many seconds.
 
     Raises:
-        SettingsError: one is not HOST:PORT, or polled mode without a twin.
+        SettingsError: one is not HOST:PORT, polled mode without a twin, or thumbnails of what must not leave.
         TlsError: the TLS files cannot be used for channels.
         manager.close()
     """
@@ -350,3 +352,8 @@ def _check_settings(settings: DeviceSettings) -> None:
         settings.tls.channel_credentials()
     if settings.polled and settings.twin is None:
         raise SettingsError("--polled asks the twin at every epoch; name it in --twin HOST:PORT")
+    if settings.thumbnails and settings.payloads is Payloads.TENSORS_ONLY:
+        raise SettingsError(
+            "--thumbnails sends pictures of frames to the twin, and --payloads tensors-only lets no frame leave the "
+            "device; leave one of them out"
+        )

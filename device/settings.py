@@ -55,6 +55,11 @@ class DeviceSettings(BaseServiceSettings):
     payloads: Payloads = Field(
         Payloads.ANY, description="What may leave the device; with tensors-only no frame ever does, whatever fails."
     )
+    thumbnails: bool = Field(
+        False,
+        description="Send the twin a small picture of a frame for its console: at most one a second, at most 4 kB; not "
+        "with payloads tensors-only.",
+    )
     provider: str = Field(
         "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
     )

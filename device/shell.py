@@ -20,6 +20,7 @@ from device.sources import SourceFrame
 from device.status import status_document
 from device.task import CancelUpload, Finish, Instruction, Upload
 from device.task_records import task_line
+from device.thumbnails import Thumbnails
 from device.twin_link import TwinLink
 from device.twin_wire import Attachment, LiveState
 from device.uplink import Uplink
@@ -50,6 +51,8 @@ class Shell:
 
     def __init__(self, runtime: SegmentRuntime, clock: Clock, sink: JsonLinesSink | None) -> None:
         self.link: TwinLink | None = None
+        self.thumbnails: Thumbnails | None = None
+        """``None``: no picture of a frame is sent to the twin. Set once, like ``link``."""
         self._runtime = runtime
         self._manifest = runtime.manifest
         self._now_s = clock.monotonic_s
@@ -118,7 +121,12 @@ class Shell:
 
     def _enter_frame(self, name: str, prepared: PreparedInput, deliver: Deliver | None, arrived_at_s: float) -> None:
         cargo = Cargo(prepared, prepared.tensor, deliver=deliver)
-        self.engine.event(lambda pipeline, now_s: pipeline.frame_arrived(now_s, name, cargo, arrived_at_s=arrived_at_s))
+        thumbnail = None if self.thumbnails is None else self.thumbnails.of(prepared.picture, self._now_s())
+        self.engine.event(
+            lambda pipeline, now_s: pipeline.frame_arrived(
+                now_s, name, cargo, arrived_at_s=arrived_at_s, thumbnail_jpeg=thumbnail
+            )
+        )
 
     def _refuse_frame(self, name: str, cargo: Cargo, arrived_at_s: float) -> None:
         _log.warning("bad-frame", limit_s=REPEATED_LINE_S, frame=name, error=str(cargo.problem))

@@ -37,6 +37,8 @@ class Task:
     arrived_at_s: float
     cargo: object = None
     """The shell's: frame, tensors, submitter. Gone with the task."""
+    thumbnail_jpeg: bytes | None = None
+    """Small picture of its frame, where one was made."""
     waiting_since_s: float = 0.0
     started_at_s: float | None = None
     step_began_s: float = 0.0

@@ -170,6 +170,7 @@ def ended_to_wire(record: TaskRecord, now_s: float) -> twin_pb2.EndedTask:
         plan_id=record.plan_id or 0,
         label=record.label or "",
         confidence=UNKNOWN_CONFIDENCE if record.confidence is None else record.confidence,
+        thumbnail_jpeg=record.thumbnail_jpeg or b"",
     )
 
 

@@ -28,11 +28,13 @@ from twinsplit.transport.convert import (
     plan_to_wire,
     seconds_from_wire,
 )
+from twinsplit.transport.limits import THUMBNAIL_BYTES
 from twinsplit.transport.status import error_from_wire, error_to_wire
 from twinsplit.types import Reason, Stages, TaskRecord
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _MAX_TIMES = 4096
+_JPEG_START = b"\xff\xd8\xff"
 
 
 def readings_from_wire(clock: twin_pb2.ClockEcho) -> ClockReadings:
@@ -250,7 +252,16 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
         energy_joules=_optional(task, "energy_joules"),
         plan_id=task.plan_id or None,
         queue_length=queue_length,
+        thumbnail_jpeg=_thumbnail(task.thumbnail_jpeg),
     )
+
+
+def _thumbnail(data: bytes) -> bytes | None:
+    if len(data) > THUMBNAIL_BYTES:
+        raise BadMessageError(f"thumbnail_jpeg: has {len(data)} bytes, at most {THUMBNAIL_BYTES} are allowed")
+    if data and not data.startswith(_JPEG_START):
+        raise BadMessageError("thumbnail_jpeg: is no JPEG picture")
+    return data or None
 
 
 def _start(start: twin_pb2.StartReport, sent_at_s: float) -> messages.StartReport:

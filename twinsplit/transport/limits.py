@@ -21,6 +21,8 @@ RECONNECT_LAST_S = 5.0
 
 CONTROL_MESSAGE_BYTES = 16 << 20
 """Limit of messages without tensors; a manifest with many exits is the largest."""
+THUMBNAIL_BYTES = 4096
+"""Largest picture of a frame in a task report."""
 ENVELOPE_BYTES = 64 << 10
 """Allowance for everything in a tensor message but its payload."""
 
