@@ -23,9 +23,11 @@ CAUSES: dict[str, str] = {
         "the polled messages, more than the 3 a task that the demo may take"
     ),
     "fidelity": (
-        "the median of edge-only, from 116 tasks of one seed, whose waits at the edge reach over 1 s; the two "
-        "distributions as a whole lie nearer to one another than two samples of that size do by chance. More seeds "
-        "would tell more: every one takes real time"
+        "the median of multi-step, 1,510 tasks of five seeds: 139 ms on real processes, 123 ms simulated. Tasks that "
+        "leave at exit 2 without a wait all take about 105 ms, and the middle of the distribution lies just behind "
+        "them, where it is thin: 1.9 points fewer exits and compute times 5.6 % longer than the profile move it by "
+        "16 ms. Mean (167 and 159 ms), p95, shares and cost are within bounds, and the two distributions lie as near "
+        "to one another as two samples of that size do by chance (KS 0.048, by chance up to 0.049)"
     ),
     "speed": (
         "measured while eight other processes loaded the two cores and their caches; nearly half of the cells reach "
