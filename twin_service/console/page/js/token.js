@@ -1,0 +1,43 @@
+// The dialog that asks for the console's token.
+
+import { byId, say } from "./dom.js";
+import { hasToken, useToken } from "./service.js";
+
+const dialog = byId("token-dialog");
+const input = byId("token");
+
+/** Asks for the token; true once one is given, false where the dialog is left. */
+export function askToken(why) {
+  if (dialog.open) return Promise.resolve(false);
+  say(byId("token-why"), why);
+  input.value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "given"), { once: true });
+  });
+}
+
+function showState() {
+  say(byId("token-button"), hasToken() ? "Forget token" : "Token");
+}
+
+byId("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useToken(input.value.trim());
+  input.value = "";
+  showState();
+  dialog.close("given");
+});
+byId("token-cancel").addEventListener("click", () => dialog.close(""));
+
+/** `onChange()`: a token was given or forgotten by the button. */
+export function watchTokenButton(onChange) {
+  byId("token-button").addEventListener("click", async () => {
+    if (hasToken()) {
+      useToken("");
+      showState();
+      onChange();
+    } else if (await askToken("Reading needs a token where the console is not on this machine; changing always does.")) onChange();
+  });
+}
