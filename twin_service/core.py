@@ -100,15 +100,15 @@ class TwinCore:
         self._memory = memory
         self.workload = workload
         self.learner = learner
+        self.accounts = Accounts()
+        if workload is not None:
+            workload.told.append(self.accounts.task_replayed)
         if workload is not None and learner is not None:
             workload.told.append(learner.task_replayed)
         self.archive = Archive(memory, self.settings.max_devices, self._is_attached)
         self.manifests = Manifests(memory)
         self._watch = BacklogWatch(self.settings.planner)
         self._schedule = Schedule()
-        self.accounts = Accounts()
-        if workload is not None:
-            workload.told.append(self.accounts.task_replayed)
         self._to_weigh: dict[str, Cause] = {}
         self._to_look: dict[str, None] = {}
         self._streams = 0
@@ -365,6 +365,8 @@ class TwinCore:
         for task in report.ended:
             device.document.outcomes[task.outcome.value] += 1
             device.document.reasons[task.reason.value] += 1
+            if status.manifest is not None:
+                self.accounts.task_ended(task, status.manifest, device.weights(self.planner.weights))
             if (found := self.manifests.task_ended(status.hello.model_digest, task)) is not None:
                 self._recalibrate(found)
             is_edge_heard = task.outcome is Outcome.EDGE or task.reason in _EDGE_SPOKE
@@ -373,8 +375,6 @@ class TwinCore:
         if self.workload is not None:
             take_tasks(self.workload, self.planner, device, edge, report, now_s)
 
-            if status.manifest is not None:
-                self.accounts.task_ended(task, status.manifest, device.weights(self.planner.weights))
     def _recalibrate(self, found: Recalibrated) -> None:
         self.recalibrated.append(found)
         for device in self.devices.values():

@@ -23,7 +23,7 @@ class TwinSettings(BaseServiceSettings):
     )
     console_listen: str | None = Field(
         None,
-        description="HOST:PORT of the live console (a web page and its API); not set: no console; port 0: any free one.",
+        description="HOST:PORT of the live console, a web page and its API; not set: no console; port 0: any free one.",
     )
     console_token_file: Path | None = Field(
         None,

@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.unit.twin_service.made_up_twins import World, ended_task, state
 from twin_service.messages import StartReport, TaskReport
-from twin_service.tables import _REASONS, device_text, listing_table, plan_text, table
+from twin_service.tables import REASON_TEXTS, device_text, listing_table, plan_text, table
 from twinsplit.types import Decision, Outcome, Reason
 
 
@@ -87,4 +87,4 @@ def test_all_twins_are_listed_a_line_each() -> None:
 
 
 def test_every_reason_has_its_meaning_in_words() -> None:
-    assert set(_REASONS) == {reason.value for reason in Reason}
+    assert set(REASON_TEXTS) == {reason.value for reason in Reason}
