@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device.emulation import UplinkSettings, parse_outages, parse_rate_changes
 from device.energy import EnergyMeter, ModelMeter, NoMeter
@@ -21,6 +21,9 @@ from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.types import DropPolicy
+
+if TYPE_CHECKING:
+    from device.task_tracing import TaskTracing
 
 _log = EventLog("device")
 
@@ -123,6 +126,20 @@ def link_of(
         tls=settings.tls if settings.tls.is_set else None,
         poll_timeout_s=settings.poll_timeout_s,
     )
+
+
+def tracing_of(settings: DeviceSettings, runtime: SegmentRuntime, clock: Clock) -> TaskTracing | None:
+    """Traces of tasks; ``None``: none are asked for.
+
+    Raises:
+        SettingsError: OpenTelemetry is not installed, or the endpoint is none.
+    """
+    if settings.otlp_endpoint is None:
+        return None
+    from device.task_tracing import TaskTracing
+    from twinsplit.tracing.outlet import open_outlet
+
+    return TaskTracing(open_outlet(settings.otlp_endpoint, "device", settings.id), runtime.manifest, clock)
 
 
 def uplink_settings_of(settings: DeviceSettings) -> UplinkSettings:

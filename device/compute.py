@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from numpy.typing import NDArray
 
@@ -38,6 +38,9 @@ from twinsplit.model.runtime import Answer, SegmentRuntime
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.tensor import EncodedTensor
 from twinsplit.types import Decision, Payload, TaskRecord
+
+if TYPE_CHECKING:
+    from device.task_trace import TaskTrace
 
 _log = EventLog("device.compute")
 
@@ -72,6 +75,8 @@ class Cargo:
     """Why the frame was refused."""
     deliver: Deliver | None = None
     """The submitter's; ``None``: nobody waits but the sink."""
+    trace: TaskTrace | None = None
+    """``None``: the task is not traced."""
 
 
 class Engine:
@@ -150,11 +155,14 @@ class Engine:
 
     def _run(self) -> None:
         while (step := self._steps.get()) is not None:
+            cargo, began_s = cargo_of(step.task), self._now_s()
             try:
-                event = self._done(step)
+                event = self._done(step, cargo, began_s)
             except Exception as error:  # noqa: BLE001 - one broken task must not end the thread that serves all others
                 self._log_failure(step, error)
                 event = _step_failed
+            if cargo.trace is not None:
+                cargo.trace.step_done(step, began_s, self._now_s())
             try:
                 self.event(event)
             except Exception as error:  # noqa: BLE001 - a device that stands still must not look alive
@@ -162,10 +170,8 @@ class Engine:
                 self._broken(error)
                 return
 
-    def _done(self, step: Step) -> Event:
+    def _done(self, step: Step, cargo: Cargo, began_s: float) -> Event:
         """Carry out ``step``: the event that says so."""
-        cargo = cargo_of(step.task)
-        began_s = self._now_s()
         if isinstance(step, RunSegment):
             return self._segment_done(step.index, cargo, began_s)
         if isinstance(step, RunExit):

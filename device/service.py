@@ -10,7 +10,15 @@ from typing import Any
 
 import grpc.aio
 
-from device.assembly import emulations_of, link_of, pipeline_of, profile_of, step_times_s, uplink_settings_of
+from device.assembly import (
+    emulations_of,
+    link_of,
+    pipeline_of,
+    profile_of,
+    step_times_s,
+    tracing_of,
+    uplink_settings_of,
+)
 from device.compute import Deliver, Engine
 from device.emulation import EmulatedUplink, Slowdown
 from device.metrics import DeviceMetrics
@@ -214,6 +222,8 @@ class DeviceService:
         await self.shell.uplink.close()
         self.shell.close()
         await asyncio.gather(self._server.stop(_STREAM_END_S), asyncio.to_thread(self._exposition.stop))
+        if self.shell.tracing is not None:
+            await asyncio.to_thread(self.shell.tracing.outlet.close)
         if self._sink is not None:
             await asyncio.to_thread(self._sink.close)
 
@@ -282,6 +292,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
     )
     if settings.twin is not None:
         shell.link = link_of(settings, settings.twin, runtime, shell, clock, device.signalling)
+    shell.tracing = tracing_of(settings, runtime, clock)
     shell.thumbnails = Thumbnails() if settings.thumbnails else None
     shell.uplink = Uplink(
         runtime.digest,

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device.compute import Cargo, Deliver, Engine, cargo_of
 from device.metrics import DeviceMetrics
@@ -36,6 +36,10 @@ from twinsplit.tensor import decode
 from twinsplit.transport.tail_stream import InferResponse
 from twinsplit.types import Reason
 
+if TYPE_CHECKING:
+    from device.task_trace import TaskTrace
+    from device.task_tracing import TaskTracing
+
 _log = EventLog("device")
 
 REPEATED_LINE_S = 10.0
@@ -51,6 +55,8 @@ class Shell:
 
     def __init__(self, runtime: SegmentRuntime, clock: Clock, sink: JsonLinesSink | None) -> None:
         self.link: TwinLink | None = None
+        self.tracing: TaskTracing | None = None
+        """``None``: nothing is traced. Set once, like ``link``."""
         self.thumbnails: Thumbnails | None = None
         """``None``: no picture of a frame is sent to the twin. Set once, like ``link``."""
         self._runtime = runtime
@@ -84,7 +90,11 @@ class Shell:
         cargo = cargo_of(upload.task)
         encoded, cargo.encoded = cargo.encoded, None
         assert encoded is not None, "what is sent was encoded before"
-        self.uplink.send(upload.task.task_id, upload.offload, encoded)
+        trace = None
+        if self.tracing is not None and cargo.trace is not None:
+            round_trip_s = self.engine.look(lambda pipeline, now_s: pipeline.tracker.round_trip_s)
+            trace = self.tracing.sent(cargo.trace, upload.offload, round_trip_s)
+        self.uplink.send(upload.task.task_id, upload.offload, encoded, trace)
         self.metrics.note_upload(upload.offload.payload.value, encoded.wire_bytes, encoded.header.raw_bytes)
 
     def _finish(self, finish: Finish) -> None:
@@ -94,9 +104,17 @@ class Shell:
             self._sink.put(task_line(record, cargo.answer))
         if cargo.deliver is not None:
             cargo.deliver(record, cargo.answer, cargo.problem)
+        if self.tracing is not None:
+            # After the answers that others wait for.
+            self._loop.call_soon(self._trace, finish, cargo.trace or self.tracing.begin())
         if self.engine.look(lambda pipeline, now_s: pipeline.is_empty):
             self._all_ended.set()
         _log.debug("task-ended", task=record.task_id, outcome=record.outcome.value, reason=record.reason.value)
+
+    def _trace(self, finish: Finish, trace: TaskTrace) -> None:
+        if self.tracing is not None:
+            round_trip_s = self.engine.look(lambda pipeline, now_s: pipeline.tracker.round_trip_s)
+            self.tracing.ended(trace, finish.task, finish.record, round_trip_s)
 
     # Frames.
 
@@ -120,7 +138,8 @@ class Shell:
             self._enter_frame(name, prepared, deliver, arrived_at_s)
 
     def _enter_frame(self, name: str, prepared: PreparedInput, deliver: Deliver | None, arrived_at_s: float) -> None:
-        cargo = Cargo(prepared, prepared.tensor, deliver=deliver)
+        trace = None if self.tracing is None else self.tracing.begin()
+        cargo = Cargo(prepared, prepared.tensor, deliver=deliver, trace=trace)
         thumbnail = None if self.thumbnails is None else self.thumbnails.of(prepared.picture, self._now_s())
         self.engine.event(
             lambda pipeline, now_s: pipeline.frame_arrived(
@@ -150,7 +169,10 @@ class Shell:
             task = pipeline.offloads.task(task_id)
             if error is not None or task is None:
                 return pipeline.upload_failed(now_s, task_id, Reason.EDGE_REFUSED)
-            cargo_of(task).answer = answer
+            cargo = cargo_of(task)
+            cargo.answer = answer
+            if cargo.trace is not None:
+                cargo.trace.arrival_s = response.traced_arrival_s or None
             return pipeline.answer_received(
                 now_s, task_id, answer, edge_queue_s=response.queue_wait_s, edge_compute_s=response.service_s
             )

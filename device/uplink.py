@@ -25,7 +25,7 @@ from twinsplit.tensor import EncodedTensor
 from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.convert import digest_to_wire
-from twinsplit.transport.tail_stream import SERVICE, InferRequest, InferResponse, infer_call
+from twinsplit.transport.tail_stream import SERVICE, InferRequest, InferResponse, TraceClock, infer_call
 from twinsplit.transport.tls import TlsFiles
 
 _log = EventLog("device.uplink")
@@ -35,6 +35,8 @@ PINGS = 3
 """Round trips measured at every connection; the shortest counts."""
 REPEATED_LINE_S = 10.0
 
+Trace = tuple[str, TraceClock]
+"""What goes with the payload of a traced task: traceparent and clock."""
 TailCall = grpc.aio.StreamStreamCall[InferRequest, InferResponse]
 
 
@@ -56,6 +58,7 @@ class _Outgoing:
     task_id: int
     offload: Offload
     encoded: EncodedTensor
+    trace: Trace | None
 
 
 class Uplink:
@@ -99,11 +102,11 @@ class Uplink:
         """Connect to the edge at ``address``, so that the first offload need not."""
         self._edge(address)
 
-    def send(self, task_id: int, offload: Offload, encoded: EncodedTensor) -> None:
-        """Send a payload to the edge of ``offload``."""
+    def send(self, task_id: int, offload: Offload, encoded: EncodedTensor, trace: Trace | None = None) -> None:
+        """Send a payload to the edge of ``offload``; ``trace``: of a task that is traced."""
         if self._is_input_forbidden and offload.cut == 0:
             raise AssertionError("the input was about to leave a device that sends tensors only")
-        self._edge(offload.edge_address).send(_Outgoing(task_id, offload, encoded))
+        self._edge(offload.edge_address).send(_Outgoing(task_id, offload, encoded, trace))
 
     def cancel(self, task_id: int, offload: Offload) -> None:
         """Nobody waits for the answer any more."""
@@ -244,6 +247,7 @@ class EdgeStream:
 
     def _request(self, outgoing: _Outgoing) -> InferRequest:
         left_s = outgoing.offload.deadline_s - self._uplink.now_s()
+        traceparent, trace_clock = outgoing.trace or ("", None)
         return InferRequest(
             outgoing.task_id,
             self._uplink.model_digest,
@@ -251,6 +255,8 @@ class EdgeStream:
             # 0 would mean no limit.
             max(left_s, 1e-6),
             tensor=outgoing.encoded,
+            traceparent=traceparent,
+            trace_clock=trace_clock,
         )
 
     async def _write(self, call: TailCall) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import signal
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
@@ -22,14 +23,17 @@ from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
 from twinsplit.model.profile import load_profile
 from twinsplit.model.runtime import provider_named
-from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.systemd.notification import ServiceManager
+from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
 from twinsplit.transport.server import RunningServer, start_server
 from twinsplit.transport.tail_stream import register_edge_service
+
+if TYPE_CHECKING:
+    from edge.tail_tracing import TailTracing
 
 _log = EventLog("edge.service")
 
@@ -75,6 +79,8 @@ class EdgeService:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.servicer.wait_for_answers(), LAST_ANSWERS_S)
         await asyncio.gather(self._server.stop(_STREAM_END_S), asyncio.to_thread(self._exposition.stop))
+        if self.servicer.tracing is not None:
+            await asyncio.to_thread(self.servicer.tracing.outlet.close)
 
 
 async def start_edge(
@@ -112,14 +118,15 @@ async def start_edge(
     tail_s = {digest: model.tail_s for digest, model in models.items()}
     queue: TailQueue[TailWork] = TailQueue(settings.queue_capacity, tail_s, clock.monotonic_s())
     executor = TailExecutor(queue, models, clock)
-    servicer = EdgeServicer(executor, models, identity, clock)
+    # Twice what any payload needs: what is too large for its cut is then refused by name and not by a broken stream.
+    max_message_bytes = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
+    tracing = _tracing(settings)
+    servicer = EdgeServicer(executor, models, identity, clock, max_message_bytes=max_message_bytes, tracing=tracing)
     signalling = SignallingCount()
 
     def register(server: grpc.aio.Server) -> None:
         register_edge_service(server, infer=servicer.infer, describe=servicer.describe, clock=clock)
 
-    # Twice what any payload needs: what is too large for its cut is then refused by name and not by a broken stream.
-    max_message_bytes = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
     server = await start_server(
         register, settings.listen, settings.tls, is_insecure=settings.insecure, max_message_bytes=max_message_bytes
     )
@@ -171,27 +178,18 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
     # What lives until the end need not be walked by every collection while tails wait.
     gc.collect()
     gc.freeze()
+    manager = ServiceManager.of_environment()
+    manager.serving(f"{settings.id} on {edge.address}")
     await stopping.wait()
+    manager.stopping()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
     _log.info("edge-stopping", waiting=edge.executor.reading().queue_length, drain_s=settings.drain_s)
     await edge.stop()
+    manager.close()
     _log.info("edge-stopped")
 
 
-def _check_endpoints(settings: EdgeSettings) -> None:
-    manager = ServiceManager.of_environment()
-    manager.serving(f"{settings.id} on {edge.address}")
-    """What cannot work is said before models are loaded for many seconds.
-    manager.stopping()
-
-    Raises:
-        SettingsError: an address is not HOST:PORT, or devices cannot reach what would be advertised.
-        TlsError: half a TLS configuration, or one that does not do for the twin's channel.
-    manager.close()
-        ListenError: an address that cannot be listened on.
-    """
-    listen = Address.parse(settings.listen)
 def _tracing(settings: EdgeSettings) -> TailTracing | None:
     """Traces of tails; ``None``: none are asked for.
 
@@ -206,6 +204,15 @@ def _tracing(settings: EdgeSettings) -> TailTracing | None:
     return TailTracing(open_outlet(settings.otlp_endpoint, "edge", settings.id))
 
 
+def _check_endpoints(settings: EdgeSettings) -> None:
+    """What cannot work is said before models are loaded for many seconds.
+
+    Raises:
+        SettingsError: an address is not HOST:PORT, or devices cannot reach what would be advertised.
+        TlsError: half a TLS configuration, or one that does not do for the twin's channel.
+        ListenError: an address that cannot be listened on.
+    """
+    listen = Address.parse(settings.listen)
     check_listen(listen, "--listen")
     check_listen(Address.parse(settings.http_listen), "--http-listen")
     for address in (settings.twin, settings.advertise):

@@ -12,7 +12,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined] # EOF is missing from the stubs
 
@@ -29,6 +29,10 @@ from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
 from twinsplit.transport.status import code_of
 from twinsplit.transport.tail_stream import DEVICE_METADATA, InferRequest, InferResponse
+
+if TYPE_CHECKING:
+    from edge.tail_trace import DeviceTime, TailTrace
+    from edge.tail_tracing import TailTracing
 
 _log = EventLog("edge.servicer")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
@@ -58,6 +62,8 @@ class EdgeServicer:
         identity: What Describe says.
         clock: The executor's clock.
         note_event: Called in the event loop after everything that may have moved the backlog.
+        max_message_bytes: Limit of the server, for whoever asks; 0: not told.
+        tracing: ``None``: nothing is traced.
     """
 
     def __init__(
@@ -67,10 +73,14 @@ class EdgeServicer:
         identity: EdgeIdentity,
         clock: Clock,
         note_event: Callable[[], None] = lambda: None,
+        *,
+        max_message_bytes: int = 0,
+        tracing: TailTracing | None = None,
     ) -> None:
         self.executor = executor
         self.models = models
         self.now_s = clock.monotonic_s
+        self._unix_ns = clock.unix_ns
         self.note_event = note_event
         self.refusals: Counter[ErrorCode] = Counter()
         """Requests refused, at admission and later, by name."""
@@ -84,6 +94,8 @@ class EdgeServicer:
         """The same tensors in their own elements."""
         self.arrivals = ArrivalLog()
         """Admitted tails that the twin has not been told of."""
+        self.tracing = tracing
+        self._max_message_bytes = max_message_bytes
         self._identity = identity
         self._streams: set[TailStream] = set()
 
@@ -126,6 +138,8 @@ class EdgeServicer:
             backlog=backlog_to_wire(self.executor.backlog_state(), self.now_s()),
             provider=self._identity.provider,
             version=__version__,
+            unix_ns=self._unix_ns(),
+            max_message_bytes=self._max_message_bytes,
         )
 
 
@@ -135,6 +149,7 @@ class TailStream:
     def __init__(self, servicer: EdgeServicer, loop: asyncio.AbstractEventLoop, device_id: str = "") -> None:
         self._servicer = servicer
         self._device_id = device_id
+        self._device_time = None if servicer.tracing is None else servicer.tracing.device_time()
         self._loop = loop
         self._in_flight: dict[int, EdgeTail] = {}
         self._unsent: deque[InferResponse] = deque()
@@ -151,12 +166,15 @@ class TailStream:
 
     def take(self, request: InferRequest) -> None:
         """Admit, refuse or cancel; never raises for what a device sent."""
+        trace = None if self._device_time is None else self._trace(request, self._device_time)
         try:
             if request.is_cancel:
                 self._cancel(request.request_id)
             else:
-                self._admit(request)
+                self._admit(request, trace)
         except RefusedError as error:
+            if trace is not None and self._servicer.tracing is not None:
+                self._servicer.tracing.refused(trace, error)
             self._servicer.refused_tails += 1
             backlog = self._servicer.executor.backlog_state()
             self._answer(InferResponse(request.request_id, error=error, backlog=backlog))
@@ -194,7 +212,14 @@ class TailStream:
             self._is_answered.clear()
             await self._is_answered.wait()
 
-    def _admit(self, request: InferRequest) -> None:
+    def _trace(self, request: InferRequest, device_time: DeviceTime) -> TailTrace | None:
+        """The trace of a tail, if its device traces it."""
+        tracing = self._servicer.tracing
+        if tracing is None or not request.traceparent:
+            return None
+        return tracing.begin(request, device_time, self._servicer.now_s(), self._device_id)
+
+    def _admit(self, request: InferRequest, trace: TailTrace | None) -> None:
         arrived_at_s = self._servicer.now_s()
         if request.problem is not None:
             raise request.problem
@@ -209,11 +234,11 @@ class TailStream:
 
         def deliver(result: TailResult) -> None:
             if threading.get_ident() == self._thread_id:
-                self._finish(request_id, tail, result)
+                self._finish(request_id, tail, result, trace)
             else:
                 # A loop that has closed takes nothing more, and nobody is left to answer.
                 with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(self._finish, request_id, tail, result)
+                    self._loop.call_soon_threadsafe(self._finish, request_id, tail, result, trace)
 
         tail: EdgeTail = Tail(
             model=request.model_digest,
@@ -240,7 +265,7 @@ class TailStream:
             self._servicer.executor.cancel(tail)
             self._note_answered()
 
-    def _finish(self, request_id: int, tail: EdgeTail, result: TailResult) -> None:
+    def _finish(self, request_id: int, tail: EdgeTail, result: TailResult, trace: TailTrace | None) -> None:
         if self._in_flight.get(request_id) is tail:
             del self._in_flight[request_id]
             if result.end is not TailEnd.CANCELLED:
@@ -252,15 +277,18 @@ class TailStream:
                         service_s=result.service_s,
                         backlog=result.backlog,
                         tensor=result.output,
+                        traced_arrival_s=0.0 if trace is None else trace.arrival_s,
                     )
                 )
         self._note_answered()
         # After the writer, which has just been woken: the device waits for the answer, nobody for the books.
-        self._loop.call_soon(self._note_end, result)
+        self._loop.call_soon(self._note_end, result, trace)
 
-    def _note_end(self, result: TailResult) -> None:
+    def _note_end(self, result: TailResult, trace: TailTrace | None) -> None:
         self._servicer.observe(result)
         self._servicer.note_event()
+        if trace is not None and self._servicer.tracing is not None:
+            self._servicer.tracing.ended(trace, result)
 
     def _answer(self, response: InferResponse) -> None:
         if response.error is not None:

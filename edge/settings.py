@@ -53,6 +53,11 @@ class EdgeSettings(BaseServiceSettings):
     drain_s: float = Field(
         10.0, ge=0, description="Time to finish accepted tails after a signal to stop, seconds; 0: refuse them at once."
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="URL of an OpenTelemetry collector that takes traces by OTLP over HTTP, such as "
+        "http://127.0.0.1:4318; not set: nothing is traced. Needs twinsplit[tracing].",
+    )
     emulate_slowdown: float = Field(
         1.0, ge=1, description="Emulation: each segment takes this many times its measured time; 1: off."
     )

@@ -11,7 +11,7 @@ from twinsplit.rpc.v1 import edge_pb2, tensor_pb2
 from twinsplit.tensor import EncodedTensor, TensorHeader
 from twinsplit.tensor.header import CODECS, DTYPES, KINDS
 from twinsplit.transport.convert import header_to_wire
-from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec
+from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec, TraceClock
 
 CODEC = TailCodec(ManualClock(10.0))
 IDS = st.integers(1, 2**64 - 1) | st.integers(1, 300)
@@ -27,6 +27,7 @@ HEADERS = st.builds(
 PAYLOADS = st.binary(max_size=200) | st.integers(4090, 4200).map(bytes) | st.just(b"\x7a\x01z" * 2000)
 TENSORS = st.builds(EncodedTensor, HEADERS, PAYLOADS)
 TIMES = st.just(0.0) | st.floats(0, 1e6)
+CLOCKS = st.builds(TraceClock, st.floats(1e-9, 1e9), st.integers(1, 2**63 - 1))
 REQUESTS = st.builds(
     InferRequest,
     IDS,
@@ -35,11 +36,12 @@ REQUESTS = st.builds(
     st.none() | st.floats(1e-9, 1e9),
     st.just(False),
     TENSORS,
-    st.text(max_size=20),
+    st.text(max_size=20) | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    st.none() | CLOCKS,
     st.none(),
 )
 BACKLOGS = st.builds(BacklogState, TIMES, st.floats(-1e6, 10.0), TIMES, st.floats(1e-6, 1e6))
-RESPONSES = st.builds(InferResponse, IDS, st.none(), TIMES, TIMES, st.none() | BACKLOGS, TENSORS, st.none())
+RESPONSES = st.builds(InferResponse, IDS, st.none(), TIMES, TIMES, st.none() | BACKLOGS, TENSORS, TIMES, st.none())
 
 
 def _bytes(tensor: EncodedTensor | None) -> bytes:
@@ -56,6 +58,8 @@ def test_requests(request: InferRequest) -> None:
     assert message.header == header_to_wire(request.tensor.header)
     assert (message.request_id, message.model_digest.hex(), message.cut) == request[:3]
     assert (message.budget_s or None, message.traceparent) == (request.budget_s, request.traceparent)
+    clock = message.trace_clock if message.HasField("trace_clock") else None
+    assert (clock and (clock.earliest_arrival_s, clock.origin_unix_ns)) == request.trace_clock
     assert message.data == _bytes(request.tensor)
     read = CODEC.request_from_bytes(data)
     assert read._replace(tensor=None) == request._replace(tensor=None)
@@ -74,6 +78,7 @@ def test_responses(response: InferResponse) -> None:
     read = CODEC.response_from_bytes(data)
     assert read.problem is None
     assert (read.request_id, read.queue_wait_s, read.service_s) == (response[0], response[2], response[3])
+    assert read.traced_arrival_s == message.traced_arrival_s == response.traced_arrival_s
     assert (read.tensor.header, _bytes(read.tensor)) == (response.tensor.header, message.data)
     if response.backlog is not None:
         assert read.backlog is not None
@@ -97,6 +102,10 @@ WIRE_REQUESTS = st.builds(
     cancel=st.booleans(),
     header=st.none() | WIRE_HEADERS,
     traceparent=st.text(max_size=3),
+    trace_clock=st.none()
+    | st.builds(
+        edge_pb2.TraceClock, earliest_arrival_s=st.sampled_from([0.0, 1.0, math.nan]), origin_unix_ns=st.integers(0, 9)
+    ),
     data=st.binary(max_size=6),
 )
 
@@ -116,6 +125,9 @@ def test_concatenated_requests_are_read_as_the_ordinary_parser_merges_them(parts
             message.budget_s,
             message.traceparent,
         )
+        clock = message.trace_clock
+        is_clock_sensible = message.HasField("trace_clock") and math.isfinite(clock.earliest_arrival_s)
+        assert read.trace_clock == ((clock.earliest_arrival_s, clock.origin_unix_ns) if is_clock_sensible else None)
         assert read.tensor is not None
         assert _bytes(read.tensor) == message.data
         assert read.tensor.header.shape == tuple(message.header.shape)
@@ -158,4 +170,5 @@ def test_a_damaged_request_is_read_as_the_ordinary_parser_reads_it(request: Infe
     assert read.request_id == message.request_id
     if read.tensor is not None:
         assert _bytes(read.tensor) == message.data
+        assert read.traceparent == message.traceparent
         assert (read.model_digest, read.cut) == (message.model_digest.hex(), message.cut)

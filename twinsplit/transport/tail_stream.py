@@ -10,7 +10,7 @@ import grpc.aio
 
 from twinsplit.clock import Clock
 from twinsplit.rpc.v1 import edge_pb2
-from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec
+from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec, TraceClock
 
 __all__ = [
     "DEVICE_METADATA",
@@ -20,6 +20,7 @@ __all__ = [
     "InferHandler",
     "InferRequest",
     "InferResponse",
+    "TraceClock",
     "infer_call",
     "register_edge_service",
 ]

@@ -12,7 +12,13 @@ from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.tensor import EncodedTensor, TensorHeader, encode
 from twinsplit.transport.convert import header_to_wire
 from twinsplit.transport.tail_framing import ALIGNED_FROM_BYTES, ALIGNMENT
-from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec
+from twinsplit.transport.tail_messages import (
+    InferRequest,
+    InferResponse,
+    TailCodec,
+    TraceClock,
+    _request_fields,
+)
 
 DIGEST = "ab" * 32
 HEADER = TensorHeader((1, 3), "float32", "uint8", "none", 0.5, 2)
@@ -41,6 +47,49 @@ def test_a_request_is_these_very_bytes(codec: TailCodec) -> None:
             "7a03010203"  # data, last
         )
     )
+
+
+def test_a_traced_request_is_these_very_bytes(codec: TailCodec) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    request = InferRequest(300, DIGEST, 2, 1.5, tensor=TENSOR, traceparent=traceparent, trace_clock=TraceClock(0.5, 7))
+    assert (
+        codec.request_to_bytes(request).hex()
+        == (
+            "08ac02"  # request_id
+            "21000000000000f83f"  # budget_s
+            "3a37" + traceparent.encode().hex() + "4212" + "09000000000000e03f" + "110700000000000000"  # trace
+            "1220" + DIGEST + "1802"  # model_digest, cut
+            "3211" + "0a020103" + "1001" + "1803" + "250000003f" + "2802" + "3001"  # header
+            "7a03010203"  # data, last
+        )
+    )
+
+
+def test_the_answer_to_a_traced_request_is_these_very_bytes(codec: TailCodec) -> None:
+    response = InferResponse(1, None, 0.5, 0.25, BacklogState(2.0, 49.0, 1.0, 4.0), TENSOR, traced_arrival_s=0.5)
+    data = codec.response_to_bytes(response).hex()
+    plain = codec.response_to_bytes(response._replace(traced_arrival_s=0.0)).hex()
+    header = "3211" + "0a020103"
+    assert data == plain.replace(header, "39000000000000e03f" + header)
+
+
+def test_a_traced_payload_is_aligned_too_and_leaves_nothing_to_be_remembered(codec: TailCodec) -> None:
+    tensor, traceparent = _large(ALIGNED_FROM_BYTES), "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    traced = InferRequest(1, DIGEST, 1, tensor=tensor, traceparent=traceparent, trace_clock=TraceClock(0.5, 7))
+    data = codec.request_to_bytes(traced)
+    assert (len(data) - tensor.wire_bytes) % ALIGNMENT == 0
+    codec.request_from_bytes(data)
+    misses = _request_fields.cache_info().misses
+    codec.request_from_bytes(codec.request_to_bytes(traced._replace(traceparent=traceparent.replace("a", "c"))))
+    assert _request_fields.cache_info().misses == misses
+
+
+def test_a_clock_that_says_nothing_costs_the_trace_and_not_the_answer(codec: TailCodec) -> None:
+    request = InferRequest(1, DIGEST, 1, tensor=TENSOR, traceparent="00-a", trace_clock=TraceClock(math.nan, 7))
+    read = codec.request_from_bytes(codec.request_to_bytes(request))
+    assert (read.problem, read.trace_clock) == (None, None)
+    response = InferResponse(1, None, 0.5, 0.25, BacklogState(2.0, 49.0, 1.0, 4.0), TENSOR, traced_arrival_s=math.inf)
+    assert codec.response_from_bytes(codec.response_to_bytes(response)).traced_arrival_s == 0.0
 
 
 def test_a_response_is_these_very_bytes(codec: TailCodec) -> None:

@@ -26,7 +26,7 @@ from twinsplit.rpc.v1 import errors_pb2 as twinsplit_dot_rpc_dot_v1_dot_errors__
 from twinsplit.rpc.v1 import tensor_pb2 as twinsplit_dot_rpc_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btwinsplit/rpc/v1/edge.proto\x12\x10twinsplit.rpc.v1\x1a\x1dtwinsplit/rpc/v1/errors.proto\x1a\x1dtwinsplit/rpc/v1/tensor.proto\"\xcb\x01\n\x0cInferRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63ut\x18\x03 \x01(\r\x12\x10\n\x08\x62udget_s\x18\x04 \x01(\x01\x12\x0e\n\x06\x63\x61ncel\x18\x05 \x01(\x08\x12.\n\x06header\x18\x06 \x01(\x0b\x32\x1e.twinsplit.rpc.v1.TensorHeader\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x0f\n\x07padding\x18\x0e \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\"\xef\x01\n\rInferResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.twinsplit.rpc.v1.Error\x12\x14\n\x0cqueue_wait_s\x18\x03 \x01(\x01\x12\x11\n\tservice_s\x18\x04 \x01(\x01\x12*\n\x07\x62\x61\x63klog\x18\x05 \x01(\x0b\x32\x19.twinsplit.rpc.v1.Backlog\x12.\n\x06header\x18\x06 \x01(\x0b\x32\x1e.twinsplit.rpc.v1.TensorHeader\x12\x0f\n\x07padding\x18\x0e \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\"T\n\x07\x42\x61\x63klog\x12\x11\n\tbacklog_s\x18\x01 \x01(\x01\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x0e\n\x06mean_s\x18\x03 \x01(\x01\x12\x17\n\x0ftime_constant_s\x18\x04 \x01(\x01\"\x11\n\x0f\x44\x65scribeRequest\"\x89\x01\n\x10\x44\x65scribeResponse\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x15\n\rmodel_digests\x18\x02 \x03(\x0c\x12*\n\x07\x62\x61\x63klog\x18\x03 \x01(\x0b\x32\x19.twinsplit.rpc.v1.Backlog\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t2\xae\x01\n\x0b\x45\x64geService\x12L\n\x05Infer\x12\x1e.twinsplit.rpc.v1.InferRequest\x1a\x1f.twinsplit.rpc.v1.InferResponse(\x01\x30\x01\x12Q\n\x08\x44\x65scribe\x12!.twinsplit.rpc.v1.DescribeRequest\x1a\".twinsplit.rpc.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btwinsplit/rpc/v1/edge.proto\x12\x10twinsplit.rpc.v1\x1a\x1dtwinsplit/rpc/v1/errors.proto\x1a\x1dtwinsplit/rpc/v1/tensor.proto\"\xfe\x01\n\x0cInferRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\x0c\x12\x0b\n\x03\x63ut\x18\x03 \x01(\r\x12\x10\n\x08\x62udget_s\x18\x04 \x01(\x01\x12\x0e\n\x06\x63\x61ncel\x18\x05 \x01(\x08\x12.\n\x06header\x18\x06 \x01(\x0b\x32\x1e.twinsplit.rpc.v1.TensorHeader\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x31\n\x0btrace_clock\x18\x08 \x01(\x0b\x32\x1c.twinsplit.rpc.v1.TraceClock\x12\x0f\n\x07padding\x18\x0e \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\"@\n\nTraceClock\x12\x1a\n\x12\x65\x61rliest_arrival_s\x18\x01 \x01(\x01\x12\x16\n\x0eorigin_unix_ns\x18\x02 \x01(\x10\"\x89\x02\n\rInferResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\x04\x12&\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.twinsplit.rpc.v1.Error\x12\x14\n\x0cqueue_wait_s\x18\x03 \x01(\x01\x12\x11\n\tservice_s\x18\x04 \x01(\x01\x12*\n\x07\x62\x61\x63klog\x18\x05 \x01(\x0b\x32\x19.twinsplit.rpc.v1.Backlog\x12.\n\x06header\x18\x06 \x01(\x0b\x32\x1e.twinsplit.rpc.v1.TensorHeader\x12\x18\n\x10traced_arrival_s\x18\x07 \x01(\x01\x12\x0f\n\x07padding\x18\x0e \x01(\x0c\x12\x0c\n\x04\x64\x61ta\x18\x0f \x01(\x0c\"T\n\x07\x42\x61\x63klog\x12\x11\n\tbacklog_s\x18\x01 \x01(\x01\x12\r\n\x05\x61ge_s\x18\x02 \x01(\x01\x12\x0e\n\x06mean_s\x18\x03 \x01(\x01\x12\x17\n\x0ftime_constant_s\x18\x04 \x01(\x01\"\x11\n\x0f\x44\x65scribeRequest\"\xb5\x01\n\x10\x44\x65scribeResponse\x12\x0f\n\x07\x65\x64ge_id\x18\x01 \x01(\t\x12\x15\n\rmodel_digests\x18\x02 \x03(\x0c\x12*\n\x07\x62\x61\x63klog\x18\x03 \x01(\x0b\x32\x19.twinsplit.rpc.v1.Backlog\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0f\n\x07unix_ns\x18\x06 \x01(\x06\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\x32\xae\x01\n\x0b\x45\x64geService\x12L\n\x05Infer\x12\x1e.twinsplit.rpc.v1.InferRequest\x1a\x1f.twinsplit.rpc.v1.InferResponse(\x01\x30\x01\x12Q\n\x08\x44\x65scribe\x12!.twinsplit.rpc.v1.DescribeRequest\x1a\".twinsplit.rpc.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twinsplit.rpc.v1.edge_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INFERREQUEST']._serialized_start=112
-  _globals['_INFERREQUEST']._serialized_end=315
-  _globals['_INFERRESPONSE']._serialized_start=318
-  _globals['_INFERRESPONSE']._serialized_end=557
-  _globals['_BACKLOG']._serialized_start=559
-  _globals['_BACKLOG']._serialized_end=643
-  _globals['_DESCRIBEREQUEST']._serialized_start=645
-  _globals['_DESCRIBEREQUEST']._serialized_end=662
-  _globals['_DESCRIBERESPONSE']._serialized_start=665
-  _globals['_DESCRIBERESPONSE']._serialized_end=802
-  _globals['_EDGESERVICE']._serialized_start=805
-  _globals['_EDGESERVICE']._serialized_end=979
+  _globals['_INFERREQUEST']._serialized_end=366
+  _globals['_TRACECLOCK']._serialized_start=368
+  _globals['_TRACECLOCK']._serialized_end=432
+  _globals['_INFERRESPONSE']._serialized_start=435
+  _globals['_INFERRESPONSE']._serialized_end=700
+  _globals['_BACKLOG']._serialized_start=702
+  _globals['_BACKLOG']._serialized_end=786
+  _globals['_DESCRIBEREQUEST']._serialized_start=788
+  _globals['_DESCRIBEREQUEST']._serialized_end=805
+  _globals['_DESCRIBERESPONSE']._serialized_start=808
+  _globals['_DESCRIBERESPONSE']._serialized_end=989
+  _globals['_EDGESERVICE']._serialized_start=992
+  _globals['_EDGESERVICE']._serialized_end=1166
 # @@protoc_insertion_point(module_scope)

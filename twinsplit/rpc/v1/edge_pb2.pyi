@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class InferRequest(_message.Message):
-    __slots__ = ("request_id", "model_digest", "cut", "budget_s", "cancel", "header", "traceparent", "padding", "data")
+    __slots__ = ("request_id", "model_digest", "cut", "budget_s", "cancel", "header", "traceparent", "trace_clock", "padding", "data")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CUT_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class InferRequest(_message.Message):
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
+    TRACE_CLOCK_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     request_id: int
@@ -26,18 +27,28 @@ class InferRequest(_message.Message):
     cancel: bool
     header: _tensor_pb2.TensorHeader
     traceparent: str
+    trace_clock: TraceClock
     padding: bytes
     data: bytes
-    def __init__(self, request_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., cut: _Optional[int] = ..., budget_s: _Optional[float] = ..., cancel: _Optional[bool] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., traceparent: _Optional[str] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., cut: _Optional[int] = ..., budget_s: _Optional[float] = ..., cancel: _Optional[bool] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., traceparent: _Optional[str] = ..., trace_clock: _Optional[_Union[TraceClock, _Mapping]] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class TraceClock(_message.Message):
+    __slots__ = ("earliest_arrival_s", "origin_unix_ns")
+    EARLIEST_ARRIVAL_S_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    earliest_arrival_s: float
+    origin_unix_ns: int
+    def __init__(self, earliest_arrival_s: _Optional[float] = ..., origin_unix_ns: _Optional[int] = ...) -> None: ...
 
 class InferResponse(_message.Message):
-    __slots__ = ("request_id", "error", "queue_wait_s", "service_s", "backlog", "header", "padding", "data")
+    __slots__ = ("request_id", "error", "queue_wait_s", "service_s", "backlog", "header", "traced_arrival_s", "padding", "data")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     QUEUE_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     SERVICE_S_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    TRACED_ARRIVAL_S_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     request_id: int
@@ -46,9 +57,10 @@ class InferResponse(_message.Message):
     service_s: float
     backlog: Backlog
     header: _tensor_pb2.TensorHeader
+    traced_arrival_s: float
     padding: bytes
     data: bytes
-    def __init__(self, request_id: _Optional[int] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., queue_wait_s: _Optional[float] = ..., service_s: _Optional[float] = ..., backlog: _Optional[_Union[Backlog, _Mapping]] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[int] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., queue_wait_s: _Optional[float] = ..., service_s: _Optional[float] = ..., backlog: _Optional[_Union[Backlog, _Mapping]] = ..., header: _Optional[_Union[_tensor_pb2.TensorHeader, _Mapping]] = ..., traced_arrival_s: _Optional[float] = ..., padding: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Backlog(_message.Message):
     __slots__ = ("backlog_s", "age_s", "mean_s", "time_constant_s")
@@ -67,15 +79,19 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("edge_id", "model_digests", "backlog", "provider", "version")
+    __slots__ = ("edge_id", "model_digests", "backlog", "provider", "version", "unix_ns", "max_message_bytes")
     EDGE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     edge_id: str
     model_digests: _containers.RepeatedScalarFieldContainer[bytes]
     backlog: Backlog
     provider: str
     version: str
-    def __init__(self, edge_id: _Optional[str] = ..., model_digests: _Optional[_Iterable[bytes]] = ..., backlog: _Optional[_Union[Backlog, _Mapping]] = ..., provider: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+    unix_ns: int
+    max_message_bytes: int
+    def __init__(self, edge_id: _Optional[str] = ..., model_digests: _Optional[_Iterable[bytes]] = ..., backlog: _Optional[_Union[Backlog, _Mapping]] = ..., provider: _Optional[str] = ..., version: _Optional[str] = ..., unix_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ...) -> None: ...

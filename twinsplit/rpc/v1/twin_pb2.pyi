@@ -585,6 +585,42 @@ class GetTwinResponse(_message.Message):
     is_live: bool
     def __init__(self, twin: _Optional[_Union[TwinDocument, _Mapping]] = ..., is_live: _Optional[bool] = ...) -> None: ...
 
+class DescribeServiceRequest(_message.Message):
+    __slots__ = ("device_id", "model_digest")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    model_digest: bytes
+    def __init__(self, device_id: _Optional[str] = ..., model_digest: _Optional[bytes] = ...) -> None: ...
+
+class DescribeServiceResponse(_message.Message):
+    __slots__ = ("version", "unix_ns", "max_message_bytes", "rule", "edges", "is_device_attached", "device_model_digest")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    EDGES_FIELD_NUMBER: _ClassVar[int]
+    IS_DEVICE_ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    unix_ns: int
+    max_message_bytes: int
+    rule: str
+    edges: _containers.RepeatedCompositeFieldContainer[AttachedEdge]
+    is_device_attached: bool
+    device_model_digest: bytes
+    def __init__(self, version: _Optional[str] = ..., unix_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., rule: _Optional[str] = ..., edges: _Optional[_Iterable[_Union[AttachedEdge, _Mapping]]] = ..., is_device_attached: _Optional[bool] = ..., device_model_digest: _Optional[bytes] = ...) -> None: ...
+
+class AttachedEdge(_message.Message):
+    __slots__ = ("edge_id", "advertise_address", "has_model")
+    EDGE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADVERTISE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HAS_MODEL_FIELD_NUMBER: _ClassVar[int]
+    edge_id: str
+    advertise_address: str
+    has_model: bool
+    def __init__(self, edge_id: _Optional[str] = ..., advertise_address: _Optional[str] = ..., has_model: _Optional[bool] = ...) -> None: ...
+
 class ListTwinsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -50,6 +50,11 @@ class TwinServiceStub:
                 request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.GetTwinRequest.SerializeToString,
                 response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.GetTwinResponse.FromString,
                 _registered_method=True)
+        self.DescribeService = channel.unary_unary(
+                '/twinsplit.rpc.v1.TwinService/DescribeService',
+                request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.DescribeServiceRequest.SerializeToString,
+                response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.DescribeServiceResponse.FromString,
+                _registered_method=True)
         self.ListTwins = channel.unary_unary(
                 '/twinsplit.rpc.v1.TwinService/ListTwins',
                 request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ListTwinsRequest.SerializeToString,
@@ -102,6 +107,13 @@ class TwinServiceServicer:
 
     def GetTwin(self, request, context):
         """One twin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeService(self, request, context):
+        """What this twin service is, and what it knows of a device and a model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,6 +178,11 @@ def add_TwinServiceServicer_to_server(servicer, server):
                     servicer.GetTwin,
                     request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.GetTwinRequest.FromString,
                     response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.GetTwinResponse.SerializeToString,
+            ),
+            'DescribeService': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeService,
+                    request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.DescribeServiceRequest.FromString,
+                    response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.DescribeServiceResponse.SerializeToString,
             ),
             'ListTwins': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTwins,
@@ -280,6 +297,33 @@ class TwinService:
             '/twinsplit.rpc.v1.TwinService/GetTwin',
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.GetTwinRequest.SerializeToString,
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.GetTwinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twinsplit.rpc.v1.TwinService/DescribeService',
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.DescribeServiceRequest.SerializeToString,
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.DescribeServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,
