@@ -35,6 +35,8 @@ NEEDS: dict[str, Need] = {
         lambda: _runs(DEBIAN_PYTHON, "-c", "import venv; from ensurepip import version"), ("python3", "python3-venv")
     ),
     "git": Need(lambda: _runs("git", "--version"), ("git",)),
+    "docker": Need(lambda: _runs("docker", "version"), cure="start a Docker engine that this user may use"),
+    "systemd-analyze": Need(lambda: _runs("systemd-analyze", "--version"), ("systemd",)),
 }
 
 
