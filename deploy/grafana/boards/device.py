@@ -330,7 +330,13 @@ def _surroundings(found: Board) -> None:
             width=6,
             may_be_empty=no_sink,
         ),
-        lines("Processor time", "Cores in use.", NONE, Ask(_rate("process_cpu_seconds_total"), "cores"), width=6),
+        lines(
+            "Processor time",
+            "Cores in use by this process.",
+            NONE,
+            Ask(_rate("process_cpu_seconds_total"), "cores"),
+            width=6,
+        ),
         lines(
             "Memory",
             "Resident memory, shared libraries included.",
@@ -350,7 +356,7 @@ def _energy(found: Board) -> None:
         "Energy and health",
         lines(
             "Power",
-            "Power of each meter.",
+            "Power as each meter reads it.",
             WATTS,
             Ask(_gauge("power_watts"), "{{source}}"),
             width=8,

@@ -54,7 +54,7 @@ def _messages(found: Board) -> None:
         ),
         lines(
             "Signalling bytes per task by kind",
-            "Without tensors and answers.",
+            "Bytes of messages, without tensors and answers.",
             BYTES,
             Ask(
                 f"sum by (kind) (rate(twinsplit_signalling_bytes_total{RATE})) / on () group_left () {TASKS}",
