@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from twinsplit.settings import BaseServiceSettings
 
@@ -42,6 +42,10 @@ class TwinSettings(BaseServiceSettings):
         (),
         description="Further names, without port, under which the console may be asked for in plain HTTP (the Host "
         "header), beside this machine's own; may be repeated.",
+    )
+    front_ends: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+=\S+$")], ...] = Field(
+        (),
+        description="What stands beside this service, as NAME=URL, for the log to name when it serves; may be repeated.",
     )
     state: Path = Field(Path("twin-state"), description="Folder of the embedded database; it is made if it is missing.")
     rule: str = Field(
