@@ -209,7 +209,8 @@ async def serve(settings: TwinSettings) -> None:
         console_token_file="none" if twin.console is None else str(twin.console.token_path),
     )
     if settings.front_ends:
-        _log.info("front-ends", **dict(front_end.split("=", 1) for front_end in settings.front_ends))
+        urls: dict[str, Any] = dict(front_end.split("=", 1) for front_end in settings.front_ends)
+        _log.info("front-ends", **urls)
     manager = ServiceManager.of_environment()
     manager.serving(f"on {twin.address}")
     await stopping.wait()

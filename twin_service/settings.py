@@ -45,7 +45,7 @@ class TwinSettings(BaseServiceSettings):
     )
     front_ends: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+=\S+$")], ...] = Field(
         (),
-        description="What stands beside this service, as NAME=URL, for the log to name when it serves; may be repeated.",
+        description="What stands beside this service, as NAME=URL: named in the log once it serves; may be repeated.",
     )
     state: Path = Field(Path("twin-state"), description="Folder of the embedded database; it is made if it is missing.")
     rule: str = Field(
