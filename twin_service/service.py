@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twin_service.core import CoreSettings, TwinCore
 from twin_service.decision.rules import LEARNED_RULES, rule_named
