@@ -28,8 +28,8 @@ class StepTime(NamedTuple):
     """One step of the compute thread, on the device's monotonic clock."""
 
     step: type[Step]
-    index: int
-    """Of the segment or exit; the decision epoch of a question to the twin; 0 for an encoding."""
+    number: int
+    """Index of the segment or exit; the decision epoch of a question to the twin; 0 for an encoding."""
     began_s: float
     ended_s: float
 
@@ -49,8 +49,8 @@ class TaskTrace:
 
     def step_done(self, step: Step, began_s: float, ended_s: float) -> None:
         """The compute thread has carried out ``step``, or failed to."""
-        index = step.index if isinstance(step, RunSegment | RunExit) else step.epoch if isinstance(step, AskTwin) else 0
-        self.steps.append(StepTime(type(step), index, began_s, ended_s))
+        number = step.index if isinstance(step, RunSegment | RunExit) else step.epoch if isinstance(step, AskTwin) else 0
+        self.steps.append(StepTime(type(step), number, began_s, ended_s))
 
     def traceparent(self) -> str:
         """What the edge is told: its spans belong under the offload."""
@@ -113,14 +113,14 @@ class _Spans:
         if step.step is RunSegment:
             # Segments are counted from 1 in words, by index in numbers (glossary).
             return self._span(
-                f"segment {step.index + 1}", *step[2:], {f"{_PREFIX}segment_index": step.index}, error=error
+                f"segment {step.number + 1}", *step[2:], {f"{_PREFIX}segment_index": step.number}, error=error
             )
         if step.step is RunExit:
-            place = self._manifest.exits[step.index].after_segment
-            return self._span(f"exit {place}", *step[2:], {f"{_PREFIX}exit_index": step.index}, error=error)
+            place = self._manifest.exits[step.number].after_segment
+            return self._span(f"exit {place}", *step[2:], {f"{_PREFIX}exit_index": step.number}, error=error)
         if step.step is Encode:
             return self._span("encode", *step[2:], self._payload_attributes(), error=error)
-        return self._span("poll", *step[2:], {f"{_PREFIX}epoch": step.index}, kind=SpanKind.CLIENT, error=error)
+        return self._span("poll", *step[2:], {f"{_PREFIX}epoch": step.number}, kind=SpanKind.CLIENT, error=error)
 
     def _payload_attributes(self) -> dict[str, AttributeValue]:
         offload = self._task.offload

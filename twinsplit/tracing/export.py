@@ -123,7 +123,7 @@ class _Exporter(SpanExporter):
     def shutdown(self) -> None:
         if not self._is_shut:
             self._is_shut = True
-            self._exporter.shutdown()
+            self._exporter.shutdown()  # type: ignore[no-untyped-call] # not typed by the SDK
 
 
 def _context_of(one: span.Span) -> Context:
