@@ -35,6 +35,10 @@ NEEDS: dict[str, Need] = {
         lambda: _runs(DEBIAN_PYTHON, "-c", "import venv; from ensurepip import version"), ("python3", "python3-venv")
     ),
     "git": Need(lambda: _runs("git", "--version"), ("git",)),
+    "chromium": Need(
+        lambda: _runs("chromium", "--version") and _runs("chromedriver", "--version"), ("chromium", "chromium-driver")
+    ),
+    "promtool": Need(lambda: _runs("promtool", "--version") and _runs("prometheus", "--version"), ("prometheus",)),
     "docker": Need(lambda: _runs("docker", "version"), cure="start a Docker engine that this user may use"),
     "systemd-analyze": Need(lambda: _runs("systemd-analyze", "--version"), ("systemd",)),
 }
