@@ -32,6 +32,8 @@ class TwinProcess:
     process: subprocess.Popen[str]
     address: str
     http_address: str
+    first_line: dict[str, str]
+    """What it logs when it serves."""
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://{self.http_address}{path}", timeout=10.0) as answer:
@@ -54,7 +56,7 @@ def running_twin(state: Path, *arguments: str) -> Iterator[TwinProcess]:
             assert process.stderr is not None
             line = json.loads(process.stderr.readline())
             assert line["event"] == "twin-serving", line
-            yield TwinProcess(process, line["address"], line["http_address"])
+            yield TwinProcess(process, line["address"], line["http_address"], line)
         finally:
             process.kill()
             process.communicate()
