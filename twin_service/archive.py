@@ -44,6 +44,10 @@ class Archive:
             raise UnknownTwinError(f"no device is called {device_id!r}; `twinsplit twin list` shows those there are")
         return document
 
+    def find(self, device_id: str) -> Document | None:
+        """The document of a device; ``None``: there is none of that name."""
+        return self._documents.get(device_id)
+
     def opened(self, device_id: str) -> Document:
         """The document of a device, a new one if there was none."""
         document = self._documents.get(device_id)

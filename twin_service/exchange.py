@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from twin_service import messages
-from twin_service.clock_offset import ClockOffset
 from twin_service.core import TwinCore
 from twin_service.learning.learner import Assignment, Result
 from twin_service.learning.lesson import Report
 from twin_service.messages import Send
+from twin_service.views import ServiceView, edge_view
 from twin_service.workload.records import ReplayBatch
 from twinsplit.clock import Clock
 from twinsplit.errors import (
@@ -32,6 +32,7 @@ from twinsplit.errors import (
 from twinsplit.model.manifest import Manifest
 from twinsplit.telemetry.histogram import Histogram
 from twinsplit.telemetry.logs import EventLog
+from twinsplit.transport.clock_offset import ClockOffset
 from twinsplit.transport.status import code_of
 
 MAX_UNSENT = 64
@@ -184,6 +185,18 @@ class Exchange:
         finally:
             self._reads.pop(read_id, None)
         return True
+
+    def described(self, device_id: str) -> ServiceView:
+        """This service now, with regard to a device."""
+        core, now_s = self.core, self.now_s()
+        device, document = core.devices.get(device_id), core.archive.find(device_id)
+        return ServiceView(
+            rule=core.planner.rule.name,
+            unix_ns=self._clock.unix_ns(),
+            edges=[edge_view(edge, now_s) for _, edge in sorted(core.edges.items()) if edge.is_attached],
+            is_device_attached=device is not None and device.is_attached,
+            device_model_digest="" if document is None else document.model_digest,
+        )
 
     def desired(self) -> None:
         """Something was written that the core may act upon."""

@@ -1,7 +1,7 @@
 """What devices, edges and the twin say to one another, past the door: no wire types, instants instead of ages.
 
 Every ``..._at_s`` is an instant on the twin's own monotonic clock; :mod:`twin_service.wire` turns the ages of a message
-into instants with the offset that :mod:`twin_service.clock_offset` estimates.
+into instants with the offset that :mod:`twinsplit.transport.clock_offset` estimates.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ from typing import Any
 import grpc.aio
 
 from twin_service import messages, wire, wire_views
-from twin_service.clock_offset import ClockOffset
 from twin_service.documents import Desired
 from twin_service.exchange import DeviceSession, Exchange
 from twin_service.workload.records import MAX_REPLAYED
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.clock_offset import ClockOffset
 
 DEFAULT_LIVE_TIMEOUT_S = 1.0
 DEFAULT_WATCH_INTERVAL_S = 0.5
@@ -96,6 +96,12 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         now_s = self._exchange.now_s()
         view = self._core.device_view(request.device_id, now_s)
         return twin_pb2.GetTwinResponse(twin=wire_views.device_to_wire(view, now_s), is_live=is_live)
+
+    async def DescribeService(  # noqa: N802 - gRPC's name
+        self, request: twin_pb2.DescribeServiceRequest, _context: Any
+    ) -> twin_pb2.DescribeServiceResponse:
+        """What this service is, and what it knows of a device and a model."""
+        return wire_views.service_to_wire(self._exchange.described(request.device_id), request.model_digest)
 
     async def ListTwins(  # noqa: N802 - gRPC's name
         self, _request: twin_pb2.ListTwinsRequest, _context: Any

@@ -47,6 +47,20 @@ class EdgeView:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceView:
+    """The twin service at one instant, with regard to one device and one model."""
+
+    rule: str
+    unix_ns: int
+    """The service's clock."""
+    edges: Sequence[EdgeView]
+    """Those attached, by name."""
+    is_device_attached: bool
+    device_model_digest: str
+    """What the device announced last; empty: it never attached."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """All twins at one instant."""
 

@@ -1,7 +1,8 @@
 """Wire messages to the twin's own and back. Nothing past this module and the servicer knows a wire type.
 
-Ages become instants on our clock, counted back from the instant of sending (:mod:`twin_service.clock_offset`). What is
-missing, unknown or out of range is refused here, before anything of a message is taken.
+Ages become instants on our clock, counted back from the instant of sending
+(:mod:`twinsplit.transport.clock_offset`). What is missing, unknown or out of range is refused here, before anything of
+a message is taken.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from itertools import pairwise
 from google.protobuf.message import Message
 
 from twin_service import messages
-from twin_service.clock_offset import ClockReadings
 from twinsplit import __version__
 from twinsplit.errors import BadMessageError, SettingsError
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.address import Address
+from twinsplit.transport.clock_offset import ClockReadings
 from twinsplit.transport.convert import (
     backlog_from_wire,
     backlog_to_wire,

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from twin_service.fields import FieldView, Source
 from twin_service.memory import WeightsRow
-from twin_service.views import DeviceView, EdgeView, Listing
+from twin_service.views import DeviceView, EdgeView, Listing, ServiceView
 from twin_service.workload.records import ReplayBatch
+from twinsplit import __version__
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.convert import (
     backlog_from_wire,
@@ -16,6 +17,7 @@ from twinsplit.transport.convert import (
     plan_from_wire,
     plan_to_wire,
 )
+from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES
 
 LISTED_FIELDS = frozenset(
     {"epoch", "queue_length", "task_rate_per_s", "busy_share", "goodput_bytes_per_s", "energy_joules"}
@@ -48,6 +50,26 @@ def device_to_wire(view: DeviceView, now_s: float, *, is_listed: bool = False) -
     if view.plan is not None and not is_listed:
         document.plan.CopyFrom(plan_to_wire(view.plan, view.backlog, now_s))
     return document
+
+
+def service_to_wire(view: ServiceView, model_digest: bytes) -> twin_pb2.DescribeServiceResponse:
+    """The twin service; ``model_digest``: of the model that its edges are asked about."""
+    return twin_pb2.DescribeServiceResponse(
+        version=__version__,
+        unix_ns=view.unix_ns,
+        max_message_bytes=CONTROL_MESSAGE_BYTES,
+        rule=view.rule,
+        edges=[
+            twin_pb2.AttachedEdge(
+                edge_id=edge.edge_id,
+                advertise_address=edge.address,
+                has_model=model_digest in map(digest_to_wire, edge.model_digests),
+            )
+            for edge in view.edges
+        ],
+        is_device_attached=view.is_device_attached,
+        device_model_digest=digest_to_wire(view.device_model_digest),
+    )
 
 
 def edge_to_wire(view: EdgeView) -> twin_pb2.EdgeDocument:

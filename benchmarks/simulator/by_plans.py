@@ -23,7 +23,6 @@ from edge.arrival_log import Arrival, ArrivalLog
 from edge.backlog_reporting import BacklogReporter, Due, ReportPolicy
 from edge.tail_queue import Tail
 from edge.twin_link import report_to_wire as edge_report_to_wire
-from twin_service.clock_offset import ClockReadings
 from twin_service.core import CoreSettings, TwinCore
 from twin_service.decision.rules import Rule
 from twin_service.memory import VolatileMemory
@@ -36,6 +35,7 @@ from twin_service.wire import (
     edge_response,
 )
 from twinsplit.errors import RefusedError
+from twinsplit.transport.clock_offset import ClockReadings
 from twinsplit.transport.convert import backlog_from_wire, plan_from_wire
 from twinsplit.types import Decision
 

@@ -24,7 +24,6 @@ from device.twin_wire import report_to_wire
 from edge.backlog_reporting import BacklogReporter, Due, ReportPolicy
 from tests.unit.device.made_up_device import exit_answer, manifest_of, whole_answer
 from twin_service import messages, wire
-from twin_service.clock_offset import ClockOffset
 from twin_service.core import TwinCore
 from twin_service.decision.rules import rule_named
 from twin_service.decision.situation import Weights
@@ -32,6 +31,7 @@ from twin_service.memory import VolatileMemory
 from twinsplit.model.manifest import manifest_digest
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
 from twinsplit.rpc.v1 import twin_pb2
+from twinsplit.transport.clock_offset import ClockOffset
 from twinsplit.transport.convert import backlog_from_wire, plan_from_wire
 
 MANIFEST = manifest_of(segments=6, exits=(2, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,10 +17,12 @@ from twin_service.reader import reading
 from twin_service.service import TwinService, start_twin
 from twin_service.settings import TwinSettings
 from twin_service.tables import device_text, listing_table
+from twinsplit import __version__
 from twinsplit.errors import PeerError, StaleWriteError, UnknownTwinError
 from twinsplit.rpc.v1 import edge_pb2, errors_pb2, twin_pb2, twin_pb2_grpc
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.convert import plan_from_wire
+from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES
 from twinsplit.transport.status import error_from_rpc
 from twinsplit.transport.tls import TlsFiles
 
@@ -107,6 +110,32 @@ async def test_a_device_gets_a_plan_that_names_the_edge(tmp_path: Path) -> None:
         assert (made.edge_id, made.edge_address, made.rule) == ("edge", EDGE_ADDRESS, "multi-step")
         assert made.model_digest == DIGEST
         assert plan.HasField("backlog")
+
+
+async def test_whoever_asks_is_told_of_edges_that_hold_a_model_and_of_a_device(tmp_path: Path) -> None:
+    async with running(tmp_path) as twin, open_channel(twin.address) as channel:
+        stub = twin_pb2_grpc.TwinServiceStub(channel)
+        asked = twin_pb2.DescribeServiceRequest(device_id="cam", model_digest=bytes.fromhex(DIGEST))
+        alone = await stub.DescribeService(asked)
+        assert (list(alone.edges), alone.is_device_attached, alone.device_model_digest) == ([], False, b"")
+        assert (alone.version, alone.max_message_bytes) == (__version__, CONTROL_MESSAGE_BYTES)
+        assert abs(alone.unix_ns - time.time_ns()) < 60e9
+        edge = await attached_edge(channel)
+        device, _ = await attached_device(channel)
+        both = await stub.DescribeService(asked)
+        assert both.edges == [twin_pb2.AttachedEdge(edge_id="edge", advertise_address=EDGE_ADDRESS, has_model=True)]
+        assert (both.is_device_attached, both.device_model_digest.hex()) == (True, DIGEST)
+        other = await stub.DescribeService(twin_pb2.DescribeServiceRequest(model_digest=bytes(32)))
+        assert [each.has_model for each in other.edges] == [False]
+        edge.call.cancel()
+        device.call.cancel()
+        for _ in range(500):
+            left = await stub.DescribeService(asked)
+            if not (left.edges or left.is_device_attached):
+                break
+            await asyncio.sleep(0.01)
+        assert (list(left.edges), left.is_device_attached) == ([], False)
+        assert left.device_model_digest.hex() == DIGEST, "what it announced stays known"
 
 
 async def test_the_manifest_is_asked_for_once_and_survives_a_restart(tmp_path: Path) -> None:

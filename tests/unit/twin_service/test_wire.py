@@ -5,12 +5,12 @@ from google.protobuf.message import Message
 
 from tests.unit.twin_service.made_up_twins import DIGEST, EDGE_ADDRESS, EXIT_S, SEGMENT_S
 from twin_service import messages, wire, wire_views
-from twin_service.clock_offset import ClockReadings
 from twin_service.fields import FieldView, Source
 from twin_service.views import DeviceView, EdgeView
 from twinsplit.errors import BadMessageError, StaleWriteError
 from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2, errors_pb2, twin_pb2
+from twinsplit.transport.clock_offset import ClockReadings
 from twinsplit.types import Decision, Outcome, Payload, Reason
 
 SENT_S = 100.0

@@ -1,6 +1,6 @@
 import math
 
-from twin_service.clock_offset import ClockOffset, ClockReadings
+from twinsplit.transport.clock_offset import ClockOffset, ClockReadings
 
 PEER_AHEAD_S = 500.0
 
