@@ -1,6 +1,6 @@
 """The device: runs a network's segments one by one, obeys the plan it holds, streams tensors to an edge.
 
 ``pipeline``, ``task``, ``task_queue``, ``offloads``, ``outcomes``, ``plan_keeping``, ``breaker``, ``reporting``,
-``tracking`` and ``energy`` are sans-IO: they take events and a clock reading and return instructions. The rest is the
-shell around them.
+``tracking`` and the books of ``energy`` are sans-IO: they take events and a clock reading and return instructions. The
+rest is the shell around them.
 """

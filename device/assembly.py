@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from device.emulation import UplinkSettings, parse_outages, parse_rate_changes
-from device.energy import EnergyMeter, ModelMeter, NoMeter
+from device.energy import EnergyBooks
 from device.offloads import OffloadSettings
 from device.pipeline import Pipeline, PipelineSettings
 from device.plan_keeping import PlanKeeper
@@ -39,8 +40,13 @@ def step_times_s(profile: Profile) -> dict[Hashable, float]:
     return times_s
 
 
-def profile_of(settings: DeviceSettings, runtime: SegmentRuntime) -> Profile:
+def profile_of(
+    settings: DeviceSettings, runtime: SegmentRuntime, speed_share: Callable[[], float | None] = lambda: None
+) -> Profile:
     """The times in ``settings.profile`` if they fit, else measured ones, which are written there.
+
+    Args:
+        speed_share: speed of the processor now over its full speed; ``None``: unknown.
 
     Raises:
         ModelFileError: the file is no profile.
@@ -51,14 +57,16 @@ def profile_of(settings: DeviceSettings, runtime: SegmentRuntime) -> Profile:
         profile = load_profile(path)
         if profile.fits(runtime):
             return profile
-        _log.info("profile-does-not-fit", file=str(path), cure="it is measured anew")
-    profile = measure_profile(runtime, PROFILE_REPEATS, budget_s=PROFILE_BUDGET_S)
+        _log.info("profile-does-not-fit", file=str(path), cure="its times are measured anew; calibrate for the rest")
+    profile = replace(measure_profile(runtime, PROFILE_REPEATS, budget_s=PROFILE_BUDGET_S), speed_share=speed_share())
     if path is not None:
         save_profile(profile, path)
     return profile
 
 
-def pipeline_of(settings: DeviceSettings, runtime: SegmentRuntime, profile: Profile, *, is_live: bool) -> Pipeline:
+def pipeline_of(
+    settings: DeviceSettings, runtime: SegmentRuntime, profile: Profile, energy: EnergyBooks, *, is_live: bool
+) -> Pipeline:
     """A pipeline as told; ``is_live``: its source has its own pace."""
     manifest = runtime.manifest
     factor = settings.emulate_slowdown
@@ -68,7 +76,11 @@ def pipeline_of(settings: DeviceSettings, runtime: SegmentRuntime, profile: Prof
         [factor * s for s in profile.segment_s],
         [factor * s for s in exit_s],
         {key: factor * s for key, s in profile.encode_s.items()},
+        speed_share=1.0 if factor > 1.0 or profile.speed_share is None else profile.speed_share,
     )
+    if profile.uplink is not None and not uplink_settings_of(settings).is_set:
+        tracker.goodput_bytes_per_s = profile.uplink.goodput_bytes_per_s
+        tracker.round_trip_s = profile.uplink.round_trip_s
     plans = PlanKeeper(
         manifest,
         runtime.digest,
@@ -89,11 +101,7 @@ def pipeline_of(settings: DeviceSettings, runtime: SegmentRuntime, profile: Prof
         ),
     )
     reporter = Reporter(manifest, tracker, report_threshold_s=settings.report_threshold_s)
-    return Pipeline(manifest, plans, tracker, reporter, _meter_of(settings), pipeline_settings)
-
-
-def _meter_of(settings: DeviceSettings) -> EnergyMeter:
-    return NoMeter() if settings.energy == "none" else ModelMeter(settings.compute_watts, settings.transmit_watts)
+    return Pipeline(manifest, plans, tracker, reporter, energy, pipeline_settings)
 
 
 def link_of(
@@ -103,16 +111,16 @@ def link_of(
     events: TwinEvents,
     clock: Clock,
     signalling: SignallingCount,
+    watts: tuple[float | None, float | None],
 ) -> TwinLink:
-    """The link to the twin at ``twin``."""
-    has_powers = settings.energy == "model"
+    """The link to the twin at ``twin``; ``watts``: added while computing and while sending."""
     announcement = Announcement(
         device_id=settings.id,
         model_digest=runtime.digest,
         payloads=settings.payloads,
         fixed_edge_address=settings.edge,
-        compute_watts=settings.compute_watts if has_powers else None,
-        transmit_watts=settings.transmit_watts if has_powers else None,
+        compute_watts=watts[0],
+        transmit_watts=watts[1],
         is_polled=settings.polled,
         report_threshold_s=settings.report_threshold_s,
     )

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from numpy.typing import NDArray
 
@@ -79,6 +79,16 @@ class Cargo:
     """``None``: the task is not traced."""
 
 
+class StepWatch(Protocol):
+    """Told, from the compute thread, of every step that takes the processor."""
+
+    def step_began(self, at_s: float) -> None:
+        """A step is being carried out."""
+
+    def step_ended(self, task_id: int, began_s: float, ended_s: float) -> None:
+        """It was carried out, or failed."""
+
+
 class Engine:
     """A pipeline with its lock, its compute thread and a door for everything that is not compute."""
 
@@ -91,6 +101,7 @@ class Engine:
         *,
         slowdown: Slowdown | None = None,
         ask_twin: Callable[[AskTwin], Decision | None] = lambda question: None,
+        watch: StepWatch | None = None,
         broken: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         """
@@ -98,6 +109,7 @@ class Engine:
             deliver: takes uploads, outcomes and reports in order; called under the lock, must not block.
             slowdown: emulation; ``None``: none.
             ask_twin: polled mode; blocks for a bounded time.
+            watch: told of every step that takes the processor; ``None``: nobody is.
             broken: told of a defect of the pipeline, after which the thread has ended.
         """
         self._pipeline = pipeline
@@ -107,6 +119,7 @@ class Engine:
         self._deliver = deliver
         self._slowdown = slowdown
         self._ask_twin = ask_twin
+        self._watch = watch
         self._broken = broken
         self._lock = threading.Lock()
         self._steps: SimpleQueue[Step | None] = SimpleQueue()
@@ -156,11 +169,16 @@ class Engine:
     def _run(self) -> None:
         while (step := self._steps.get()) is not None:
             cargo, began_s = cargo_of(step.task), self._now_s()
+            watch = None if isinstance(step, AskTwin) else self._watch
+            if watch is not None:
+                watch.step_began(began_s)
             try:
                 event = self._done(step, cargo, began_s)
             except Exception as error:  # noqa: BLE001 - one broken task must not end the thread that serves all others
                 self._log_failure(step, error)
                 event = _step_failed
+            if watch is not None:
+                watch.step_ended(step.task.task_id, began_s, self._now_s())
             if cargo.trace is not None:
                 cargo.trace.step_done(step, began_s, self._now_s())
             try:

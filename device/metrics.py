@@ -54,7 +54,6 @@ class DeviceMetrics:
             outcome: Histogram.of("twinsplit_task_latency_seconds") for outcome in Outcome if outcome.is_answered
         }
         self._stages = {stage: Histogram.of("twinsplit_stage_seconds") for stage in _STAGES}
-        self._energy: dict[str, float] = {}
         self._wire_bytes: Counter[str] = Counter()
         self._raw_bytes: Counter[str] = Counter()
         self._degraded = 0
@@ -68,9 +67,6 @@ class DeviceMetrics:
             seconds = getattr(record.stages, stage)
             if seconds is not None:
                 histogram.observe(seconds)
-        if record.energy_joules is not None and record.energy_source is not None:
-            known = self._energy.get(record.energy_source, 0.0)
-            self._energy[record.energy_source] = known + record.energy_joules
 
     def note_upload(self, payload: str, wire_bytes: int, raw_bytes: int) -> None:
         """A payload was handed to the uplink."""
@@ -82,6 +78,8 @@ class DeviceMetrics:
         yield from self._task_samples(pipeline)
         yield from self._plan_samples(pipeline, now_s)
         yield from self._uplink_samples(pipeline, now_s)
+        yield from _energy_samples(pipeline, now_s)
+        yield from _health_samples(pipeline)
         yield from self._mirror_samples(pipeline, now_s)
         yield "twinsplit_provider_info", {"provider": self._provider}, 1.0
         for emulation in self._emulations:
@@ -121,8 +119,6 @@ class DeviceMetrics:
             yield "twinsplit_task_latency_seconds", {"outcome": outcome.value}, histogram
         for stage, histogram in self._stages.items():
             yield "twinsplit_stage_seconds", {"stage": stage}, histogram
-        for source, joules in self._energy.items():
-            yield "twinsplit_energy_joules_total", {"source": source}, joules
         yield "twinsplit_queue_length", {}, pipeline.queue_length
         yield "twinsplit_queue_capacity", {}, self._queue_capacity
 
@@ -176,3 +172,24 @@ class DeviceMetrics:
             present = offloads.breaker(address).state(now_s)
             for state in BreakerState:
                 yield "twinsplit_breaker_state", {"state": state.value}, float(state is present)
+
+
+def _energy_samples(pipeline: Pipeline, now_s: float) -> Iterator[Sample]:
+    energy = pipeline.outcomes.energy
+    for (source, part), joules in energy.totals().items():
+        yield "twinsplit_energy_joules_total", {"source": source, "part": part.value}, joules
+    state = energy.state(now_s)
+    if state is not None:
+        labels = {"source": state.source}
+        yield "twinsplit_energy_meter_up", labels, float(state.is_up)
+        yield "twinsplit_energy_meter_losses_total", labels, state.losses
+        yield "twinsplit_power_watts", labels, state.watts
+
+
+def _health_samples(pipeline: Pipeline) -> Iterator[Sample]:
+    health = pipeline.reporter.health
+    yield "twinsplit_device_cpu_share", {}, health.cpu_share
+    yield "twinsplit_device_memory_share", {}, health.memory_share
+    yield "twinsplit_device_temperature_celsius", {}, health.temperature_celsius
+    yield "twinsplit_device_throttled", {}, None if health.is_throttled is None else float(health.is_throttled)
+    yield "twinsplit_device_speed_share", {}, health.speed_share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from device.energy import EnergyMeter
+from device.energy import EnergyBooks, TaskWork
 from device.task import Task
 from twinsplit.model.manifest import Manifest
 from twinsplit.types import NO_EVIDENCE, Outcome, Reason, Stages, TaskRecord
@@ -19,9 +19,9 @@ _DEGRADING = frozenset({Reason.EDGE_REFUSED, Reason.EDGE_LOST, Reason.EDGE_TOO_L
 class Outcomes:
     """Counts tasks in and out and writes their records."""
 
-    def __init__(self, manifest: Manifest, meter: EnergyMeter) -> None:
+    def __init__(self, manifest: Manifest, energy: EnergyBooks) -> None:
         self._manifest = manifest
-        self._meter = meter
+        self.energy = energy
         self._no_confidences: tuple[float | None, ...] = (None,) * len(manifest.exits)
         self.entered = 0
         self.lost = 0
@@ -91,7 +91,15 @@ class Outcomes:
         self.ended[outcome, reason] += 1
         offload, choice = task.offload, task.choice
         has_started = task.started_at_s is not None
-        energy = self._meter.task_energy(task.compute_s + (task.encode_s or 0.0), task.transmit_s)
+        energy = self.energy.task_energy(
+            TaskWork(
+                task_id=task.task_id,
+                ended_at_s=now_s,
+                compute_s=task.compute_s + (task.encode_s or 0.0),
+                transmit_s=task.transmit_s,
+                sent_at_s=offload.sent_at_s if offload is not None else None,
+            )
+        )
         return TaskRecord(
             task_id=task.task_id,
             frame=task.frame,

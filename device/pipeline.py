@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from device.energy import EnergyMeter
+from device.energy import EnergyBooks
 from device.offloads import Offloads, OffloadSettings, offload_of
 from device.outcomes import Outcomes
 from device.plan_keeping import Choice, PlanKeeper
@@ -52,14 +52,14 @@ class Pipeline:
         plans: PlanKeeper,
         tracker: Tracker,
         reporter: Reporter,
-        meter: EnergyMeter,
+        energy: EnergyBooks,
         settings: PipelineSettings | None = None,
     ) -> None:
         self.plans = plans
         self.tracker = tracker
         self.reporter = reporter
         self.settings = settings or PipelineSettings()
-        self.outcomes = Outcomes(manifest, meter)
+        self.outcomes = Outcomes(manifest, energy)
         self.offloads = Offloads(self.settings.offloads, plans, tracker)
         self.decisions: Counter[tuple[int, Decision, Reason]] = Counter()
         """Decisions taken, by (epoch, decision, reason)."""

@@ -11,9 +11,10 @@ heard of.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from device.health import Health
 from device.self_mirror import FieldLayers, SelfMirror, Truth
 from device.tracking import Tracker
 from twinsplit.model.manifest import Manifest
@@ -48,6 +49,8 @@ class DeviceState:
     is_degraded: bool
     entered: int
     lost: int
+    health: Health = field(default_factory=Health)
+    """Of the machine; its speed is that at which the tracked times hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,9 @@ class Reporter:
         self._late_at: tuple[int, float] | None = None
         self._ended: list[TaskRecord] = []
         self._is_ended_due = False
+        self._is_speed_due = False
+        self.health = Health()
+        """As last seen."""
         # No heartbeat before a twin has attached.
         self._last_sent_s = float("inf")
         self.profile_reported()
@@ -188,10 +194,18 @@ class Reporter:
         self._ended.append(record)
         self._is_ended_due |= record.outcome is not Outcome.EDGE
 
+    def health_seen(self, health: Health) -> None:
+        """The machine was looked at. Another speed is told at once: every plan ahead was made for the old one."""
+        if health.speed_share is not None:
+            self._is_speed_due |= self._tracker.speed_seen(health.speed_share)
+            health = replace(health, speed_share=self._tracker.speed_share)
+        self.health = health
+
     def is_due(self, now_s: float) -> bool:
         """Whether something is to be told now."""
         return (
             self._does_end_count
+            or self._is_speed_due
             or self._late_at is not None
             or (self._serving is not None and self._told != self._serving)
             or now_s >= self.next_heartbeat_s
@@ -223,7 +237,7 @@ class Reporter:
         self._last_sent_s = now_s
         serving = self._serving
         is_new = serving is not None and self._told != serving
-        if is_silent or self._does_end_count or (is_new and self._ended):
+        if is_silent or self._is_speed_due or self._does_end_count or (is_new and self._ended):
             state = self.state(condition)
             self._tell(serving)
             if not self._ended:
@@ -251,6 +265,7 @@ class Reporter:
         exit_s: tuple[float, ...] = ()
         if moved_s > _PROFILE_SHARE * self.report_threshold_s:
             segment_s, exit_s = self.profile_reported()
+        self._is_speed_due = False
         return DeviceState(
             goodput_bytes_per_s=tracker.goodput_bytes_per_s,
             round_trip_s=tracker.round_trip_s,
@@ -260,6 +275,7 @@ class Reporter:
             is_degraded=condition.is_degraded,
             entered=condition.entered,
             lost=condition.lost,
+            health=self.health,
         )
 
     @property

@@ -23,6 +23,7 @@ from device.compute import Deliver, Engine
 from device.emulation import EmulatedUplink, Slowdown
 from device.metrics import DeviceMetrics
 from device.pipeline import Pipeline
+from device.sensors import Sensors, powers_of
 from device.servicer import register_device_service
 from device.settings import DeviceSettings
 from device.shell import Shell
@@ -35,6 +36,7 @@ from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import read_manifest
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
@@ -43,7 +45,6 @@ from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_byt
 from twinsplit.transport.server import RunningServer, start_server
 from twinsplit.types import Outcome, Payloads
 
-from twinsplit.systemd.notification import ServiceManager
 _log = EventLog("device")
 
 TICK_S = 0.02
@@ -70,8 +71,10 @@ class DeviceService:
         sink: JsonLinesSink | None,
         source: Source | None,
         emulations: dict[str, Any],
+        sensors: Sensors,
     ) -> None:
         self.shell = shell
+        self.sensors = sensors
         self.finished = asyncio.Event()
         """The source has ended, as much was taken as was asked for, or the device is broken."""
         self.defect: Exception | None = None
@@ -161,6 +164,7 @@ class DeviceService:
             emulation=self._emulations,
         )
         self.shell.engine.start()
+        self.sensors.watch(self.shell.engine)
         if self._settings.edge is not None:
             self.shell.uplink.prepare(self._settings.edge)
         if self.shell.link is not None:
@@ -213,6 +217,7 @@ class DeviceService:
             await asyncio.wait_for(self.shell.drained(), 0.0 if self.defect is not None else self._settings.drain_s)
         engine.event(lambda pipeline, now_s: pipeline.abort(now_s))
         await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(self.sensors.close)
         await self._delivered()
         if self.shell.link is not None:
             await self.shell.link.flush(LAST_REPORTS_S)
@@ -269,17 +274,20 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
     clock = clock or SystemClock()
     _check_settings(settings)
     uplink_settings = uplink_settings_of(settings)
+    sensors = await asyncio.to_thread(Sensors, settings, clock)
     source = open_source(settings, clock.monotonic_s)
     manifest, _ = read_manifest(settings.model)
     held = range(manifest.held_segments)
     runtime = await asyncio.to_thread(
         SegmentRuntime.load, settings.model, provider=settings.provider, threads=settings.threads, segments=held
     )
-    profile = await asyncio.to_thread(profile_of, settings, runtime)
+    profile = await asyncio.to_thread(profile_of, settings, runtime, sensors.speed_share)
+    energy = sensors.books(profile)
+    await sensors.look_at_idle()
     factor = settings.emulate_slowdown
     sink = open_sink(settings.sink)
     shell = Shell(runtime, clock, sink)
-    pipeline = pipeline_of(settings, runtime, profile, is_live=source is not None and source.is_live)
+    pipeline = pipeline_of(settings, runtime, profile, energy, is_live=source is not None and source.is_live)
     device = DeviceService(
         settings,
         runtime,
@@ -289,9 +297,11 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         sink=sink,
         source=source,
         emulations=emulations_of(settings, uplink_settings),
+        sensors=sensors,
     )
     if settings.twin is not None:
-        shell.link = link_of(settings, settings.twin, runtime, shell, clock, device.signalling)
+        watts = powers_of(settings, profile, has_meter=sensors.has_meter)
+        shell.link = link_of(settings, settings.twin, runtime, shell, clock, device.signalling, watts)
     shell.tracing = tracing_of(settings, runtime, clock)
     shell.thumbnails = Thumbnails() if settings.thumbnails else None
     shell.uplink = Uplink(
@@ -314,6 +324,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         shell.deliver,
         slowdown=Slowdown(factor, step_times_s(profile), clock.monotonic_s) if factor > 1.0 else None,
         ask_twin=shell.link.ask if shell.link is not None else lambda question: None,
+        watch=sensors,
         broken=device.broken,
     )
     await device.listen()
@@ -332,28 +343,28 @@ async def run(settings: DeviceSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, device.finished.set)
+    manager = ServiceManager.of_environment()
+    manager.serving(f"{settings.id} on {device.address}")
     await device.finished.wait()
+    manager.stopping()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
     _log.info("device-stopping", open=device.status()["open"], drain_s=settings.drain_s)
     try:
         await device.stop()
     finally:
+        manager.close()
         _log.info("device-stopped", **device.summary())
     if device.defect is not None:
         raise device.defect
 
-    manager = ServiceManager.of_environment()
-    manager.serving(f"{settings.id} on {device.address}")
 
-    manager.stopping()
 def _check_settings(settings: DeviceSettings) -> None:
     """A wrong address or setting is said before the model is loaded for many seconds.
 
     Raises:
         SettingsError: one is not HOST:PORT, polled mode without a twin, or thumbnails of what must not leave.
         TlsError: the TLS files cannot be used for channels.
-        manager.close()
     """
     for address in (settings.listen, settings.http_listen, settings.twin, settings.edge):
         if address is not None:

@@ -96,12 +96,29 @@ class DeviceSettings(BaseServiceSettings):
     poll_timeout_s: float = Field(
         0.1, gt=0, description="Polled mode: longest wait for the twin, seconds; then the standing plan decides."
     )
-    energy: Literal["model", "none"] = Field(
-        "model", description="Energy of a task: model (powers times measured times), or none (unknown)."
+    energy: str = Field(
+        "auto",
+        description="Where the energy of tasks comes from: auto (the best meter found, else model), model (powers "
+        "times measured times), none (unknown), or a meter by name: jetson, ina, pi5-pmic, rapl, nvml or a plug-in's, "
+        "with :RAIL to choose a rail.",
     )
-    compute_watts: float = Field(3.0, ge=0, allow_inf_nan=False, description="Power while computing, for the model.")
+    energy_interval_s: float | None = Field(
+        None, gt=0, description="Time between two looks at the meter, seconds; not set: as suits the meter."
+    )
+    compute_watts: float = Field(
+        3.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Power added while computing, for the model; where it is not given, a calibrated profile's counts.",
+    )
     transmit_watts: float = Field(
-        1.2, ge=0, allow_inf_nan=False, description="Power added while sending, for the model."
+        1.2, ge=0, allow_inf_nan=False, description="Power added while sending, for the model; likewise."
+    )
+    health_interval_s: float = Field(
+        1.0, gt=0, description="Time between two looks at processor, memory, temperature and throttling, seconds."
+    )
+    sysfs: Path = Field(
+        Path("/sys"), description="Where the kernel shows its sensors; in a container where the host's is mounted."
     )
     drain_s: float = Field(
         10.0, ge=0, description="Time to finish accepted tasks after a signal to stop; 0: give them up at once."

@@ -55,10 +55,10 @@ class Shell:
 
     def __init__(self, runtime: SegmentRuntime, clock: Clock, sink: JsonLinesSink | None) -> None:
         self.link: TwinLink | None = None
-        self.tracing: TaskTracing | None = None
-        """``None``: nothing is traced. Set once, like ``link``."""
         self.thumbnails: Thumbnails | None = None
         """``None``: no picture of a frame is sent to the twin. Set once, like ``link``."""
+        self.tracing: TaskTracing | None = None
+        """``None``: nothing is traced. Set once, like ``link``."""
         self._runtime = runtime
         self._manifest = runtime.manifest
         self._now_s = clock.monotonic_s
@@ -216,6 +216,7 @@ class Shell:
                 tracker.goodput_bytes_per_s,
                 tracker.round_trip_s,
                 pipeline.plans.last_plan_id,
+                tracker.speed_share,
             )
 
         return self.engine.look(read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from device.pipeline import Pipeline
@@ -38,7 +39,18 @@ def status_document(pipeline: Pipeline, now_s: float, identity: Mapping[str, Any
             "goodput_bytes_per_s": pipeline.tracker.goodput_bytes_per_s,
             "round_trip_s": pipeline.tracker.round_trip_s,
         },
+        "energy": _energy_document(pipeline, now_s),
+        "health": asdict(pipeline.reporter.health),
     }
+
+
+def _energy_document(pipeline: Pipeline, now_s: float) -> dict[str, Any]:
+    energy = pipeline.outcomes.energy
+    state = energy.state(now_s)
+    joules = [
+        {"source": source, "part": part.value, "joules": joules} for (source, part), joules in energy.totals().items()
+    ]
+    return {"meter": None if state is None else asdict(state), "joules": joules}
 
 
 def _plan_document(pipeline: Pipeline, now_s: float) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         yield (
             f"edge: {edge['address']}, breaker {edge['breaker']}, {edge['in_flight']} in flight, {came_back} came back"
         )
+    yield from _energy_lines(status["energy"])
+    yield from _health_lines(status["health"])
     task = status["task"]
     service = "idle" if task is None else f"task {task['task_id']} at epoch {task['epoch']}"
     yield f"now: {service}, {status['queue_length']} waiting"
@@ -59,3 +61,37 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     yield f"  exits run: {', '.join(runs) or 'none'}"
     if plan["backlog_s"] is not None:
         yield f"  backlog of the edge, dead-reckoned: {plan['backlog_s']:.3f} s"
+
+
+def _energy_lines(energy: dict[str, Any]) -> Iterator[str]:
+    meter = energy["meter"]
+    joules = ", ".join(f"{each['joules']:.3g} J {each['part']}" for each in energy["joules"])
+    if meter is not None:
+        state = "up" if meter["is_up"] else "SILENT: energy is unknown"
+        lost = f", fell silent {meter['losses']} times" if meter["losses"] else ""
+        known = [
+            f"{meter[f'{name}_watts']:.3g} W {text}"
+            for name, text in (("idle", "idle"), ("compute", "added by computing"), ("transmit", "added by sending"))
+            if meter[f"{name}_watts"] is not None
+        ]
+        now = [] if meter["watts"] is None else [f"{meter['watts']:.3g} W now"]
+        yield f"energy meter: {meter['source']}, {state}{lost}; {', '.join([*now, *known]) or 'nothing known yet'}"
+    sources = ", ".join(dict.fromkeys(each["source"] for each in energy["joules"]))
+    yield f"energy so far: {joules} (from {sources})" if joules else "energy so far: unknown"
+
+
+def _health_lines(health: dict[str, Any]) -> Iterator[str]:
+    known = [
+        text.format(health[name])
+        for name, text in (
+            ("cpu_share", "processors {:.0%} busy"),
+            ("memory_share", "memory {:.0%} used"),
+            ("temperature_celsius", "{:.0f} degrees Celsius"),
+        )
+        if health[name] is not None
+    ]
+    if health["is_throttled"]:
+        share = health["speed_share"]
+        known.append("THROTTLED" + (f" to {share:.0%} of full speed" if share is not None else ""))
+    if known:
+        yield f"machine: {', '.join(known)}"

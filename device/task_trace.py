@@ -49,7 +49,9 @@ class TaskTrace:
 
     def step_done(self, step: Step, began_s: float, ended_s: float) -> None:
         """The compute thread has carried out ``step``, or failed to."""
-        number = step.index if isinstance(step, RunSegment | RunExit) else step.epoch if isinstance(step, AskTwin) else 0
+        number = (
+            step.index if isinstance(step, RunSegment | RunExit) else step.epoch if isinstance(step, AskTwin) else 0
+        )
         self.steps.append(StepTime(type(step), number, began_s, ended_s))
 
     def traceparent(self) -> str:

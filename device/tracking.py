@@ -10,6 +10,8 @@ _UPLINK_CLIP = 4.0
 _SMALLEST_SAMPLE_BYTES = 256
 _SHORTEST_TRANSMISSION_S = 50e-6
 _ROUND_TRIP_CREEP = 1.0 / 64.0
+_NOTICEABLE_SPEED = 0.1
+"""A speed that differs by a smaller share is as good as the one before."""
 
 
 def tracked(mean: float, sample: float, weight: float = _WEIGHT, clip: float = 2.0) -> float:
@@ -27,19 +29,45 @@ class Tracker:
     """Running means, started from a measured profile."""
 
     def __init__(
-        self, segment_s: Sequence[float], exit_s: Sequence[float], encode_s: Mapping[tuple[int, int], float]
+        self,
+        segment_s: Sequence[float],
+        exit_s: Sequence[float],
+        encode_s: Mapping[tuple[int, int], float],
+        *,
+        speed_share: float = 1.0,
     ) -> None:
+        """
+        Args:
+            speed_share: speed of the processor over its full speed, at which these times were measured.
+        """
         self.segment_s = list(segment_s)
         """By segment index, seconds."""
         self.exit_s = list(exit_s)
         """By exit index, seconds."""
         self.encode_s = dict(encode_s)
         """(cut, position of the representation) to seconds."""
+        self.speed_share = speed_share
+        """Speed of the processor over its full speed, for which all these times hold."""
         self.goodput_bytes_per_s: float | None = None
         """Uplink; ``None``: nothing was sent yet."""
         self.round_trip_s: float | None = None
         """To the edge and back without payload or service; ``None``: unknown."""
         self._link_free_at_s = float("-inf")
+
+    def speed_seen(self, share: float) -> bool:
+        """The processor runs at ``share`` of its full speed; whether that is another than before.
+
+        All times are made to fit it at once. What is measured from then on is measured at that speed and only confirms
+        or corrects them, so that nothing is counted twice.
+        """
+        slower = self.speed_share / share
+        if abs(slower - 1.0) <= _NOTICEABLE_SPEED:
+            return False
+        self.segment_s = [slower * s for s in self.segment_s]
+        self.exit_s = [slower * s for s in self.exit_s]
+        self.encode_s = {key: slower * s for key, s in self.encode_s.items()}
+        self.speed_share = share
+        return True
 
     def segment_done(self, index: int, seconds: float) -> None:
         """A segment took ``seconds``."""

@@ -41,6 +41,8 @@ class Attachment:
     goodput_bytes_per_s: float | None
     round_trip_s: float | None
     last_plan_id: int
+    speed_share: float = 1.0
+    """Speed of the processor over its full speed, at which these times hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def hello_to_wire(announcement: Announcement, attachment: Attachment) -> twin_pb
         is_polled=announcement.is_polled,
         version=__version__,
         report_threshold_s=announcement.report_threshold_s,
+        speed_share=attachment.speed_share,
     )
     return twin_pb2.AttachDeviceRequest(hello=hello)
 
@@ -167,6 +170,7 @@ def ended_to_wire(record: TaskRecord, now_s: float) -> twin_pb2.EndedTask:
         exit_confidence=[UNKNOWN_CONFIDENCE if c is None else c for c in record.exit_confidences],
         exit_agrees=record.exit_agrees,
         degraded=record.degraded,
+        energy_source=record.energy_source or "",
         plan_id=record.plan_id or 0,
         label=record.label or "",
         confidence=UNKNOWN_CONFIDENCE if record.confidence is None else record.confidence,
@@ -195,6 +199,11 @@ def _state(state: DeviceState) -> twin_pb2.DeviceState:
         is_degraded=state.is_degraded,
         entered=state.entered,
         lost=state.lost,
+        cpu_share=state.health.cpu_share,
+        memory_share=state.health.memory_share,
+        temperature_celsius=state.health.temperature_celsius,
+        is_throttled=state.health.is_throttled,
+        speed_share=state.health.speed_share,
     )
 
 

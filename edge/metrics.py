@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edge.backlog_statistics import HORIZONS_S
 from edge.execution import TailExecutor, TailResult
+from edge.gpu_energy import GpuEnergy
 from edge.servicer import EdgeIdentity, EdgeServicer
 from edge.tail_queue import TailEnd
 from edge.twin_link import TwinLink
@@ -27,6 +28,7 @@ class EdgeMetrics:
         signalling: SignallingCount,
         calls: CallCount,
         link: TwinLink | None,
+        gpu_energy: GpuEnergy | None = None,
     ) -> None:
         self._executor = executor
         self._servicer = servicer
@@ -35,6 +37,7 @@ class EdgeMetrics:
         self._signalling = signalling
         self._calls = calls
         self._link = link
+        self._gpu_energy = gpu_energy
         self._wait = Histogram.of("twinsplit_tail_wait_seconds")
         self._service = Histogram.of("twinsplit_tail_service_seconds")
         servicer.observe = self.observe
@@ -63,6 +66,8 @@ class EdgeMetrics:
         yield "twinsplit_provider_info", {"provider": self._identity.provider}, 1.0
         if self._link is not None:
             yield "twinsplit_twin_attached", {}, float(self._link.is_attached)
+        if self._gpu_energy is not None:
+            yield from self._gpu_energy.samples()
         yield from self._signalling.samples()
         yield from self._calls.samples()
 

@@ -13,6 +13,7 @@ import grpc.aio
 
 from edge.backlog_reporting import ReportPolicy
 from edge.execution import TailExecutor, TailWork
+from edge.gpu_energy import GpuEnergy, gpu_energy_of
 from edge.metrics import EdgeMetrics
 from edge.models import HeldModel, load_models
 from edge.servicer import EdgeIdentity, EdgeServicer
@@ -54,6 +55,7 @@ class EdgeService:
         exposition: Exposition,
         link: TwinLink | None,
         signalling: SignallingCount,
+        gpu_energy: GpuEnergy | None,
     ) -> None:
         self.executor = executor
         self.servicer = servicer
@@ -65,6 +67,7 @@ class EdgeService:
         self._settings = settings
         self._server = server
         self._exposition = exposition
+        self._gpu_energy = gpu_energy
         self._link_task = None if link is None else asyncio.ensure_future(link.run())
 
     async def stop(self) -> None:
@@ -78,6 +81,8 @@ class EdgeService:
         await asyncio.to_thread(self.executor.close, self._settings.drain_s)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.servicer.wait_for_answers(), LAST_ANSWERS_S)
+        if self._gpu_energy is not None:
+            await asyncio.to_thread(self._gpu_energy.sampler.close)
         await asyncio.gather(self._server.stop(_STREAM_END_S), asyncio.to_thread(self._exposition.stop))
         if self.servicer.tracing is not None:
             await asyncio.to_thread(self.servicer.tracing.outlet.close)
@@ -105,6 +110,7 @@ async def start_edge(
     clock = clock or SystemClock()
     identity = EdgeIdentity(settings.id, provider_named(settings.provider))
     _check_endpoints(settings)
+    gpu_energy = await asyncio.to_thread(gpu_energy_of, settings.energy, identity.provider, clock)
     if models is None:
         models = load_models(
             settings.models,
@@ -138,7 +144,9 @@ async def start_edge(
             settings.twin, settings.tls, announcement, executor, policy, clock, signalling, arrivals=servicer.arrivals
         )
         servicer.note_event = link.note_event
-    metrics = EdgeMetrics(executor, servicer, identity, settings.queue_capacity, signalling, server.calls, link)
+    metrics = EdgeMetrics(
+        executor, servicer, identity, settings.queue_capacity, signalling, server.calls, link, gpu_energy
+    )
     executor.start()
     try:
         exposition = start_exposition(
@@ -152,7 +160,9 @@ async def start_edge(
         await server.stop()
         executor.close(0.0)
         raise
-    return EdgeService(settings, executor, servicer, server, exposition, link, signalling)
+    if gpu_energy is not None:
+        gpu_energy.sampler.start()
+    return EdgeService(settings, executor, servicer, server, exposition, link, signalling, gpu_energy)
 
 
 async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,11 @@ class EdgeSettings(BaseServiceSettings):
         None,
         description="File with measured times (twinsplit model profile): the model, provider and threads that it fits "
         "are not measured at the start.",
+    )
+    energy: Literal["auto", "nvml", "none"] = Field(
+        "auto",
+        description="Energy of this edge's GPUs as a metric: nvml, none, or auto: nvml with the providers cuda and "
+        "tensorrt where it works.",
     )
     queue_capacity: int = Field(64, ge=1, description="Tails that may wait; further ones are refused as EDGE_FULL.")
     report_threshold_s: float = Field(

@@ -37,6 +37,8 @@ class DeviceHello:
     is_polled: bool = False
     version: str = ""
     report_threshold_s: float = 0.0
+    speed_share: float | None = None
+    """Speed of the processor over its full speed, at which all times above hold."""
 
     @property
     def decided(self) -> str:
@@ -65,6 +67,12 @@ class DeviceState:
     """Tasks that entered since the device started."""
     lost: int = 0
     """Tasks dropped or failed since the device started."""
+    cpu_share: float | None = None
+    memory_share: float | None = None
+    temperature_celsius: float | None = None
+    is_throttled: bool | None = None
+    speed_share: float | None = None
+    """Speed of the processor over its full speed; times in this message are times at this speed."""
 
 
 @dataclass(frozen=True, slots=True)

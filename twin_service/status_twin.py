@@ -7,7 +7,7 @@ the device reckons with too, so that silence means agreement.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from twin_service.epoch_mirror import EpochMirror
@@ -27,6 +27,8 @@ from twinsplit.types import Outcome, TaskRecord
 _MAX_UPLINK_SHARE = 0.9
 """Above this the expected wait for the uplink is reckoned with this share: it would grow without bound."""
 
+HEALTH = ("cpu_share", "memory_share", "temperature_celsius", "is_throttled", "speed_share")
+"""How the machine does; what it has no sensor for is never reported."""
 _MEASURED = (
     "epoch",
     "service_s",
@@ -39,6 +41,7 @@ _MEASURED = (
     "energy_joules",
     "is_edge_reachable",
     "is_degraded",
+    *HEALTH,
 )
 
 
@@ -55,6 +58,8 @@ class StatusTwin:
             check_profile(hello.segment_s, hello.exit_s, manifest)
         self.segment_s = hello.segment_s
         self.exit_s = hello.exit_s
+        self.speed_share = hello.speed_share or 1.0
+        """Speed of the processor at which ``segment_s`` and ``exit_s`` hold."""
         self.goodput_bytes_per_s = hello.goodput_bytes_per_s
         self.round_trip_s = hello.round_trip_s
         self.is_edge_reachable = True
@@ -152,15 +157,15 @@ class StatusTwin:
 
     def state(self, state: DeviceState, now_s: float, *, is_live: bool = False) -> None:
         """How the device does, apart from its task."""
-        if state.segment_s or state.exit_s:
-            self.segment_s = state.segment_s or self.segment_s
-            self.exit_s = state.exit_s or self.exit_s
-            self._take_profile(now_s)
+        self._take_times(state, now_s)
         self._take_uplink(state.goodput_bytes_per_s, state.round_trip_s, now_s, is_live=is_live)
         self.is_edge_reachable = state.is_edge_reachable
         self.is_degraded = state.is_degraded
         self._fields["is_edge_reachable"].report(float(state.is_edge_reachable), now_s, is_live=is_live)
         self._fields["is_degraded"].report(float(state.is_degraded), now_s, is_live=is_live)
+        for name in HEALTH:
+            if (value := getattr(state, name)) is not None:
+                self._fields[name].report(float(value), now_s, is_live=is_live)
         # The count starts anew with the device; what came before our first look has no known span of time.
         if self._entered is not None and state.entered >= self._entered:
             self._arrivals.add(state.entered - self._entered, now_s)
@@ -249,6 +254,13 @@ class StatusTwin:
         """Decision epoch of the task in service at ``now_s``; ``None``: idle."""
         return None if self.task is None else believed_epoch(self.task, now_s)
 
+    def encode_s(self) -> Mapping[tuple[int, int], float]:
+        """Encoding time by (cut, position of the representation), at the speed of now; told once, at attachment."""
+        slower = (self.hello.speed_share or 1.0) / self.speed_share
+        if slower == 1.0:
+            return self.hello.encode_s
+        return {key: slower * seconds for key, seconds in self.hello.encode_s.items()}
+
     def queue_expected(self, now_s: float) -> float:
         """Tasks waiting at ``now_s``: those reported, and those that arrive while one is in service."""
         unreported_s = now_s - self._fields["queue_length"].reported_at_s
@@ -330,6 +342,18 @@ class StatusTwin:
             field = self._fields["round_trip_s"]
             field.report(round_trip_s, now_s, expected=field.reported, is_live=is_live)
             self.round_trip_s = round_trip_s
+
+    def _take_times(self, state: DeviceState, now_s: float) -> None:
+        """Times that are told hold at the speed that is told with them. Those that are not are made to fit it, so that
+        a device that is slowed down is reckoned with as such at once, and only once."""
+        share = state.speed_share or self.speed_share
+        slower = self.speed_share / share
+        if slower == 1.0 and not (state.segment_s or state.exit_s):
+            return
+        self.segment_s = state.segment_s or tuple(slower * s for s in self.segment_s)
+        self.exit_s = state.exit_s or tuple(slower * s for s in self.exit_s)
+        self.speed_share = share
+        self._take_profile(now_s)
 
     def _take_profile(self, now_s: float) -> None:
         for name, service_s in zip(self._segment_names(), self.segment_s, strict=True):

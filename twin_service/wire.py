@@ -36,6 +36,7 @@ from twinsplit.types import Reason, Stages, TaskRecord
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _MAX_TIMES = 4096
 _JPEG_START = b"\xff\xd8\xff"
+_MAX_SOURCE = 63
 
 
 def readings_from_wire(clock: twin_pb2.ClockEcho) -> ClockReadings:
@@ -74,6 +75,7 @@ def device_hello_from_wire(hello: twin_pb2.DeviceHello) -> messages.DeviceHello:
         is_polled=hello.is_polled,
         version=hello.version[:63],
         report_threshold_s=seconds_from_wire(hello.report_threshold_s, "report_threshold_s"),
+        speed_share=_speed_share(hello),
     )
 
 
@@ -251,6 +253,7 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
         ),
         epoch_times_s=() if started_at_s is None else (started_at_s, *(started_at_s + s for s in epoch_s)),
         energy_joules=_optional(task, "energy_joules"),
+        energy_source=task.energy_source[:_MAX_SOURCE] or None,
         plan_id=task.plan_id or None,
         queue_length=queue_length,
         thumbnail_jpeg=_thumbnail(task.thumbnail_jpeg),
@@ -290,7 +293,27 @@ def _state(state: twin_pb2.DeviceState) -> messages.DeviceState:
         is_degraded=state.is_degraded,
         entered=state.entered,
         lost=state.lost,
+        cpu_share=_optional(state, "cpu_share"),
+        memory_share=_optional(state, "memory_share"),
+        temperature_celsius=_temperature(state),
+        is_throttled=state.is_throttled if state.HasField("is_throttled") else None,
+        speed_share=_speed_share(state),
     )
+
+
+def _temperature(state: twin_pb2.DeviceState) -> float | None:
+    # A device out in the cold is below zero.
+    value = state.temperature_celsius
+    if not -273.15 <= value < math.inf:
+        raise BadMessageError(f"temperature_celsius: {value} is impossible; leave it out where it is unknown")
+    return value if state.HasField("temperature_celsius") else None
+
+
+def _speed_share(message: twin_pb2.DeviceHello | twin_pb2.DeviceState) -> float | None:
+    share = _optional(message, "speed_share")
+    if share == 0.0:
+        raise BadMessageError("speed_share: 0 is impossible, a device that stands still says nothing; leave it out")
+    return share
 
 
 def _reason(text: str) -> Reason:

@@ -11,7 +11,7 @@ from benchmarks.simulator.link import Link
 from benchmarks.simulator.samples import TaskSamples, evidence_draw
 from benchmarks.simulator.situations import SituationGrid
 from benchmarks.simulator.speeds import Speeds
-from device.energy import ModelMeter
+from device.energy import ModelBooks
 from device.offloads import OffloadSettings, offload_of
 from device.pipeline import Pipeline, PipelineSettings
 from device.plan_keeping import PlanKeeper
@@ -86,7 +86,7 @@ class SimulatedDevice:
                 answer_timeout_s=scenario.answer_timeout_s or float("inf"),
             ),
         )
-        meter = ModelMeter(weights.compute_watts, weights.transmit_watts)
+        meter = ModelBooks(weights.compute_watts, weights.transmit_watts)
         self.pipeline = Pipeline(world.manifest, plans, self.tracker, reporter, meter, settings)
         self.pipeline.edge_connected(0.0, self.edge.address)
         self._schedule_arrival()

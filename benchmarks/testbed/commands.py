@@ -127,6 +127,8 @@ def device_arguments(
         *_flag("threads", scenario.threads),
         *_flag("emulate-slowdown", max(1.0, speeds.device_slowdown * factor_of(scenario, index))),
         *_flag("payloads", scenario.payloads.value),
+        # A meter would measure this machine with all its services, and not an emulated device.
+        *_flag("energy", "model"),
         *_flag("queue-capacity", scenario.queue_capacity),
         *_flag("kept-tensors", scenario.kept_tensors),
         *_flag("answer-timeout-s", scenario.answer_timeout_s),

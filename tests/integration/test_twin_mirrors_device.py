@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from device.energy import ModelMeter
+from device.energy import ModelBooks
 from device.pipeline import Pipeline, PipelineSettings
 from device.plan_keeping import PlanKeeper
 from device.reporting import Reporter
@@ -82,7 +82,7 @@ class World:
         self.plans = PlanKeeper(MANIFEST, DIGEST)
         tracker = Tracker([SEGMENT_S] * 6, [EXIT_S] * 2, {})
         self.pipeline = Pipeline(
-            MANIFEST, self.plans, tracker, Reporter(MANIFEST, tracker), ModelMeter(3.0, 1.2), PipelineSettings()
+            MANIFEST, self.plans, tracker, Reporter(MANIFEST, tracker), ModelBooks(3.0, 1.2), PipelineSettings()
         )
         hello = messages.DeviceHello(
             "cam", DIGEST, (SEGMENT_S,) * 6, (EXIT_S,) * 2, goodput_bytes_per_s=1e5, round_trip_s=2 * WAY_S

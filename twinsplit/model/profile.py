@@ -8,10 +8,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import ModelFileError, StorageError, TensorError
@@ -20,14 +21,46 @@ from twinsplit.model.payload import PICTURE_KINDS, encode_payload
 from twinsplit.model.preprocessing import PreparedInput, normalise, picture_shape
 from twinsplit.model.runtime import SegmentRuntime
 
-PROFILE_FORMAT = 1
+PROFILE_FORMAT = 2
+"""Format 1 has times alone, and is still read."""
 _WARM_UP = 2
 _FEWEST_REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Powers:
+    """What a device draws, as calibrated."""
+
+    source: str
+    """Meter that measured it; ``given``: told by a person."""
+    idle_watts: float
+    busy_watts: float
+    """Of the whole device while it runs the network without a pause."""
+    busy_cores: float
+    """Processor seconds per second that this took, above 0."""
+    transmit_watts: float | None = None
+    """Added while sending; ``None``: not measured."""
+
+    @property
+    def compute_watts(self) -> float:
+        """Added while computing."""
+        return max(0.0, self.busy_watts - self.idle_watts)
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkMeasurement:
+    """The way to an edge, as calibrated."""
+
+    edge: str
+    """HOST:PORT."""
+    goodput_bytes_per_s: float
+    round_trip_s: float
+    """Without payload."""
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
-    """Median times of one model on one machine, seconds."""
+    """Median times of one model on one machine, seconds, and what a calibration measured besides."""
 
     model_digest: str
     provider: str
@@ -41,6 +74,10 @@ class Profile:
     """By exit index; as many as the runtime held."""
     encode_s: dict[tuple[int, int], float]
     """(cut, position of the representation) to encoding time, for every offered representation of a held cut."""
+    speed_share: float | None = None
+    """Speed of the processor meanwhile over its full speed; ``None``: unknown, taken as full."""
+    powers: Powers | None = None
+    uplink: UplinkMeasurement | None = None
 
     def tail_s(self, cut: int) -> float:
         """Time of the segments after ``cut``."""
@@ -155,29 +192,78 @@ def save_profile(profile: Profile, path: Path) -> None:
 
 
 def load_profile(path: Path) -> Profile:
-    """Read what :func:`save_profile` wrote.
+    """Read what :func:`save_profile` wrote, of this version or an older one.
 
     Raises:
-        ModelFileError: missing, unreadable or not a profile of this format.
+        ModelFileError: missing, unreadable or not a profile of a format that is known.
     """
     cure = "measure again (twinsplit model profile --out FILE)"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document.pop("format") != PROFILE_FORMAT:
-            raise ValueError("another format")
-        profile = Profile(
-            **document
-            | {
-                "segment_s": tuple(float(s) for s in document["segment_s"]),
-                "exit_s": tuple(float(s) for s in document["exit_s"]),
-                "encode_s": {(int(cut), int(position)): float(s) for cut, position, s in document["encode_s"]},
-            }
-        )
+        return _Document.model_validate_json(path.read_text(encoding="utf-8")).profile()
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror}; {cure}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ModelFileError(f"{path}: not a profile that this version reads; {cure}") from None
-    return profile
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "document"
+        raise ModelFileError(
+            f"{path}: not a profile that this version reads ({place}: {first['msg']}); {cure}"
+        ) from None
+    except ValueError:
+        raise ModelFileError(f"{path}: not a profile, which is UTF-8 text; {cure}") from None
+
+
+_Known = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Powers(_Part):
+    source: str
+    idle_watts: _Known
+    busy_watts: _Known
+    busy_cores: _Positive
+    transmit_watts: _Known | None = None
+
+
+class _Uplink(_Part):
+    edge: str
+    goodput_bytes_per_s: _Positive
+    round_trip_s: _Known
+
+
+class _Document(_Part):
+    """The file's schema."""
+
+    format: Literal[1, 2]
+    model_digest: str
+    provider: str
+    threads: int = Field(ge=1)
+    machine: str
+    repeats: int = Field(ge=0)
+    segment_s: tuple[_Known, ...]
+    exit_s: tuple[_Known, ...]
+    encode_s: tuple[tuple[int, int, _Known], ...]
+    speed_share: _Positive | None = None
+    powers: _Powers | None = None
+    uplink: _Uplink | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_format_has(self) -> _Document:
+        newer = {"speed_share", "powers", "uplink"} & self.model_fields_set
+        if self.format == 1 and newer:
+            raise ValueError(f"format 1 has no {', '.join(sorted(newer))}")
+        return self
+
+    def profile(self) -> Profile:
+        """What it says."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "format"}
+        values["encode_s"] = {(cut, position): seconds for cut, position, seconds in self.encode_s}
+        values["powers"] = None if self.powers is None else Powers(**self.powers.model_dump())
+        values["uplink"] = None if self.uplink is None else UplinkMeasurement(**self.uplink.model_dump())
+        return Profile(**values)
 
 
 def machine_name() -> str:

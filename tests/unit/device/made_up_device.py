@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from device.energy import ModelMeter
+from device.energy import ModelBooks
 from device.offloads import OffloadSettings
 from device.pipeline import Pipeline, PipelineSettings
 from device.plan_keeping import PlanKeeper
@@ -153,7 +153,7 @@ class MadeUpDevice:
         exits_held = [e for e in m.exits if e.after_segment <= m.held_segments]
         self.tracker = Tracker([SEGMENT_S] * m.held_segments, [EXIT_S] * len(exits_held), {})
         self.reporter = Reporter(m, self.tracker)
-        self.pipeline = Pipeline(m, self.plans, self.tracker, self.reporter, ModelMeter(3.0, 1.2), self.settings)
+        self.pipeline = Pipeline(m, self.plans, self.tracker, self.reporter, ModelBooks(3.0, 1.2), self.settings)
         self.step: Step | None = None
         self.uploads: dict[int, Upload] = {}
         self.cancelled: list[CancelUpload] = []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from device.assembly import emulations_of, pipeline_of, step_times_s, uplink_settings_of
-from device.energy import NoMeter
+from device.energy import MeterBooks, ModelBooks, NoBooks
+from device.sensors import Sensors, energy_wish, powers_of
 from device.settings import DeviceSettings
 from tests.unit.device.made_up_device import DIGEST, manifest_of
-from twinsplit.model.profile import Profile
+from twinsplit.clock import ManualClock
+from twinsplit.model.profile import Powers, Profile, UplinkMeasurement
 from twinsplit.types import DropPolicy, Payloads
 
 PROFILE = Profile(
@@ -38,7 +41,7 @@ def settings_of(**changes) -> DeviceSettings:
 
 
 def pipeline(settings: DeviceSettings, *, is_live: bool = False):
-    return pipeline_of(settings, HeldModel(), PROFILE, is_live=is_live)
+    return pipeline_of(settings, HeldModel(), PROFILE, ModelBooks(3.0, 1.2), is_live=is_live)
 
 
 def test_the_emulated_device_is_planned_for_as_slow_as_it_is():
@@ -93,12 +96,57 @@ def test_emulations_are_named():
 
 def test_payloads_and_energy_are_as_told():
     assert settings_of(payloads="tensors-only").payloads is Payloads.TENSORS_ONLY
-    assert isinstance(pipeline(settings_of(energy="none")).outcomes._meter, NoMeter)
+    assert isinstance(Sensors(settings_of(energy="none"), ManualClock()).books(PROFILE), NoBooks)
+
+
+CALIBRATED = replace(
+    PROFILE,
+    powers=Powers("ina", idle_watts=2.5, busy_watts=6.0, busy_cores=1.0, transmit_watts=0.8),
+    uplink=UplinkMeasurement("edge:7100", 2e6, 0.004),
+    speed_share=0.8,
+)
+
+
+def test_powers_are_those_told_else_those_calibrated_else_the_models():
+    assert powers_of(settings_of(), PROFILE, has_meter=False) == (3.0, 1.2)
+    assert powers_of(settings_of(), CALIBRATED, has_meter=False) == (3.5, 0.8)
+    assert powers_of(settings_of(compute_watts=4.0), CALIBRATED, has_meter=True) == (4.0, 0.8)
+    assert powers_of(settings_of(energy="none"), CALIBRATED, has_meter=False) == (None, None)
+
+
+def test_what_a_meter_has_not_measured_yet_is_unknown_to_the_twin():
+    assert powers_of(settings_of(), PROFILE, has_meter=True) == (None, None)
+
+
+def test_an_emulated_device_has_neither_the_hosts_powers_nor_its_meter():
+    emulated = settings_of(emulate_slowdown=5.0)
+    assert powers_of(emulated, CALIBRATED, has_meter=False) == (3.0, 1.2)
+    assert energy_wish(emulated) == "model"
+    assert energy_wish(settings_of(emulate_slowdown=5.0, energy="rapl")) == "rapl"
+    assert energy_wish(settings_of()) == "auto"
+
+
+def test_the_model_follows_processor_time_once_its_powers_are_calibrated():
+    sensors = Sensors(settings_of(energy="model"), ManualClock())
+    assert isinstance(sensors.books(PROFILE), ModelBooks)
+    books = sensors.books(CALIBRATED)
+    assert isinstance(books, MeterBooks)
+    assert (books.source, books.state(0.0).idle_watts) == ("model", 2.5)
+
+
+def test_a_calibrated_profile_starts_uplink_and_speed_where_they_were_measured():
+    tracker = pipeline_of(settings_of(), HeldModel(), CALIBRATED, NoBooks(), is_live=False).tracker
+    assert (tracker.goodput_bytes_per_s, tracker.round_trip_s, tracker.speed_share) == (2e6, 0.004, 0.8)
+    emulated = settings_of(emulate_uplink_bytes_per_s=5e4, emulate_slowdown=2.0)
+    tracker = pipeline_of(emulated, HeldModel(), CALIBRATED, NoBooks(), is_live=False).tracker
+    assert (tracker.goodput_bytes_per_s, tracker.round_trip_s, tracker.speed_share) == (None, None, 1.0)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
+        {"energy_interval_s": 0.0},
+        {"health_interval_s": 0.0},
         {"id": "no spaces"},
         {"emulate_slowdown": 0.5},
         {"count": 0},

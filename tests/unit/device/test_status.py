@@ -6,10 +6,13 @@ import json
 
 import pytest
 
+from device.energy import MeterBooks
+from device.health import Health
 from device.metrics import DeviceMetrics
 from device.status import status_document
 from device.status_text import status_text
 from tests.unit.device.made_up_device import EDGE, MadeUpDevice, manifest_of, offload_at, plan_of
+from twinsplit.energy import MeterReading
 from twinsplit.reckoning import BacklogState
 from twinsplit.telemetry.exposition import StateCollector
 from twinsplit.telemetry.signalling import SignallingCount
@@ -17,6 +20,7 @@ from twinsplit.transport.calls import CallCount
 from twinsplit.types import Reason
 
 MANIFEST = manifest_of()
+PARTS = ("compute", "radio")
 IDENTITY = {
     "id": "cam-1",
     "model": {"name": "made-up", "version": 1, "digest": "ab" * 32, "segments_held": 4},
@@ -117,7 +121,47 @@ def test_metrics_are_in_the_catalogue_and_add_up(device):
     assert samples["twinsplit_payload_raw_bytes_total", (("payload", "tensor"),)] == 4000.0
     assert samples["twinsplit_emulation", (("kind", "slowdown"),)] == 1.0
     energy = sum(record.energy_joules for record in device.records)
-    assert samples["twinsplit_energy_joules_total", (("source", "model"),)] == pytest.approx(energy)
+    parts = [samples["twinsplit_energy_joules_total", (("part", part), ("source", "model"))] for part in PARTS]
+    assert sum(parts) == pytest.approx(energy)
+    assert min(parts) > 0.0
+
+
+def test_a_meter_and_the_machines_health_are_metrics_and_status(device):
+    device.pipeline.outcomes.energy = books = MeterBooks("rapl", 0.05, compute_watts=3.0, transmit_watts=1.0)
+    for step in range(4):
+        books.sampled(device.now_s + 0.05 * step, MeterReading(watts=4.0))
+    device.clock.advance(0.15)
+    books.step_began(device.now_s)
+    books.step_ended(9, device.now_s, device.now_s + 0.01)
+    health = Health(0.5, 0.25, 71.5, is_throttled=True, speed_share=0.5)
+    device.reporter.health_seen(health)
+    samples = metrics_of(device)
+    assert samples["twinsplit_energy_meter_up", (("source", "rapl"),)] == 1.0
+    assert samples["twinsplit_power_watts", (("source", "rapl"),)] == 4.0
+    assert samples["twinsplit_energy_meter_losses_total", (("source", "rapl"),)] == 0.0
+    assert samples["twinsplit_energy_joules_total", (("part", "idle"), ("source", "rapl"))] == pytest.approx(0.6)
+    assert samples["twinsplit_device_throttled", ()] == 1.0
+    assert samples["twinsplit_device_temperature_celsius", ()] == 71.5
+    assert samples["twinsplit_device_cpu_share", ()] == 0.5
+    assert samples["twinsplit_device_memory_share", ()] == 0.25
+    assert samples["twinsplit_device_speed_share", ()] == 0.5
+    text = status_text(status_document(device.pipeline, device.now_s, IDENTITY))
+    assert "energy meter: rapl, up; 4 W now, 4 W idle" in text
+    assert "energy so far: 0.6 J idle (from rapl)" in text
+    assert "machine: processors 50% busy, memory 25% used, 72 degrees Celsius, THROTTLED to 50% of full speed" in text
+
+
+def test_a_silent_meter_is_told_as_such_and_has_no_power(device):
+    device.pipeline.outcomes.energy = books = MeterBooks("rapl", 0.05, compute_watts=3.0, transmit_watts=1.0)
+    books.sampled(device.now_s, MeterReading(watts=4.0))
+    books.sampled(device.now_s + 0.05, None)
+    samples = metrics_of(device)
+    assert samples["twinsplit_energy_meter_up", (("source", "rapl"),)] == 0.0
+    assert samples["twinsplit_energy_meter_losses_total", (("source", "rapl"),)] == 1.0
+    assert ("twinsplit_power_watts", (("source", "rapl"),)) not in samples
+    text = status_text(status_document(device.pipeline, device.now_s, IDENTITY))
+    assert "energy meter: rapl, SILENT: energy is unknown, fell silent 1 times" in text
+    assert "energy so far: unknown" in text
 
 
 def test_kept_tensors_are_counted_in_bytes(device):
@@ -130,4 +174,11 @@ def test_what_is_not_known_has_no_series():
     names = {name for name, _ in metrics_of(MadeUpDevice(MANIFEST))}
     for absent in ("plan_id", "lease_left_seconds", "uplink_goodput_bytes_per_second", "predicted_backlog_seconds"):
         assert f"twinsplit_{absent}" not in names
-    assert "twinsplit_energy_joules_total" not in names
+    unknown = (
+        "energy_joules_total",
+        "energy_meter_up",
+        "power_watts",
+        "device_temperature_celsius",
+        "device_throttled",
+    )
+    assert not names & {f"twinsplit_{name}" for name in unknown}

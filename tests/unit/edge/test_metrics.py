@@ -4,11 +4,13 @@ import random
 
 from edge.backlog_reporting import ReportPolicy
 from edge.execution import TailExecutor, TailResult, TailWork
+from edge.gpu_energy import GpuEnergy
 from edge.metrics import EdgeMetrics
 from edge.servicer import EdgeIdentity, EdgeServicer
 from edge.tail_queue import TailEnd, TailQueue
 from edge.twin_link import Announcement, TwinLink
 from twinsplit.clock import ManualClock
+from twinsplit.energy import MeterReading
 from twinsplit.errors import ErrorCode
 from twinsplit.reckoning import BacklogState
 from twinsplit.telemetry.catalogue import CATALOGUE
@@ -36,7 +38,21 @@ def make_metrics(*, has_twin: bool = True) -> tuple[EdgeMetrics, EdgeServicer]:
         link = TwinLink(
             "127.0.0.1:2", None, announcement, executor, ReportPolicy(), clock, signalling, random.Random(1)
         )
-    return EdgeMetrics(executor, servicer, identity, 4, signalling, calls, link), servicer
+    energy = GpuEnergy(GpuMeter(), clock)
+    for at_s in (clock.monotonic_s() - 0.1, clock.monotonic_s()):
+        energy.sampled(at_s, MeterReading(watts=30.0))
+    return EdgeMetrics(executor, servicer, identity, 4, signalling, calls, link, energy), servicer
+
+
+class GpuMeter:
+    source = "nvml"
+    interval_s = 0.1
+
+    def read(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
 
 
 def named(samples: list[Sample]) -> dict[str, list[Sample]]:

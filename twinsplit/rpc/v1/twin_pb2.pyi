@@ -110,7 +110,7 @@ class AttachDeviceResponse(_message.Message):
     def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., lease_s: _Optional[float] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., backlog: _Optional[_Union[BacklogUpdate, _Mapping]] = ..., renewal: _Optional[_Union[LeaseRenewal, _Mapping]] = ..., poll: _Optional[_Union[PollResponse, _Mapping]] = ..., live: _Optional[_Union[LiveRequest, _Mapping]] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ...) -> None: ...
 
 class DeviceHello(_message.Message):
-    __slots__ = ("device_id", "model_digest", "segment_s", "exit_s", "encode_s", "tensors_only", "fixed_edge_address", "goodput_bytes_per_s", "round_trip_s", "last_plan_id", "compute_watts", "transmit_watts", "is_polled", "version", "report_threshold_s")
+    __slots__ = ("device_id", "model_digest", "segment_s", "exit_s", "encode_s", "tensors_only", "fixed_edge_address", "goodput_bytes_per_s", "round_trip_s", "last_plan_id", "compute_watts", "transmit_watts", "is_polled", "version", "report_threshold_s", "speed_share")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_S_FIELD_NUMBER: _ClassVar[int]
@@ -126,6 +126,7 @@ class DeviceHello(_message.Message):
     IS_POLLED_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPORT_THRESHOLD_S_FIELD_NUMBER: _ClassVar[int]
+    SPEED_SHARE_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     model_digest: bytes
     segment_s: _containers.RepeatedScalarFieldContainer[float]
@@ -141,7 +142,8 @@ class DeviceHello(_message.Message):
     is_polled: bool
     version: str
     report_threshold_s: float
-    def __init__(self, device_id: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., encode_s: _Optional[_Iterable[_Union[EncodeTime, _Mapping]]] = ..., tensors_only: _Optional[bool] = ..., fixed_edge_address: _Optional[str] = ..., goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., last_plan_id: _Optional[int] = ..., compute_watts: _Optional[float] = ..., transmit_watts: _Optional[float] = ..., is_polled: _Optional[bool] = ..., version: _Optional[str] = ..., report_threshold_s: _Optional[float] = ...) -> None: ...
+    speed_share: float
+    def __init__(self, device_id: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., encode_s: _Optional[_Iterable[_Union[EncodeTime, _Mapping]]] = ..., tensors_only: _Optional[bool] = ..., fixed_edge_address: _Optional[str] = ..., goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., last_plan_id: _Optional[int] = ..., compute_watts: _Optional[float] = ..., transmit_watts: _Optional[float] = ..., is_polled: _Optional[bool] = ..., version: _Optional[str] = ..., report_threshold_s: _Optional[float] = ..., speed_share: _Optional[float] = ...) -> None: ...
 
 class EncodeTime(_message.Message):
     __slots__ = ("cut", "representation_index", "encode_s")
@@ -160,7 +162,7 @@ class ManifestUpload(_message.Message):
     def __init__(self, manifest_json: _Optional[bytes] = ...) -> None: ...
 
 class EndedTask(_message.Message):
-    __slots__ = ("task_id", "outcome", "reason", "arrived_age_s", "started_age_s", "ended_age_s", "epoch_s", "stop_epoch", "evidence", "exit_index", "payload", "representation_index", "wire_bytes", "encode_s", "upload_s", "edge_queue_s", "edge_service_s", "energy_joules", "exit_confidence", "exit_agrees", "degraded", "plan_id", "label", "confidence", "thumbnail_jpeg")
+    __slots__ = ("task_id", "outcome", "reason", "arrived_age_s", "started_age_s", "ended_age_s", "epoch_s", "stop_epoch", "evidence", "exit_index", "payload", "representation_index", "wire_bytes", "encode_s", "upload_s", "edge_queue_s", "edge_service_s", "energy_joules", "exit_confidence", "exit_agrees", "degraded", "plan_id", "label", "confidence", "thumbnail_jpeg", "energy_source")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +188,7 @@ class EndedTask(_message.Message):
     LABEL_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     THUMBNAIL_JPEG_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_SOURCE_FIELD_NUMBER: _ClassVar[int]
     task_id: int
     outcome: Outcome
     reason: str
@@ -211,7 +214,8 @@ class EndedTask(_message.Message):
     label: str
     confidence: float
     thumbnail_jpeg: bytes
-    def __init__(self, task_id: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., arrived_age_s: _Optional[float] = ..., started_age_s: _Optional[float] = ..., ended_age_s: _Optional[float] = ..., epoch_s: _Optional[_Iterable[float]] = ..., stop_epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., exit_index: _Optional[int] = ..., payload: _Optional[_Union[Payload, str]] = ..., representation_index: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., edge_queue_s: _Optional[float] = ..., edge_service_s: _Optional[float] = ..., energy_joules: _Optional[float] = ..., exit_confidence: _Optional[_Iterable[float]] = ..., exit_agrees: _Optional[bool] = ..., degraded: _Optional[bool] = ..., plan_id: _Optional[int] = ..., label: _Optional[str] = ..., confidence: _Optional[float] = ..., thumbnail_jpeg: _Optional[bytes] = ...) -> None: ...
+    energy_source: str
+    def __init__(self, task_id: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., arrived_age_s: _Optional[float] = ..., started_age_s: _Optional[float] = ..., ended_age_s: _Optional[float] = ..., epoch_s: _Optional[_Iterable[float]] = ..., stop_epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., exit_index: _Optional[int] = ..., payload: _Optional[_Union[Payload, str]] = ..., representation_index: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., edge_queue_s: _Optional[float] = ..., edge_service_s: _Optional[float] = ..., energy_joules: _Optional[float] = ..., exit_confidence: _Optional[_Iterable[float]] = ..., exit_agrees: _Optional[bool] = ..., degraded: _Optional[bool] = ..., plan_id: _Optional[int] = ..., label: _Optional[str] = ..., confidence: _Optional[float] = ..., thumbnail_jpeg: _Optional[bytes] = ..., energy_source: _Optional[str] = ...) -> None: ...
 
 class TaskReport(_message.Message):
     __slots__ = ("ended", "started", "queue_length", "state")
@@ -250,7 +254,7 @@ class ProgressReport(_message.Message):
     def __init__(self, task_id: _Optional[int] = ..., epoch: _Optional[int] = ..., reached_age_s: _Optional[float] = ..., queue_length: _Optional[int] = ...) -> None: ...
 
 class DeviceState(_message.Message):
-    __slots__ = ("goodput_bytes_per_s", "round_trip_s", "segment_s", "exit_s", "is_edge_reachable", "is_degraded", "entered", "lost")
+    __slots__ = ("goodput_bytes_per_s", "round_trip_s", "segment_s", "exit_s", "is_edge_reachable", "is_degraded", "entered", "lost", "cpu_share", "memory_share", "temperature_celsius", "is_throttled", "speed_share")
     GOODPUT_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_S_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_S_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +263,11 @@ class DeviceState(_message.Message):
     IS_DEGRADED_FIELD_NUMBER: _ClassVar[int]
     ENTERED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
+    CPU_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_SHARE_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_CELSIUS_FIELD_NUMBER: _ClassVar[int]
+    IS_THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    SPEED_SHARE_FIELD_NUMBER: _ClassVar[int]
     goodput_bytes_per_s: float
     round_trip_s: float
     segment_s: _containers.RepeatedScalarFieldContainer[float]
@@ -267,7 +276,12 @@ class DeviceState(_message.Message):
     is_degraded: bool
     entered: int
     lost: int
-    def __init__(self, goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., is_edge_reachable: _Optional[bool] = ..., is_degraded: _Optional[bool] = ..., entered: _Optional[int] = ..., lost: _Optional[int] = ...) -> None: ...
+    cpu_share: float
+    memory_share: float
+    temperature_celsius: float
+    is_throttled: bool
+    speed_share: float
+    def __init__(self, goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., is_edge_reachable: _Optional[bool] = ..., is_degraded: _Optional[bool] = ..., entered: _Optional[int] = ..., lost: _Optional[int] = ..., cpu_share: _Optional[float] = ..., memory_share: _Optional[float] = ..., temperature_celsius: _Optional[float] = ..., is_throttled: _Optional[bool] = ..., speed_share: _Optional[float] = ...) -> None: ...
 
 class DeviceHeartbeat(_message.Message):
     __slots__ = ("queue_length", "started", "state")
