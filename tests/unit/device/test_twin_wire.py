@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from device.health import Health
 from device.reporting import DeviceState, Heartbeat, ProgressReport, Started, StartReport, TaskReport
 from device.twin_wire import Announcement, Attachment, LiveState, hello_to_wire, live_to_wire, report_to_wire
 from tests.unit.device.test_task_records import records_of_every_kind
@@ -12,7 +13,8 @@ from twin_service.wire import device_event_from_wire, device_hello_from_wire
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.types import Payloads
 
-STATE = DeviceState(5e4, 0.01, (0.1, 0.2), (0.01,), True, False, entered=9, lost=2)
+HEALTH = Health(0.5, 0.25, -4.5, is_throttled=False, speed_share=0.75)
+STATE = DeviceState(5e4, 0.01, (0.1, 0.2), (0.01,), True, False, entered=9, lost=2, health=HEALTH)
 
 
 def heard(request: twin_pb2.AttachDeviceRequest, sent_at_s: float) -> messages.DeviceEvent:
@@ -39,7 +41,7 @@ def test_a_task_report_arrives_as_it_was_sent():
         assert read.ended_at_s == pytest.approx(sent.ended_at_s)
         assert read.epoch_times_s == pytest.approx(sent.epoch_times_s)
         assert read.exit_confidences == pytest.approx(sent.exit_confidences)
-        assert read.energy_joules == sent.energy_joules
+        assert (read.energy_joules, read.energy_source) == (sent.energy_joules, sent.energy_source)
         assert read.confidence == sent.confidence
 
 
@@ -53,6 +55,15 @@ def test_starts_progress_and_heartbeats_arrive_with_their_ages():
     assert isinstance(event, messages.DeviceHeartbeat)
     assert event.started is None
     assert event.state.segment_s == (0.1, 0.2)
+    for name in Health.__slots__:
+        assert getattr(event.state, name) == getattr(HEALTH, name), name
+
+
+def test_what_the_machine_does_not_tell_is_left_out():
+    state = DeviceState(None, None, (), (), True, False, entered=0, lost=0)
+    event = heard(report_to_wire(Heartbeat(None, 0, state), 10.0), 10.0)
+    assert isinstance(event, messages.DeviceHeartbeat)
+    assert {getattr(event.state, name) for name in Health.__slots__} == {None}
 
 
 def test_a_live_report_tells_the_state_now():
@@ -65,7 +76,7 @@ def test_a_live_report_tells_the_state_now():
 @pytest.mark.parametrize("watts", [3.0, None])
 def test_a_hello_says_who_attaches(watts):
     announcement = Announcement("cam-1", "ab" * 32, Payloads.TENSORS_ONLY, "127.0.0.1:7100", watts, watts, True, 0.02)
-    attachment = Attachment((0.1, 0.2), (0.01, 0.0), {(0, 1): 0.003}, None, 0.01, 12)
+    attachment = Attachment((0.1, 0.2), (0.01, 0.0), {(0, 1): 0.003}, None, 0.01, 12, speed_share=0.5)
     hello = device_hello_from_wire(hello_to_wire(announcement, attachment).hello)
     assert (hello.device_id, hello.model_digest, hello.last_plan_id) == ("cam-1", "ab" * 32, 12)
     assert (hello.segment_s, hello.exit_s, hello.encode_s) == ((0.1, 0.2), (0.01, 0.0), {(0, 1): 0.003})
@@ -73,4 +84,4 @@ def test_a_hello_says_who_attaches(watts):
     assert hello.is_polled
     assert hello.fixed_edge_address == "127.0.0.1:7100"
     assert (hello.goodput_bytes_per_s, hello.round_trip_s, hello.compute_watts) == (None, 0.01, watts)
-    assert hello.report_threshold_s == 0.02
+    assert (hello.report_threshold_s, hello.speed_share) == (0.02, 0.5)

@@ -170,6 +170,24 @@ def test_every_other_event_is_converted(request_fields: dict[str, Message], expe
     assert wire.device_event_from_wire(twin_pb2.AttachDeviceRequest(**request_fields), SENT_S) == expected
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"speed_share": 0.0},
+        {"speed_share": -0.5},
+        {"speed_share": math.nan},
+        {"cpu_share": -0.1},
+        {"memory_share": math.inf},
+        {"temperature_celsius": -300.0},
+        {"temperature_celsius": math.nan},
+    ],
+)
+def test_an_impossible_machine_is_refused_by_the_name_of_its_field(changes: dict[str, float]) -> None:
+    heartbeat = twin_pb2.DeviceHeartbeat(state=twin_pb2.DeviceState(**changes))
+    with pytest.raises(BadMessageError, match=next(iter(changes))):
+        wire.device_event_from_wire(twin_pb2.AttachDeviceRequest(heartbeat=heartbeat), SENT_S)
+
+
 def test_every_kind_of_device_message_is_known_or_is_a_hello() -> None:
     kinds = [field.name for field in twin_pb2.AttachDeviceRequest.DESCRIPTOR.oneofs_by_name["kind"].fields]
     for kind in kinds:
