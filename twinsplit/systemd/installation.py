@@ -5,12 +5,13 @@ Everything that would make the unit fail on this machine is said here, before sy
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -87,6 +88,7 @@ def install_options(service: str) -> Callable[[F], F]:
     """Give a click command the options of ``install-service``; it is called with ``request`` and ``place``."""
 
     def decorate(function: F) -> F:
+        @functools.wraps(function)
         def command(
             *,
             config: Path,
@@ -103,10 +105,10 @@ def install_options(service: str) -> Callable[[F], F]:
             request = Request(config.absolute(), own_program(), name, user, memory_max, cpu_quota, tuple(allow_device))
             function(request=request, place=Place(folder, is_written=is_written, is_replacing=is_replacing), **more)
 
-        command.__doc__ = function.__doc__
+        decorated: Any = command
         for option in reversed(list(_options(service))):
-            command = option(command)
-        return command  # type: ignore[return-value] # click's decorators keep what they are given
+            decorated = option(decorated)
+        return cast(F, decorated)
 
     return decorate
 

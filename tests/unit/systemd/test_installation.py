@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from device.cli import device as device_command
 from device.settings import DeviceSettings
 from device.unit import device_needs
 from edge.settings import EdgeSettings
@@ -169,9 +171,39 @@ def test_files_that_are_missing_and_variables_that_would_be_are_named(
     take(config, Place(tmp_path / "none", is_written=True, is_replacing=False), StorageError, "with sudo")
 
 
+def test_the_command_line_reaches_the_unit_and_adds_no_line_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twinsplit.systemd.installation._TEMPORARY", ())
+    monkeypatch.setattr("twinsplit.systemd.installation.own_program", lambda: PROGRAM)
+    config = tmp_path / "device.toml"
+    config.write_text('model = "/usr"\nsource = "-"\n')
+    told = ["install-service", "--config", str(config), "--user", "somebody"]
+
+    def run(*more: str) -> Result:
+        return CliRunner().invoke(device_command, [*told, *more])
+
+    done = run("--name", "cam", "--frames-from", "cat /dev/video0", "--memory-max", "300M", "--cpu-quota", "50%")
+    assert done.exit_code == 0, done.output
+    for line in ("User=somebody", "StateDirectory=cam", "MemoryMax=300M", "CPUQuota=50%"):
+        assert line in done.stdout.splitlines()
+    assert "exec cat /dev/video0" in done.stdout
+    for option, text in (
+        ("--name", "a b"),
+        ("--user", "a\nUser=root"),
+        ("--memory-max", "lots"),
+        ("--cpu-quota", "50"),
+        ("--allow-device", "/etc/passwd"),
+        ("--frames-from", "cat\nUser=root"),
+    ):
+        refused = run("--frames-from", "cat", option, text)
+        assert refused.exit_code == 2
+        assert f"{text!r} is not a" in refused.output
+
+
 @pytest.mark.parametrize("cls", [DeviceSettings, EdgeSettings, TwinSettings])
 def test_every_path_among_the_settings_is_thought_of(cls: type[BaseServiceSettings]) -> None:
     """A new setting that is a path must be added to what its service's unit needs, and then here."""
     paths = {key for key, field in cls.model_fields.items() if "Path" in str(field.annotation)}
-    known = {"tls_ca", "tls_cert", "tls_key", "model", "models", "profile", "state", "console_token_file"}
+    known = {"tls_ca", "tls_cert", "tls_key", "model", "models", "profile", "state", "console_token_file", "sysfs"}
     assert paths - known == set()
