@@ -175,6 +175,7 @@ def ended_to_wire(record: TaskRecord, now_s: float) -> twin_pb2.EndedTask:
         label=record.label or "",
         confidence=UNKNOWN_CONFIDENCE if record.confidence is None else record.confidence,
         thumbnail_jpeg=record.thumbnail_jpeg or b"",
+        queue_length=record.queue_length,
     )
 
 

@@ -255,7 +255,7 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
         energy_joules=_optional(task, "energy_joules"),
         energy_source=task.energy_source[:_MAX_SOURCE] or None,
         plan_id=task.plan_id or None,
-        queue_length=queue_length,
+        queue_length=task.queue_length if task.HasField("queue_length") else queue_length,
         thumbnail_jpeg=_thumbnail(task.thumbnail_jpeg),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from device.health import Health
@@ -35,7 +37,7 @@ def test_a_task_report_arrives_as_it_was_sent():
     for sent, read in zip(records, event.ended, strict=True):
         for name in ("task_id", "outcome", "reason", "stop_epoch", "evidence", "exit_index", "payload"):
             assert getattr(read, name) == getattr(sent, name), name
-        for name in ("representation_index", "wire_bytes", "label", "degraded", "plan_id"):
+        for name in ("representation_index", "wire_bytes", "label", "degraded", "plan_id", "queue_length"):
             assert getattr(read, name) == getattr(sent, name), name
         assert read.arrived_at_s == pytest.approx(sent.arrived_at_s)
         assert read.ended_at_s == pytest.approx(sent.ended_at_s)
@@ -43,6 +45,13 @@ def test_a_task_report_arrives_as_it_was_sent():
         assert read.exit_confidences == pytest.approx(sent.exit_confidences)
         assert (read.energy_joules, read.energy_source) == (sent.energy_joules, sent.energy_source)
         assert read.confidence == sent.confidence
+
+
+def test_a_thumbnail_arrives_with_its_task():
+    record = replace(next(iter(records_of_every_kind())), thumbnail_jpeg=b"\xff\xd8\xff and so on")
+    report = TaskReport((record,), None, 0, STATE)
+    (read,) = heard(report_to_wire(report, record.ended_at_s), record.ended_at_s).ended
+    assert read.thumbnail_jpeg == record.thumbnail_jpeg
 
 
 def test_starts_progress_and_heartbeats_arrive_with_their_ages():

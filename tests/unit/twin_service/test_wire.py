@@ -119,6 +119,20 @@ def test_a_task_keeps_its_outcome_payload_and_stages() -> None:
     assert (task.representation_index, task.plan_id, task.queue_length) == (1, 5, 2)
 
 
+def test_a_task_tells_what_waited_when_it_left_the_device() -> None:
+    known, unknown = task_event(ended(queue_length=5), ended(task_id=4)).ended
+    assert (known.queue_length, unknown.queue_length) == (5, 2)
+
+
+def test_a_thumbnail_is_a_small_jpeg_or_refused() -> None:
+    jpeg = b"\xff\xd8\xff" + bytes(4093)
+    with_one, without = task_event(ended(thumbnail_jpeg=jpeg), ended()).ended
+    assert (with_one.thumbnail_jpeg, without.thumbnail_jpeg) == (jpeg, None)
+    for bad in (jpeg + b"\0", b"GIF89a"):
+        with pytest.raises(BadMessageError, match="thumbnail_jpeg"):
+            task_event(ended(thumbnail_jpeg=bad))
+
+
 def test_a_task_that_sent_nothing_has_no_stages_of_sending() -> None:
     dropped = twin_pb2.EndedTask(task_id=1, outcome=twin_pb2.OUTCOME_DROPPED, reason="queue-full", confidence=-1.0)
     (task,) = task_event(dropped).ended

@@ -162,7 +162,7 @@ class ManifestUpload(_message.Message):
     def __init__(self, manifest_json: _Optional[bytes] = ...) -> None: ...
 
 class EndedTask(_message.Message):
-    __slots__ = ("task_id", "outcome", "reason", "arrived_age_s", "started_age_s", "ended_age_s", "epoch_s", "stop_epoch", "evidence", "exit_index", "payload", "representation_index", "wire_bytes", "encode_s", "upload_s", "edge_queue_s", "edge_service_s", "energy_joules", "exit_confidence", "exit_agrees", "degraded", "plan_id", "label", "confidence", "thumbnail_jpeg", "energy_source")
+    __slots__ = ("task_id", "outcome", "reason", "arrived_age_s", "started_age_s", "ended_age_s", "epoch_s", "stop_epoch", "evidence", "exit_index", "payload", "representation_index", "wire_bytes", "encode_s", "upload_s", "edge_queue_s", "edge_service_s", "energy_joules", "exit_confidence", "exit_agrees", "degraded", "plan_id", "label", "confidence", "thumbnail_jpeg", "energy_source", "queue_length")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +189,7 @@ class EndedTask(_message.Message):
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     THUMBNAIL_JPEG_FIELD_NUMBER: _ClassVar[int]
     ENERGY_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     task_id: int
     outcome: Outcome
     reason: str
@@ -215,7 +216,8 @@ class EndedTask(_message.Message):
     confidence: float
     thumbnail_jpeg: bytes
     energy_source: str
-    def __init__(self, task_id: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., arrived_age_s: _Optional[float] = ..., started_age_s: _Optional[float] = ..., ended_age_s: _Optional[float] = ..., epoch_s: _Optional[_Iterable[float]] = ..., stop_epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., exit_index: _Optional[int] = ..., payload: _Optional[_Union[Payload, str]] = ..., representation_index: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., edge_queue_s: _Optional[float] = ..., edge_service_s: _Optional[float] = ..., energy_joules: _Optional[float] = ..., exit_confidence: _Optional[_Iterable[float]] = ..., exit_agrees: _Optional[bool] = ..., degraded: _Optional[bool] = ..., plan_id: _Optional[int] = ..., label: _Optional[str] = ..., confidence: _Optional[float] = ..., thumbnail_jpeg: _Optional[bytes] = ..., energy_source: _Optional[str] = ...) -> None: ...
+    queue_length: int
+    def __init__(self, task_id: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., arrived_age_s: _Optional[float] = ..., started_age_s: _Optional[float] = ..., ended_age_s: _Optional[float] = ..., epoch_s: _Optional[_Iterable[float]] = ..., stop_epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., exit_index: _Optional[int] = ..., payload: _Optional[_Union[Payload, str]] = ..., representation_index: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., edge_queue_s: _Optional[float] = ..., edge_service_s: _Optional[float] = ..., energy_joules: _Optional[float] = ..., exit_confidence: _Optional[_Iterable[float]] = ..., exit_agrees: _Optional[bool] = ..., degraded: _Optional[bool] = ..., plan_id: _Optional[int] = ..., label: _Optional[str] = ..., confidence: _Optional[float] = ..., thumbnail_jpeg: _Optional[bytes] = ..., energy_source: _Optional[str] = ..., queue_length: _Optional[int] = ...) -> None: ...
 
 class TaskReport(_message.Message):
     __slots__ = ("ended", "started", "queue_length", "state")
