@@ -26,6 +26,7 @@ _SUMMARIES = {
     "edge": "Serve an edge, or put load on one.",
     "model": "Split ONNX models, give them exits, check, inspect and profile them.",
     "sim": "Simulate rules on scenario files (needs the source tree).",
+    "top": "The live console in the terminal.",
     "twin": "Serve the twin service, or look into its twins.",
 }
 _EXTRAS = {
@@ -36,6 +37,7 @@ _EXTRAS = {
     "edge": "edge-cpu",
     "model": "model",
     "sim": "dev",
+    "top": "twin",
     "twin": "twin",
 }
 
