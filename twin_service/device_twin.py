@@ -26,7 +26,7 @@ class StandingPlan:
     """The situation for which it was made, or keeping it was last found right."""
     weighed_at_s: float
     evaluation: Evaluation
-    """What the rule made of that situation."""
+    """What the rule made of the situation for which the plan was made."""
     held: BacklogState | None
     """The newest backlog reading that the device has: sent by the twin, or told by the edge in an answer."""
 

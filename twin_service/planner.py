@@ -169,7 +169,6 @@ class Planner:
                     sends.append(self._plan(device, cause, edge, situation, evaluation, now_s))
                 elif device.standing is not None:
                     device.standing.weighed, device.standing.weighed_at_s = situation, now_s
-                    device.standing.evaluation = evaluation
         return sends
 
     def _evaluated(

@@ -33,7 +33,7 @@ _MOST_SOURCES = 16
 
 @dataclass(frozen=True, slots=True)
 class Reckoned:
-    """The plan that decided, in the situation that it was made for or was last found right in."""
+    """The plan that decided, and what it was looked up by."""
 
     standing: StandingPlan
     backlog_s: float

@@ -1,7 +1,7 @@
 """What the decisions at a task's stop were worth, by the plan that decided: why it stopped there.
 
-Read off the payoffs that the planner's rule compares (open loop, with what was learnt where weights serve), in the
-situation in which the plan was made or was last found right.
+Read off the payoffs that the planner's rule compared when it made the plan (open loop, with what was learnt where
+weights serve), at the queue length and backlog of the stop.
 """
 
 from __future__ import annotations
