@@ -44,7 +44,11 @@ class Accounts:
         """Tasks in these sums: those without an answer, and those whose answer is calibrated."""
         self.regret_s = Histogram.of("twinsplit_regret_seconds")
         self.open_loop_gain_s: float | None = None
-        """Mean utility of replayed tasks less what open-loop would have brought them; ``None``: none was replayed."""
+        """Mean utility of replayed tasks less what open-loop would have brought them; ``None``: none was replayed.
+
+        What was done is measured, what open-loop would have done is reckoned: the level also holds what a busy machine
+        and older plans cost, so its changes tell something, its sign does not.
+        """
         self._gains = 0
 
     def task_ended(self, task: TaskRecord, manifest: Manifest, weights: Weights) -> None:

@@ -165,7 +165,7 @@ _SPECS = (
         TWIN,
         buckets=(0.0, *FINE_BUCKETS_S),
     ),
-    _gauge("open_loop_gain_seconds", "Mean utility of replayed tasks less what open-loop would have brought.", TWIN),
+    _gauge("open_loop_gain_seconds", "Mean utility of replayed tasks less that of open-loop, as reckoned.", TWIN),
     _counter("tasks_replayed", "Ended tasks that the workload twin replayed under all their decisions.", TWIN),
     _counter("tasks_not_replayed", "Ended tasks left out of the replay, by reason.", TWIN, "reason"),
     _gauge("replays_waiting", "Ended tasks that wait until all that concerns them is known.", TWIN),

@@ -95,7 +95,7 @@ def _costs(found: Board) -> None:
         ),
         number(
             "Regret per task",
-            "Mean utility that a replayed task lost against its best decision in hindsight.",
+            "Mean utility that a replayed task lost against its best decision in hindsight, which no rule can know.",
             SECONDS,
             REGRET,
             width=6,
@@ -111,7 +111,8 @@ def _costs(found: Board) -> None:
         ),
         number(
             "Gain over open-loop",
-            "Mean utility of the newest 200 replayed tasks or so, less what open-loop would have brought them.",
+            "Mean utility of some 200 newest replayed tasks, less what open-loop would have brought them. The one is "
+            "measured, the other reckoned: compare it before and after new weights, not with 0.",
             SECONDS,
             "avg(twinsplit_open_loop_gain_seconds)",
             width=6,

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import timeseries
 
+from deploy.grafana.boards.device_machine import add_energy, add_surroundings
+from deploy.grafana.boards.device_series import gauge, rate
 from deploy.grafana.boards.frame import Board, instances
 from deploy.grafana.boards.panels import (
     BYTES,
     BYTES_PER_S,
-    CELSIUS,
     COUNT,
-    JOULES,
     NONE,
     PER_S,
     SECONDS,
     SHARE,
-    WATTS,
     Ask,
     lines,
     number,
     states,
 )
-from deploy.grafana.boards.queries import RATE
 
-_ME = 'instance="$device"'
 _YES = {"1": "yes|good", "0": "no|bad"}
 _NO_EDGE = "no plan names an edge and none is set"
 _NO_OFFLOAD = "nothing was offloaded"
-_NO_SENSOR = "no sensor tells it"
-_NO_METER = "no meter, and no powers for the model (setting energy)"
 _IDLE = "the device was idle at each scrape"
 
 
@@ -41,57 +36,47 @@ def board() -> Board:
     _tasks(found)
     _uplink(found)
     _plan(found)
-    _surroundings(found)
-    _energy(found)
+    add_surroundings(found)
+    add_energy(found)
     return found
-
-
-def _gauge(name: str, more: str = "") -> str:
-    return f"twinsplit_{name}{{{_ME}{more}}}"
-
-
-def _rate(name: str, more: str = "") -> str:
-    return f"rate(twinsplit_{name}{{{_ME}{more}}}{RATE})"
 
 
 def _now(found: Board) -> None:
     found.row(
         "Now",
-        number(
-            "Attached", "Whether the stream to the twin service is open.", NONE, _gauge("twin_attached"), words=_YES
-        ),
+        number("Attached", "Whether the stream to the twin service is open.", NONE, gauge("twin_attached"), words=_YES),
         number(
             "Plan in force",
             "Whether the device obeys a plan; without one its contingency decides.",
             NONE,
-            f"1 - {_gauge('degraded')}",
+            f"1 - {gauge('degraded')}",
             words=_YES,
         ),
         number(
             "Way to the edge",
             "Whether the circuit breaker lets offloads go.",
             NONE,
-            _gauge("breaker_state", ', state="closed"'),
-            words={"1": "open to use|good", "0": "closed by faults|bad"},
+            gauge("breaker_state", ', state="closed"'),
+            words={"1": "usable|good", "0": "broken|bad"},
             may_be_empty=_NO_EDGE,
         ),
-        number("Waiting", "Tasks that wait on the device.", COUNT, _gauge("queue_length")),
-        number("Tasks", "Tasks ended per second, however they ended.", PER_S, f"sum({_rate('tasks_total')})"),
+        number("Waiting", "Tasks that wait on the device.", COUNT, gauge("queue_length")),
+        number("Tasks", "Tasks ended per second, however they ended.", PER_S, f"sum({rate('tasks_total')})"),
         number(
             "Latency, 95 %",
             "95 % of the answers came within this time after the frame.",
             SECONDS,
-            f"histogram_quantile(0.95, sum by (le) ({_rate('task_latency_seconds_bucket')}))",
+            f"histogram_quantile(0.95, sum by (le) ({rate('task_latency_seconds_bucket')}))",
         ),
         number(
             "Emulated",
             "Emulations in force (slowdown, uplink): this is not the device's real speed.",
             COUNT,
-            f"sum({_gauge('emulation')})",
+            f"sum({gauge('emulation')})",
             may_be_empty="nothing is emulated",
         ),
         number(
-            "Running for", "Time since the process began.", SECONDS, f"time() - {_gauge('process_start_time_seconds')}"
+            "Running for", "Time since the process began.", SECONDS, f"time() - {gauge('process_start_time_seconds')}"
         ),
     )
 
@@ -103,8 +88,8 @@ def _layers(title: str, text: str, unit: str, field: str, may_be_empty: str | No
             f"{title}: {layer}",
             f"{text}, {meaning}, and as it is.",
             unit,
-            Ask(_gauge(f"mirror_{layer}", f', field="{field}"'), layer),
-            Ask(_gauge("mirror_actual", f', field="{field}"'), "actual"),
+            Ask(gauge(f"mirror_{layer}", f', field="{field}"'), layer),
+            Ask(gauge("mirror_actual", f', field="{field}"'), "actual"),
             may_be_empty=may_be_empty,
         )
         for layer, meaning in (("reported", "as last reported"), ("predicted", "as the twin service predicts it"))
@@ -113,7 +98,7 @@ def _layers(title: str, text: str, unit: str, field: str, may_be_empty: str | No
 
 def _mirror(found: Board) -> None:
     epoch = ', field="epoch"'
-    wrong = f"{_gauge('mirror_predicted', epoch)} != bool on (instance) {_gauge('mirror_actual', epoch)}"
+    wrong = f"{gauge('mirror_predicted', epoch)} != bool on (instance) {gauge('mirror_actual', epoch)}"
     slow = (
         ("Goodput", "goodput_bytes_per_s", BYTES_PER_S, "Payload bytes a second that the uplink carries", _NO_OFFLOAD),
         ("Round trip", "round_trip_s", SECONDS, "To the edge and back without payload", _NO_EDGE),
@@ -129,7 +114,7 @@ def _mirror(found: Board) -> None:
                 f"{text}. It is predicted to stay as reported; the lines part between reports.",
                 unit,
                 *(
-                    Ask(_gauge(f"mirror_{layer}", f', field="{field}"'), layer)
+                    Ask(gauge(f"mirror_{layer}", f', field="{field}"'), layer)
                     for layer in ("reported", "predicted", "actual")
                 ),
                 width=8,
@@ -141,7 +126,7 @@ def _mirror(found: Board) -> None:
             "Age of the newest report",
             "Silence means agreement: within the report threshold the device has nothing to tell. A heartbeat ends it.",
             SECONDS,
-            Ask(_gauge("last_report_age_seconds"), "age"),
+            Ask(gauge("last_report_age_seconds"), "age"),
         ),
         lines(
             "Predicted epoch wrong",
@@ -161,7 +146,7 @@ def _tasks(found: Board) -> None:
             "Where tasks end",
             "Tasks per second by outcome.",
             PER_S,
-            Ask(f"sum by (outcome) ({_rate('tasks_total')})", "{{outcome}}"),
+            Ask(f"sum by (outcome) ({rate('tasks_total')})", "{{outcome}}"),
             is_stacked=True,
             width=8,
         ),
@@ -169,7 +154,7 @@ def _tasks(found: Board) -> None:
             "Why they end there",
             "Tasks per second by the reason that is named in records, log and status.",
             PER_S,
-            Ask(f"sum by (reason) ({_rate('task_reasons_total')})", "{{reason}}"),
+            Ask(f"sum by (reason) ({rate('task_reasons_total')})", "{{reason}}"),
             is_stacked=True,
             width=8,
         ),
@@ -177,7 +162,7 @@ def _tasks(found: Board) -> None:
             "Where the device stops",
             "Stops per second by decision epoch and decision.",
             PER_S,
-            Ask(f"sum by (epoch, decision) ({_rate('decisions_total')})", "{{epoch}} {{decision}}"),
+            Ask(f"sum by (epoch, decision) ({rate('decisions_total')})", "{{epoch}} {{decision}}"),
             is_stacked=True,
             width=8,
             may_be_empty="every task goes through the whole network on the device",
@@ -187,7 +172,7 @@ def _tasks(found: Board) -> None:
             "95 % of the answers came within this time after the frame.",
             SECONDS,
             Ask(
-                f"histogram_quantile(0.95, sum by (le, outcome) ({_rate('task_latency_seconds_bucket')}))",
+                f"histogram_quantile(0.95, sum by (le, outcome) ({rate('task_latency_seconds_bucket')}))",
                 "{{outcome}}",
             ),
         ),
@@ -196,7 +181,7 @@ def _tasks(found: Board) -> None:
             "Mean time of tasks that entered the stage; edge_queue and edge_compute are as the edge measured them.",
             SECONDS,
             Ask(
-                f"sum by (stage) ({_rate('stage_seconds_sum')}) / sum by (stage) ({_rate('stage_seconds_count')})",
+                f"sum by (stage) ({rate('stage_seconds_sum')}) / sum by (stage) ({rate('stage_seconds_count')})",
                 "{{stage}}",
             ),
         ),
@@ -210,8 +195,8 @@ def _uplink(found: Board) -> None:
             "Payloads",
             "Bytes sent per second, as they crossed the wire and as raw tensors, by payload.",
             BYTES_PER_S,
-            Ask(f"sum by (payload) ({_rate('payload_wire_bytes_total')})", "{{payload}} on the wire"),
-            Ask(f"sum by (payload) ({_rate('payload_raw_bytes_total')})", "{{payload}} raw"),
+            Ask(f"sum by (payload) ({rate('payload_wire_bytes_total')})", "{{payload}} on the wire"),
+            Ask(f"sum by (payload) ({rate('payload_raw_bytes_total')})", "{{payload}} raw"),
             width=8,
             may_be_empty=_NO_OFFLOAD,
         ),
@@ -219,20 +204,20 @@ def _uplink(found: Board) -> None:
             "Offloads in flight",
             "Offloads whose answer is not in yet.",
             COUNT,
-            Ask(_gauge("uploads_in_flight"), "in flight"),
+            Ask(gauge("uploads_in_flight"), "in flight"),
             width=8,
         ),
         lines(
             "Kept tensors",
             "Memory of boundary tensors that are kept until their answer is in.",
             BYTES,
-            Ask(_gauge("kept_tensor_bytes"), "kept"),
+            Ask(gauge("kept_tensor_bytes"), "kept"),
             width=8,
         ),
         states(
             "Circuit breaker",
             "State of the way to the edge: closed lets offloads go, open none, half-open one for trial.",
-            Ask(_gauge("breaker_state"), "{{state}}"),
+            Ask(gauge("breaker_state"), "{{state}}"),
             words={"1": "yes|good", "0": "no|some"},
             width=8,
             may_be_empty=_NO_EDGE,
@@ -241,7 +226,7 @@ def _uplink(found: Board) -> None:
             "Offloads that came back, by reason",
             "Offloads per second that resumed on the device.",
             PER_S,
-            Ask(f"sum by (reason) ({_rate('offloads_resumed_total')})", "{{reason}}"),
+            Ask(f"sum by (reason) ({rate('offloads_resumed_total')})", "{{reason}}"),
             width=8,
             may_be_empty="every offload was answered",
         ),
@@ -249,7 +234,7 @@ def _uplink(found: Board) -> None:
             "Backlog as the device sees it",
             "Backlog of the edge, dead-reckoned from the newest reading: what the plan's bands are looked up with.",
             SECONDS,
-            Ask(_gauge("predicted_backlog_seconds"), "predicted"),
+            Ask(gauge("predicted_backlog_seconds"), "predicted"),
             width=8,
             may_be_empty=_NO_EDGE,
         ),
@@ -263,21 +248,21 @@ def _plan(found: Board) -> None:
             "Plans received",
             "Plans per minute: obeyed, older than the one in force, or refused.",
             COUNT,
-            Ask(f"60 * sum by (result) ({_rate('plans_received_total')})", "{{result}}"),
+            Ask(f"60 * sum by (result) ({rate('plans_received_total')})", "{{result}}"),
             width=6,
         ),
         lines(
             "Backlog updates received",
             "Updates per minute; the edge's answers tell the backlog, too.",
             COUNT,
-            Ask(f"60 * {_rate('backlog_updates_received_total')}", "updates"),
+            Ask(f"60 * {rate('backlog_updates_received_total')}", "updates"),
             width=6,
         ),
         lines(
             "Age of the plan",
             "Time since the plan in force arrived.",
             SECONDS,
-            Ask(_gauge("plan_age_seconds"), "age"),
+            Ask(gauge("plan_age_seconds"), "age"),
             width=6,
             may_be_empty="no plan is in force",
         ),
@@ -285,134 +270,8 @@ def _plan(found: Board) -> None:
             "Lease",
             "Time until the plan's lease ends; every message of the twin service renews it.",
             SECONDS,
-            Ask(_gauge("lease_left_seconds"), "left"),
+            Ask(gauge("lease_left_seconds"), "left"),
             width=6,
             may_be_empty="no plan is in force",
-        ),
-    )
-
-
-def _surroundings(found: Board) -> None:
-    no_source = "frames are submitted by programs (source submit)"
-    no_sink = "records are written nowhere (setting sink)"
-    found.row(
-        "Queue, source, sink, process",
-        lines(
-            "Queue",
-            "Tasks that wait, and how many may.",
-            COUNT,
-            Ask(_gauge("queue_length"), "waiting"),
-            Ask(_gauge("queue_capacity"), "capacity"),
-            width=6,
-        ),
-        lines(
-            "Frames of the source",
-            "Frames per second that the source delivered.",
-            PER_S,
-            Ask(_rate("source_frames_total"), "frames"),
-            width=6,
-            may_be_empty=no_source,
-        ),
-        lines(
-            "Problems of the source",
-            "Stalls, losses and unusable frames per minute.",
-            COUNT,
-            Ask(f"60 * sum by (problem) ({_rate('source_problems_total')})", "{{problem}}"),
-            width=6,
-            may_be_empty=f"the source has had none, or {no_source}",
-        ),
-        lines(
-            "Records of the sink",
-            "Task records that are not written yet, and those given up.",
-            COUNT,
-            Ask(_gauge("sink_waiting_records"), "waiting"),
-            Ask(f"increase(twinsplit_sink_lost_records_total{{{_ME}}}{RATE})", "lost"),
-            width=6,
-            may_be_empty=no_sink,
-        ),
-        lines(
-            "Processor time",
-            "Cores in use by this process.",
-            NONE,
-            Ask(_rate("process_cpu_seconds_total"), "cores"),
-            width=6,
-        ),
-        lines(
-            "Memory",
-            "Resident memory, shared libraries included.",
-            BYTES,
-            Ask(_gauge("process_resident_memory_bytes"), "resident"),
-            width=6,
-        ),
-        lines(
-            "Open files", "File descriptors of the process.", COUNT, Ask(_gauge("process_open_files"), "open"), width=6
-        ),
-        lines("Threads", "Threads of the process.", COUNT, Ask(_gauge("process_threads"), "threads"), width=6),
-    )
-
-
-def _energy(found: Board) -> None:
-    found.row(
-        "Energy and health",
-        lines(
-            "Power",
-            "Power as each meter reads it.",
-            WATTS,
-            Ask(_gauge("power_watts"), "{{source}}"),
-            width=8,
-            may_be_empty=_NO_SENSOR,
-        ),
-        lines(
-            "Energy by part",
-            "Mean power by what it went into, as attributed to tasks and idling, by meter or model.",
-            WATTS,
-            Ask(f"sum by (source, part) ({_rate('energy_joules_total')})", "{{source}} {{part}}"),
-            is_stacked=True,
-            width=8,
-            may_be_empty=_NO_METER,
-        ),
-        lines(
-            "Energy per task",
-            "Energy per ended task, by meter or model.",
-            JOULES,
-            Ask(
-                f"sum by (source) ({_rate('energy_joules_total')}) / on () group_left () sum({_rate('tasks_total')})",
-                "{{source}}",
-            ),
-            width=8,
-            may_be_empty=_NO_METER,
-        ),
-        states(
-            "Meters",
-            "Whether each energy meter gives readings.",
-            Ask(_gauge("energy_meter_up"), "{{source}}"),
-            words={"1": "reads|good", "0": "lost|bad"},
-            width=6,
-            may_be_empty=_NO_SENSOR,
-        ),
-        lines(
-            "Temperature",
-            "Of the processor, as the system tells it.",
-            CELSIUS,
-            Ask(_gauge("device_temperature_celsius"), "temperature"),
-            width=6,
-            may_be_empty=_NO_SENSOR,
-        ),
-        lines(
-            "Load of the machine",
-            "Share of all cores and of the memory in use by anybody.",
-            SHARE,
-            Ask(_gauge("device_cpu_share"), "processor"),
-            Ask(_gauge("device_memory_share"), "memory"),
-            width=6,
-            most=1.0,
-        ),
-        states(
-            "Throttled",
-            "Whether heat or low voltage slows the device down.",
-            Ask(_gauge("device_throttled"), "throttled"),
-            words={"0": "no|good", "1": "yes|bad"},
-            width=6,
-            may_be_empty=_NO_SENSOR,
         ),
     )
