@@ -1,4 +1,4 @@
-"""``twinsplit device run``, ``status``, ``submit`` and ``install-service``."""
+"""``twinsplit device run``, ``calibrate``, ``status``, ``submit`` and ``install-service``."""
 
 from __future__ import annotations
 
@@ -51,6 +51,40 @@ def run(loaded: Loaded[DeviceSettings]) -> None:
     # The compute thread must not wait for the event loop's turn of 5 ms when a segment is done.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     asyncio.run(run_device(settings))
+
+
+@device.command()
+@settings_options(DeviceSettings)
+@click.option("--repeats", type=click.IntRange(min=3), default=20, show_default=True, help="Runs whose median counts.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Time of idling, computing and sending over which powers and rates are averaged.",
+)
+@click.option("--idle-watts", type=click.FloatRange(min=0), help="Idle power as you measured it, in place of a meter.")
+@click.option("--busy-watts", type=click.FloatRange(min=0), help="Power while computing as you measured it.")
+def calibrate(
+    loaded: Loaded[DeviceSettings], repeats: int, seconds: float, idle_watts: float | None, busy_watts: float | None
+) -> None:
+    """Measure this device into the file that `device run --profile` reads.
+
+    Times of segments, exits and encoders; idle and busy power where a meter is found; goodput to the edge of --edge.
+    Leave the machine alone meanwhile. Without --profile the file is device-profile.json.
+
+    \b
+    twinsplit device calibrate --model DIR --edge HOST:PORT --profile device-profile.json
+    """
+    from device.calibration import Wishes
+    from device.calibration_command import calibrate_and_tell
+    from twinsplit.telemetry.logs import configure_logging
+
+    if (idle_watts is None) != (busy_watts is None):
+        raise click.UsageError("--idle-watts and --busy-watts go together: the device draws one idling, one computing")
+    configure_logging("warning", loaded.values.log_format)
+    given = None if idle_watts is None or busy_watts is None else (idle_watts, busy_watts)
+    calibrate_and_tell(loaded.values, Wishes(repeats, seconds, given))
 
 
 @device.command()

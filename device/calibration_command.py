@@ -1,0 +1,44 @@
+"""``twinsplit device calibrate``: the progress bar, the table, the next command."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from device.calibration import STAGES, Wishes, calibrate
+from device.calibration_text import profile_table
+from device.settings import DeviceSettings
+from twinsplit.model.manifest import read_manifest
+from twinsplit.model.profile import save_profile
+
+DEFAULT_FILE = Path("device-profile.json")
+_STEPS_PER_STAGE = 100
+
+
+def calibrate_and_tell(settings: DeviceSettings, wishes: Wishes) -> None:
+    """Calibrate, write the profile, and say what was measured and what to do next.
+
+    Raises:
+        TwinsplitError: see :func:`device.calibration.calibrate`; StorageError: the file cannot be written.
+    """
+    out = settings.profile or DEFAULT_FILE
+    with click.progressbar(length=len(STAGES) * _STEPS_PER_STAGE, label="calibrating", item_show_func=str) as bar:
+
+        def show(what: str, share: float) -> None:
+            position = int(_STEPS_PER_STAGE * (STAGES.index(what) + share))
+            bar.update(max(0, position - bar.pos), what)
+
+        found = calibrate(settings, wishes, show)
+        bar.update(bar.length - bar.pos if bar.length is not None else 0, "done")
+    save_profile(found.profile, out)
+    manifest, _ = read_manifest(settings.model)
+    click.echo(profile_table(found.profile, manifest))
+    for remark in found.remarks:
+        click.echo(remark)
+    command = ["twinsplit", "device", "run", "--model", str(settings.model), "--profile", str(out)]
+    command += ["--provider", settings.provider] if settings.provider != "cpu" else []
+    command += ["--threads", str(settings.threads)] if settings.threads != 1 else []
+    command += ["--edge", settings.edge] if settings.edge is not None else []
+    click.echo(f"wrote {out}; next:\n  {shlex.join(command)}")

@@ -1,0 +1,146 @@
+"""A device with a meter: a recorded machine whose power the test moves with what the device does. No real sensor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from device.compute import Engine
+from tests.integration.device_bench import DeviceBench, running_device, until, write_frames, write_network
+from tests.unit.device.recorded_sensors import copied
+from twinsplit.model.profile import measure_profile, save_profile
+from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.telemetry.exposition import StateCollector
+from twinsplit.types import Decision
+
+pytestmark = pytest.mark.slow
+
+POWER = "class/hwmon/hwmon1/power1_input"
+IDLE_WATTS, BUSY_WATTS = 2.0, 6.0
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_network(tmp_path_factory.mktemp("model") / "1")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return sorted(write_frames(tmp_path_factory.mktemp("frames")).iterdir())
+
+
+def written_profile(model: Path, path: Path) -> Path:
+    """A millisecond for every segment, exit and encoder."""
+    runtime = SegmentRuntime.load(model)
+    profile = measure_profile(runtime, 3)
+    even = {"segment_s": (0.001,) * len(profile.segment_s), "exit_s": (0.001,), "encode_s": {(0, 0): 0.001}}
+    save_profile(replace(profile, **even), path)
+    return path
+
+
+class Supply:
+    """Writes the power of the recorded sensor as the device computes or not, until stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engine: Engine | None = None
+        self.is_plugged = True
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(0.002):
+            engine = self.engine
+            is_busy = engine is not None and engine.look(lambda pipeline, now_s: pipeline.in_service is not None)
+            if not self.is_plugged:
+                self.path.unlink(missing_ok=True)
+                continue
+            new = self.path.with_name("new")
+            new.write_text(f"{round(1e6 * (BUSY_WATTS if is_busy else IDLE_WATTS))}\n")
+            # A reader must never find half a file, as it never does in sysfs.
+            os.replace(new, self.path)
+
+
+@pytest.fixture
+def supply(tmp_path: Path):
+    sysfs = copied("ina226", tmp_path).sysfs
+    (sysfs / POWER).write_text("2000000\n")
+    supply = Supply(sysfs / POWER)
+    yield supply
+    supply.stop()
+
+
+def metrics(bench: DeviceBench) -> dict[tuple[str, str], float]:
+    collector = StateCollector("device", bench.device.shell.samples)
+    return {
+        (sample.name, sample.labels.get("part", "")): sample.value
+        for family in collector.collect()
+        for sample in family.samples
+        if "energy" in sample.name or "power" in sample.name
+    }
+
+
+async def test_energy_of_tasks_comes_from_the_meter_is_unknown_without_it_and_comes_back(model, frames, supply, caplog):
+    caplog.set_level(logging.INFO, logger="twinsplit.energy")
+    sysfs = supply.path.parents[3]
+    # An emulated device has no meter unless one is named; here each step lasts 0.1 s, so that the meter sees it.
+    changes = {"energy": "ina", "sysfs": sysfs, "energy_interval_s": 0.01, "emulate_slowdown": 100.0}
+    changes["profile"] = written_profile(model, sysfs / "profile.json")
+    async with running_device(model, **changes) as bench:
+        supply.engine = bench.device.shell.engine
+        bench.plan(lambda *cell: Decision.CONTINUE, None)
+
+        async def ended_one() -> object:
+            await bench.submit(frames[:1])
+            return (await bench.ended(len(bench.records) + 1))[-1]
+
+        for _ in range(3):
+            record = await ended_one()
+        assert record.energy_source == "ina"
+        assert record.stages.compute >= 0.2
+        added = (BUSY_WATTS - IDLE_WATTS) * record.stages.compute
+        assert record.energy_joules == pytest.approx(added, rel=0.5)
+        assert metrics(bench)["twinsplit_energy_meter_up", ""] == 1.0
+        status = bench.device.status()["energy"]["meter"]
+        assert (status["source"], status["is_up"]) == ("ina", True)
+        assert status["idle_watts"] == pytest.approx(IDLE_WATTS, rel=0.3)
+
+        supply.is_plugged = False
+        await until(lambda: metrics(bench)["twinsplit_energy_meter_up", ""] == 0.0)
+        record = await ended_one()
+        assert (record.energy_joules, record.energy_source) == (None, None)
+        assert ("twinsplit_power_watts", "") not in metrics(bench)
+
+        supply.is_plugged = True
+        await until(lambda: metrics(bench)["twinsplit_energy_meter_up", ""] == 1.0)
+        assert metrics(bench)["twinsplit_energy_meter_losses_total", ""] == 1.0
+        await asyncio.sleep(0.1)
+        record = await ended_one()
+        assert record.energy_source == "ina"
+        assert record.energy_joules > 0.0
+        said = [record.getMessage() for record in caplog.records if record.name == "twinsplit.energy"]
+        assert said == ["energy-meter-lost", "energy-meter-back"]
+
+
+async def test_the_best_meter_is_found_by_itself_and_tells_what_its_joules_went_to(model, frames, supply):
+    sysfs = supply.path.parents[3]
+    async with running_device(model, energy="auto", sysfs=sysfs, energy_interval_s=0.02) as bench:
+        supply.engine = bench.device.shell.engine
+        await bench.submit(frames)
+        records = await bench.ended(len(frames))
+        assert {record.energy_source for record in records} <= {"ina", "ina/window", None}
+        await until(lambda: ("twinsplit_energy_joules_total", "compute") in metrics(bench))
+        found = metrics(bench)
+        assert found["twinsplit_energy_joules_total", "idle"] > found["twinsplit_energy_joules_total", "compute"] >= 0.0
+        assert found["twinsplit_power_watts", ""] in (IDLE_WATTS, BUSY_WATTS)
