@@ -22,7 +22,7 @@ import trustme
 from PIL import Image
 
 from benchmarks.testbed.process import HOST, ServiceProcess, free_ports
-from tests.integration.test_twin_process import ENVIRONMENT, running_twin
+from tests.integration.test_twin_process import ENVIRONMENT, running_twin, twinsplit
 from tests.integration.test_twin_streams import attached_device, attached_edge, running
 from tests.integration.test_twin_tls import write_identity
 from twin_service.console.event_stream import Broadcast
@@ -212,10 +212,14 @@ def test_the_log_names_the_console_and_it_comes_back_after_a_restart(tmp_path: P
             tokens.append(path.read_text())
             events = Browser(twin.first_line["console"]).events()
             assert next(events)["devices"] == []
+            shown = twinsplit("top", f"http://{HOST}:{port}", "--once")
+            assert (shown.returncode, "no task has ended yet" in shown.stdout) == (0, True), shown.stderr
             twin.process.send_signal(signal.SIGTERM)
             assert twin.process.wait(10) == 0
             list(events)
     assert tokens[0] == tokens[1]
+    gone = twinsplit("top", f"http://{HOST}:{port}", "--once")
+    assert (gone.returncode, "nobody listens there" in gone.stderr) == (5, True)
 
 
 async def test_what_cannot_be_served_is_named_with_its_cure_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _task_table(tasks: Sequence[dict[str, Any]]) -> Table:
         ("sure", -4),
         ("where", 13),
         ("took", -7),
-        ("go on/exit/edge, s", 18),
+        ("go on/exit/edge, s", 19),
     )
     for task in tasks:
         table.add_row(

@@ -142,7 +142,7 @@ def _cause(error: Exception) -> str:
             return f"answers with status {error.code}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ConnectionRefusedError):
-        return "nobody listens there; is the twin service running with --console-listen?"
+        return "nobody listens there (does the twin service have a --console-listen?)"
     if isinstance(reason, ssl.SSLCertVerificationError):
         return f"its certificate cannot be trusted ({reason.verify_message}); name its authority in --tls-ca"
     if isinstance(reason, TimeoutError):
