@@ -102,7 +102,8 @@ def _device_lines(devices: Sequence[dict[str, Any]]) -> list[RenderableType]:
         is_attached, uplink, mirror = device["is_attached"], device["uplink"], device["mirror"]
         queue = device["queue_length"]
         row = _table(*columns, is_fixed=True, has_head=False)
-        row.add_row(
+        _add(
+            row,
             Text(_clean(device["id"]), style="bold" if is_attached else "dim"),
             strip(device["model"], device["task"]) if is_attached else Text("detached", style="dim"),
             _UNKNOWN if queue is None else f"{queue:.1f}",
@@ -138,7 +139,8 @@ def _edge_table(edges: Sequence[dict[str, Any]], history: BacklogHistory) -> Tab
     for edge in edges:
         is_attached = edge["is_attached"]
         speed = edge["speed_factor"]
-        table.add_row(
+        _add(
+            table,
             Text(_clean(edge["id"]), style="bold" if is_attached else "dim"),
             _ms(edge["predicted_backlog_s"]) if is_attached else "detached",
             Text(history.curve(edge["id"]) if is_attached else "", style="blue"),
@@ -161,7 +163,8 @@ def _task_table(tasks: Sequence[dict[str, Any]]) -> Table:
         ("go on/exit/edge, s", 19),
     )
     for task in tasks:
-        table.add_row(
+        _add(
+            table,
             time.strftime("%H:%M:%S", time.localtime(task["time_unix_s"])),
             _clean(task["device"]),
             _clean(task["label"] or _UNKNOWN),
@@ -216,6 +219,11 @@ def _table(*columns: tuple[str, int], is_fixed: bool = False, has_head: bool = T
             overflow="ellipsis",
         )
     return table
+
+
+def _add(table: Table, *cells: str | Text) -> None:
+    # Of a plain string rich would take what is in brackets for a style.
+    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
 
 def _line(*parts: str | Text | tuple[str, str]) -> Text:
