@@ -62,6 +62,15 @@ def test_configurations_are_valid(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_devices_of_a_file_are_called_by_the_names_in_it() -> None:
+    command = ["promtool", "check", "service-discovery", "--timeout=1s", str(PROMETHEUS / "own-prometheus.yml")]
+    done = subprocess.run([*command, "twinsplit-device"], capture_output=True, text=True, check=True)
+    targets = json.loads(done.stdout[done.stdout.index("[") :])
+    addresses = {target["labels"]["instance"]: target["labels"]["__address__"] for target in targets}
+    assert addresses == {"pi-gate": "192.168.1.21:7201", "pi-yard": "192.168.1.22:7201"}
+    assert all("name" not in target["labels"] and target["labels"]["site"] == "home" for target in targets)
+
+
 class Observed(NamedTuple):
     """What was scraped, and what the variables of dashboards stand for."""
 

@@ -217,7 +217,8 @@ def _edges(found: Board) -> None:
             "Power",
             "Power of each edge's GPUs, as their driver tells it.",
             WATTS,
-            Ask(f"twinsplit_power_watts{{{_EDGE}}}", "{{instance}} {{source}}"),
+            # Devices have this metric, too; only edges hold models.
+            Ask(f"twinsplit_power_watts and on (instance) twinsplit_models_held{{{_EDGE}}}", "{{instance}} {{source}}"),
             width=8,
             may_be_empty="the edge has no meter",
         ),
