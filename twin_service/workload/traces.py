@@ -121,6 +121,7 @@ def _task_record(
         "edge_queue_s": stages.edge_queue,
         "edge_service_s": stages.edge_compute,
         "energy_joules": task.energy_joules,
+        "energy_source": task.energy_source,
         "goodput_bytes_per_s": round(situation.goodput_bytes_per_s),
         "round_trip_s": situation.overhead_s,
         "device_whole_s": sum(situation.segment_s),
