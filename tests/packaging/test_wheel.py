@@ -48,11 +48,11 @@ def test_the_base_is_what_every_service_needs(metadata: Message) -> None:
     [
         ("device-cpu", {"onnxruntime"}),
         ("edge-cpu", {"onnxruntime"}),
-        ("edge-gpu", {"onnxruntime-gpu"}),
-        ("twin", set()),
+        ("edge-gpu", {"nvidia-ml-py", "onnxruntime-gpu"}),
+        ("twin", {"cryptography", "rich", "starlette", "uvicorn"}),
     ],
 )
-def test_a_role_adds_its_runtime_and_nothing_else(metadata: Message, extra: str, runtime: set[str]) -> None:
+def test_a_role_adds_what_it_runs_on_and_nothing_else(metadata: Message, extra: str, runtime: set[str]) -> None:
     assert _asked_by(metadata, extra) == runtime
 
 
@@ -75,6 +75,12 @@ def test_every_tracked_file_of_the_four_packages_is_in_the_wheel(root: Path, fil
     expected = {name for name in tracked.stdout.split("\0") if name and (root / name).exists()}
     assert {"twinsplit/py.typed", "twinsplit/rpc/v1/device_pb2.py", "twinsplit/rpc/v1/device_pb2.pyi"} <= expected
     assert expected - files == set()
+
+
+def test_the_consoles_page_is_in_the_wheel_with_the_licence_of_its_charts(files: set[str]) -> None:
+    page = "twin_service/console/page"
+    expected = ("index.html", "js/main.js", "css/layout.css", "vendor/uPlot.iife.min.js", "vendor/uPlot-LICENSE")
+    assert {f"{page}/{name}" for name in expected} <= files
 
 
 def test_nothing_but_the_four_packages_is_in_the_wheel(files: set[str]) -> None:

@@ -34,6 +34,7 @@ NEEDS: dict[str, Need] = {
     "debian-python": Need(
         lambda: _runs(DEBIAN_PYTHON, "-c", "import venv; from ensurepip import version"), ("python3", "python3-venv")
     ),
+    "curl": Need(lambda: _runs("curl", "--version"), ("curl",)),
     "git": Need(lambda: _runs("git", "--version"), ("git",)),
     "chromium": Need(
         lambda: _runs("chromium", "--version") and _runs("chromedriver", "--version"), ("chromium", "chromium-driver")

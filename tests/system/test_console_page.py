@@ -1,0 +1,315 @@
+"""The console's page in Chromium, on the three real services under load."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.browser import Browser, chromium
+from tests.system.console_crowd import MARKUP, Crowd
+from tests.system.live_services import LiveServices, live_services
+
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180)]
+
+DESK = (1440, 900)
+PHONE = (360, 740)
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+SHOWN = """
+document.querySelector("#device-title").textContent === "camera-1" &&
+document.querySelectorAll(".plan tbody tr").length > 1 &&
+document.querySelectorAll("#feed .task").length > 3 &&
+document.querySelector(".edge-chart canvas") !== null
+"""
+MARKER = 'document.querySelector(".strip-large .strip-predicted")'
+SAMPLED_MOTION = f"""
+const seen = [];
+const until = performance.now() + 3000;
+while (performance.now() < until) {{
+  await new Promise((resolve) => setTimeout(resolve, 25));
+  const marker = {MARKER};
+  seen.push(marker.hidden ? null : Number(marker.style.getPropertyValue("--share")));
+}}
+return seen;
+"""
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServices]:
+    with live_services(tmp_path_factory.mktemp("services")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(services: LiveServices, tab: Browser) -> Iterator[Browser]:
+    """The page on a desk, showing camera-1. Whatever a test does: nothing from outside is ever asked for."""
+    tab.prefer()
+    tab.size(*DESK)
+    tab.open("about:blank")
+    tab.requests(), tab.errors()
+    tab.open(f"{services.console}#device=camera-1")
+    tab.wait_for(SHOWN, timeout_s=60)
+    yield tab
+    asked = [url for url in tab.requests() if not url.startswith(("about:", "chrome:"))]
+    assert asked
+    assert [url for url in asked if not url.startswith(services.console)] == []
+
+
+def _chosen(services: LiveServices) -> dict[str, Any]:
+    return next(device for device in services.snapshot()["devices"] if device["id"] == "camera-1")
+
+
+def _move_slider(page: Browser, name: str, position: float) -> None:
+    page.run(
+        'const slider = document.getElementById(args[0]); slider.value = String(args[1]);'
+        'slider.dispatchEvent(new Event("input", { bubbles: true }));',
+        name, position,
+    )  # fmt: skip
+
+
+def _ask_for_another_plan(page: Browser) -> None:
+    """Moves alpha until cells differ: how many do depends on how the machine runs just now."""
+    changed = 'document.querySelectorAll(".plan td[data-changed]").length'
+    asked = 'document.querySelector(".what-if-status").textContent.includes(" cells would decide otherwise")'
+    for position in (-1, 1, -0.5, 0.5):
+        _move_slider(page, "what-if-alpha-s", position)
+        page.run("await new Promise((resolve) => setTimeout(resolve, 400));")
+        page.wait_for(asked)
+        if page.run(f"return {changed};"):
+            return
+    raise AssertionError("no alpha gives another plan")
+
+
+def _apply_with(page: Browser, token: str) -> None:
+    page.wait_for('document.querySelector("#token-dialog").open')
+    page.run('document.getElementById("token").value = args[0]; document.getElementById("token-ok").click();', token)
+
+
+def _violations(page: Browser) -> list[str]:
+    if not page.run("return typeof axe !== 'undefined';"):
+        page.driver.execute_script(AXE.read_text())
+    script = "const { passes, violations } = await axe.run(document, { runOnly: args[0] });"
+    checked, found = page.run(f"{script} return [passes.map((each) => each.id), violations];", RULES)
+    assert {"color-contrast", "button-name", "aria-allowed-attr", "label"} <= set(checked)
+    return [f"{each['id']}: {node['target']} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+def test_the_page_draws_device_plan_edge_and_tasks(page: Browser) -> None:
+    parts = page.run(
+        """
+        const many = (selector) => document.querySelectorAll(selector).length;
+        return {
+          segments: many(".strip-large .strip-segment"), exits: many(".strip-large .strip-exit"),
+          bands: many(".plan .band[data-now]"), fields: many(".fields tbody tr"), edges: many(".edge"),
+          outcomes: many(".outcome-legend li"), link: document.querySelector("#link").textContent,
+        };
+        """
+    )
+    assert (parts["segments"], parts["exits"], parts["edges"], parts["link"]) == (5, 2, 1, "live")
+    assert parts["bands"] == 1
+    tiles = page.each(".tile-value", "it.textContent")
+    assert len(tiles) == 6
+    assert all(any(sign.isdigit() for sign in tile) for tile in tiles), tiles
+    assert parts["fields"] > 8
+    assert parts["outcomes"] > 0
+    assert set(page.each(".plan td", 'it.dataset.decision ?? "continue"')) <= {"continue", "exit", "tensor", "input"}
+    assert page.errors() == []
+
+
+def test_segments_are_as_wide_as_they_take_time(services: LiveServices, page: Browser) -> None:
+    widths = page.each(".strip-large .strip-segment", "it.getBoundingClientRect().width")
+    service_s = [segment["service_s"] for segment in _chosen(services)["model"]["segments"]]
+    for width, time_s in zip(widths, service_s, strict=True):
+        assert width / sum(widths) == pytest.approx(time_s / sum(service_s), abs=0.03)
+
+
+def test_the_predicted_position_moves_smoothly_between_snapshots(page: Browser) -> None:
+    seen = page.run(SAMPLED_MOTION)
+    forward = [after - before for before, after in itertools.pairwise(seen) if None not in (before, after)]
+    steps = [step for step in forward if 0 < step < 0.4]
+    assert len(steps) > 12, seen  # six snapshots came in that time
+    assert all(0 <= share <= 1 for share in seen if share is not None)
+
+
+def test_without_motion_the_position_stands_between_snapshots(page: Browser) -> None:
+    page.prefer(prefers_reduced_motion="reduce")
+    page.run("await new Promise((resolve) => setTimeout(resolve, 200));")
+    seen = page.run(SAMPLED_MOTION)
+    changes = sum(before != after for before, after in itertools.pairwise(seen))
+    assert 0 < changes <= 8, seen
+
+
+def test_tasks_come_in_with_answer_reason_payoffs_and_picture(page: Browser) -> None:
+    newest = page.text("#feed .task")
+    page.wait_for('document.querySelector("#feed .task").textContent !== args[0]', newest)
+    page.wait_for('document.querySelector("#feed .payoff[data-taken] .payoff-fill")')
+    drawn = """[...document.querySelectorAll("#feed canvas")].some((canvas) =>
+        canvas.getContext("2d").getImageData(48, 48, 1, 1).data[3] > 0)"""
+    page.wait_for(drawn)
+    assert page.text("#feed .task-why")
+    assert page.errors() == []
+
+
+def test_what_if_shows_another_plan_and_leaves_the_device_alone(services: LiveServices, page: Browser) -> None:
+    before = _chosen(services)
+    _ask_for_another_plan(page)
+    assert page.text("#plan-title") == "Plan that would stand"
+    assert "cells would decide otherwise" in page.text(".what-if-status")
+    after = _chosen(services)
+    assert (after["version"], after["weights"]) == (before["version"], before["weights"])
+    _move_slider(page, "what-if-alpha-s", 0)
+    page.wait_for('document.querySelector("#plan-title").textContent === "Standing plan"')
+    assert page.run('return document.querySelectorAll(".plan td[data-changed]").length;') == 0
+    assert page.errors() == []
+
+
+def test_weights_are_applied_with_the_token_only(services: LiveServices, page: Browser) -> None:
+    before = _chosen(services)
+    refused = page.run(
+        """
+        const answer = await fetch("api/devices/camera-1/weights", {
+          method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(args[0]) });
+        return answer.status;
+        """,
+        {"version": before["version"], "alpha_s": 4.0},
+    )
+    assert refused == 401
+    _move_slider(page, "what-if-alpha-s", 0.3)
+    page.run('document.getElementById("apply-weights").click();')
+    _apply_with(page, "guessed")
+    page.wait_for('document.querySelector("#applied").textContent.startsWith("Not applied")')
+    assert _chosen(services)["weights"] == before["weights"]
+    _apply_with(page, services.token)
+    page.wait_for('document.querySelector("#applied").textContent.startsWith("Applied")')
+    wanted_s = before["weights"]["alpha_s"] * 10**0.3
+    page.wait_for(f"""Math.abs((await (await fetch("api/snapshot?device=camera-1")).json()).devices[0].weights.alpha_s
+        - {wanted_s}) < 0.05""")
+    assert services.token not in page.run(
+        "return JSON.stringify({ ...localStorage, ...sessionStorage }) + location.href;"
+    )
+    assert [line for line in page.errors() if "status of 401" not in line and "status of 403" not in line] == []
+
+
+def test_the_page_comes_back_with_a_killed_twin(services: LiveServices, page: Browser) -> None:
+    services.kill("twin")
+    page.wait_for('document.querySelector("#link").textContent.startsWith("twin service not reachable since")')
+    assert page.run("return document.body.dataset.link;") == "lost"
+    services.start_twin()
+    page.wait_for('document.querySelector("#link").textContent === "live"')
+    page.errors()  # those of the time without a twin
+    page.wait_for('document.querySelector("#device-state").textContent === "attached"', timeout_s=40)
+    page.wait_for('document.querySelectorAll("#feed .task").length > 2', timeout_s=40)
+    page.wait_for(f"!{MARKER}.hidden")
+    assert page.errors() == []
+
+
+def test_a_phone_scrolls_down_only(page: Browser) -> None:
+    page.size(*PHONE)
+    page.wait_for("innerWidth === args[0]", PHONE[0])
+    assert page.run("return document.documentElement.scrollWidth;") == PHONE[0]
+    _ask_for_another_plan(page)
+    page.run('document.querySelector("details").open = true;')
+    assert page.run("return document.documentElement.scrollWidth;") == PHONE[0]
+    beyond = """
+        return [...document.querySelectorAll("main *")].filter((node) => !node.closest(".scroll, .strip, .unseen") &&
+          node.getBoundingClientRect().right > innerWidth + 0.5).map((node) => node.outerHTML.slice(0, 80));
+        """
+    assert page.run(beyond) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE])
+def test_nothing_bars_anybody(page: Browser, scheme: str, size: tuple[int, int]) -> None:
+    page.size(*size)
+    page.prefer(prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
+    _ask_for_another_plan(page)
+    page.run('document.querySelector("details").open = true;')
+    assert _violations(page) == []
+    page.run('document.getElementById("token-button").click();')
+    page.wait_for('document.querySelector("#token-dialog").open')
+    assert _violations(page) == []
+
+
+def test_a_screen_reader_hears_of_the_link_and_of_wishes_only(page: Browser) -> None:
+    regions = "[aria-live], [role=status], [role=alert], [role=log], output"
+    live = page.each(regions, "it.id || it.className || it.tagName")
+    assert sorted(live) == ["OUTPUT", "OUTPUT", "OUTPUT", "applied", "link", "what-if-status"]
+
+
+async def test_two_hundred_devices_are_filtered_and_chosen_by_keyboard(services: LiveServices, page: Browser) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    names = [f"hall-{k:03d}" for k in range(199)]
+    async with Crowd(services.twin, names):
+        await asyncio.to_thread(_choose_among_many, page, Keys)
+
+
+def _choose_among_many(page: Browser, keys: Any) -> None:
+    page.wait_for('document.querySelectorAll("#device-list [role=option]").length === 200', timeout_s=60)
+    page.run('document.getElementById("filter").focus();')
+    active = page.driver.switch_to.active_element
+    active.send_keys("HALL-12")
+    page.wait_for('document.querySelectorAll("#device-list [role=option]").length === 10')
+    active.send_keys(keys.TAB)
+    assert page.run("return document.activeElement.id;") == "device-list"
+    chosen = page.driver.switch_to.active_element
+    chosen.send_keys(keys.HOME)
+    chosen.send_keys(keys.ARROW_DOWN)
+    page.wait_for('document.querySelector("#device-title").textContent === "hall-121"')
+    active_id = 'document.getElementById("device-list").getAttribute("aria-activedescendant")'
+    marked = page.run(f"return document.getElementById({active_id}).dataset.device;")
+    assert marked == "hall-121"
+    assert "device=hall-121" in page.run("return location.hash;")
+    # Markup in an answer is text, whatever it says.
+    page.wait_for(f'document.querySelector("#feed").textContent.includes({json.dumps(MARKUP)})')
+    assert page.run('return document.querySelectorAll("#feed img, #feed .task-head b b").length;') == 0
+    assert page.errors() == []
+
+
+def test_pause_stops_everything_that_moves(page: Browser) -> None:
+    page.run('document.getElementById("pause").click();')
+    before = page.text("main")
+    page.run("await new Promise((resolve) => setTimeout(resolve, 1500));")
+    assert page.text("main") == before
+    page.run('document.getElementById("pause").click();')
+    page.wait_for('document.querySelector("main").textContent !== args[0]', before)
+
+
+def test_events_are_read_from_pieces_cut_anywhere(page: Browser) -> None:
+    text = ': hello\r\n\r\nevent: snapshot\r\ndata: {"a":\r\ndata: 1}\r\n\r\nid: 7\ndata: x\n\n'
+    parsed = page.run(
+        """
+        const { EventParser } = await import("/static/js/service.js");
+        return Array.from({ length: args[0].length + 1 }, (_, cut) => {
+          const parser = new EventParser();
+          return JSON.stringify([...parser.take(args[0].slice(0, cut)), ...parser.take(args[0].slice(cut))]);
+        });
+        """,
+        text,
+    )
+    expected = [{"name": "snapshot", "data": '{"a":\n1}'}, {"name": "message", "data": "x"}]
+    assert {json.dumps(json.loads(each)) for each in parsed} == {json.dumps(expected)}
+
+
+def test_a_position_is_reckoned_on_the_boundaries(page: Browser) -> None:
+    reckoned = page.run(
+        """
+        const { positionAt } = await import("/static/js/motion.js");
+        return args[0].map((age_s) => positionAt([0.1, 0.3, 0.4], age_s));
+        """,
+        [0.0, 0.05, 0.1, 0.2, 0.35, 9.0],
+    )
+    assert reckoned == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.5, 3.0])
