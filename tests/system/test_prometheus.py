@@ -136,8 +136,8 @@ def _asked(expression: str, device: str) -> str:
     """A panel's query with its variables put in, as Grafana does."""
     return (
         expression.replace("$__rate_interval", "8s")
-        .replace('=~"$device"', '=~".*"')
-        .replace('=~"$edge"', '=~".*"')
+        .replace('=~"$devices"', '=~".*"')
+        .replace('=~"$edges"', '=~".*"')
         .replace("$device", device)
     )
 

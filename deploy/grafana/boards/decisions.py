@@ -6,7 +6,7 @@ from deploy.grafana.boards.frame import Board, instances
 from deploy.grafana.boards.panels import COUNT, NONE, PER_S, SECONDS, SHARE, Ask, lines, number, quantiles
 from deploy.grafana.boards.queries import COST, COST_TEXT, RATE, REGRET, RIGHT_IN_HINDSIGHT, WHOLE_NETWORK
 
-_ME = 'instance=~"$device"'
+_ME = 'instance=~"$devices"'
 _COSTED = f"sum(rate(twinsplit_costed_tasks_total{RATE}))"
 _NO_CALIBRATION = "no task ended, or the network is not calibrated"
 _NO_REPLAY = "no task was replayed (setting replay-share)"
@@ -16,7 +16,7 @@ _NO_LESSON = "no lesson has ended: it takes 300 replayed tasks, and torch (twins
 
 def board() -> Board:
     """The dashboard."""
-    variable = instances("device", "device", "Devices", is_multiple=True)
+    variable = instances("devices", "device", "Devices", is_multiple=True)
     text = "Where tasks stop, what it costs, plans, learning. The choice of devices holds for where tasks stop."
     found = Board("Decisions", text, (variable,))
     _stops(found)

@@ -82,7 +82,10 @@ class Board(Builder[Dashboard]):
 
 
 def instances(name: str, service: str, label: str, *, is_multiple: bool) -> build.QueryVariable:
-    """A variable of the instances of ``service``; ``is_multiple``: several, or all of them."""
+    """A variable of the instances of ``service``; ``is_multiple``: several, or all of them.
+
+    Links between dashboards hand values on by name, so one of several needs another name than one of one.
+    """
     variable = (
         build.QueryVariable(name)
         .label(label)

@@ -18,16 +18,16 @@ from deploy.grafana.boards.panels import (
 )
 from deploy.grafana.boards.queries import MIRROR_ACCURACY, RATE, TASKS
 
-_DEVICE = 'instance=~"$device"'
-_EDGE = 'instance=~"$edge"'
+_DEVICE = 'instance=~"$devices"'
+_EDGE = 'instance=~"$edges"'
 _NO_OFFLOAD = "nothing was offloaded"
 
 
 def board() -> Board:
     """The dashboard."""
     variables = (
-        instances("device", "device", "Devices", is_multiple=True),
-        instances("edge", "edge", "Edges", is_multiple=True),
+        instances("devices", "device", "Devices", is_multiple=True),
+        instances("edges", "edge", "Edges", is_multiple=True),
     )
     text = "What knowing costs in messages and how right it is; payloads on their way, and what edges do with them."
     found = Board("Signalling and transport", text, variables)

@@ -62,6 +62,14 @@ def test_only_known_variables_are_used(name: str) -> None:
     assert known - {"datasource"} <= used
 
 
+def test_variables_of_one_name_are_of_one_kind() -> None:
+    """Links hand their values from one dashboard to the next."""
+    kinds: dict[str, bool] = {}
+    for board in BOARDS.values():
+        for variable in board["templating"]["list"]:
+            assert kinds.setdefault(variable["name"], variable["multi"]) == variable["multi"], variable["name"]
+
+
 @pytest.mark.parametrize("name", BOARDS)
 def test_panels_fill_the_grid_and_do_not_overlap(name: str) -> None:
     cells: set[tuple[int, int]] = set()
