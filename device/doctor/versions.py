@@ -12,6 +12,14 @@ from device.doctor.finding import Check, Finding, bad, ok
 from twinsplit import __version__
 
 OLDEST_PYTHON = (3, 10)
+ONNXRUNTIME_WHEELS = (
+    "onnxruntime",
+    *(
+        f"onnxruntime-{build}"
+        for build in ("cann", "directml", "gpu", "migraphx", "openvino", "qnn", "rocm", "training")
+    ),
+)
+"""Distributions that bring the module ``onnxruntime``."""
 _MINIMUM = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")
 """A requirement of every role: those of extras, or of some Pythons only, have a marker."""
 _REINSTALL = "python -m pip install --force-reinstall twinsplit"
@@ -58,7 +66,7 @@ def _grpcio() -> Finding:
 
 def _onnxruntime() -> Finding:
     # Each wheel brings the same module: the one that was unpacked last is what runs, whatever pip says.
-    names = sorted(set(metadata.packages_distributions().get("onnxruntime", ())))
+    names = [name for name in ONNXRUNTIME_WHEELS if _installed(name) is not None]
     found = ", ".join(f"{name} {_installed(name)}" for name in names)
     if not names:
         return bad(Check.ONNXRUNTIME, "not installed", "python -m pip install 'twinsplit[device-cpu]'")

@@ -18,13 +18,11 @@ def _found(check: Check) -> Finding:
     return finding
 
 
-def install(folder: Path, name: str, version: str, *lines: str, module: str | None = None) -> None:
+def install(folder: Path, name: str, version: str) -> None:
     """Put a distribution's metadata into a folder of the path, as pip would."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *lines]))
-    if module is not None:
-        (info / "top_level.txt").write_text(module)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
 def test_what_is_installed_here_goes_together() -> None:
@@ -65,7 +63,7 @@ def test_a_grpcio_older_than_the_generated_code(tmp_path: Path, monkeypatch: pyt
 
 
 def test_two_onnxruntimes_that_overwrite_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "onnxruntime-gpu", "1.31.1", module="onnxruntime")
+    install(tmp_path, "onnxruntime-gpu", "1.31.1")
     monkeypatch.syspath_prepend(str(tmp_path))
     finding = _found(Check.ONNXRUNTIME)
     assert finding.verdict is Verdict.BAD
@@ -74,7 +72,7 @@ def test_two_onnxruntimes_that_overwrite_each_other(tmp_path: Path, monkeypatch:
 
 
 def test_no_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(versions.metadata, "packages_distributions", dict)
+    monkeypatch.setattr(versions, "ONNXRUNTIME_WHEELS", ("onnxruntime-gpu",))
     finding = _found(Check.ONNXRUNTIME)
     assert (finding.verdict, finding.cure) == (Verdict.BAD, "python -m pip install 'twinsplit[device-cpu]'")
 
