@@ -59,9 +59,9 @@ class PrometheusServer:
 
 
 def configuration(targets: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The project's own with ``targets`` by job, scraped every second."""
+    """The project's own with ``targets`` by job, scraped every two seconds."""
     config: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    config["global"] |= {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(CONFIG.parent / pattern) for pattern in config["rule_files"]]
     for job in config["scrape_configs"]:
         job["static_configs"] = [{"targets": list(targets[job["job_name"]])}]

