@@ -213,6 +213,8 @@ def test_nobody_at_an_address_is_one_line(start):
         (("--polled",), 2, "--polled asks the twin"),
         (("--emulate-uplink-outages", "5"), 2, "is not START+LENGTH"),
         (("--queue-capacity", "0"), 2, "--queue-capacity"),
+        (("--energy", "rapl", "--sysfs", "nowhere"), 2, "--energy rapl: nowhere/class/powercap has no RAPL zone; "),
+        (("--energy", "coal"), 2, "--energy 'coal' is no meter; choose one of auto, model, none"),
         (("--no-such-flag",), 2, "--no-such-flag"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
