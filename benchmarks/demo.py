@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,11 @@ from benchmarks.demo_view import view_for
 from benchmarks.provenance import provenance
 from benchmarks.results import ResultFile
 from benchmarks.scenario import Scenario
+from benchmarks.testbed.commands import address
+from benchmarks.testbed.process import HOST, free_ports
 from benchmarks.verdict import PRODUCT, sentence
+
+USUAL_CONSOLE_PORT = 8080
 
 
 def run_demo(scenario: Scenario, rules: Sequence[str], json_path: Path | None, console: Console) -> None:
@@ -24,12 +30,14 @@ def run_demo(scenario: Scenario, rules: Sequence[str], json_path: Path | None, c
         TwinsplitError: a service cannot start or ends by itself.
     """
     polled_rule = PRODUCT if PRODUCT in rules else None
-    runs = planned_runs(scenario, rules, polled_rule)
+    console_address = address(console_port())
+    runs = planned_runs(watched(scenario, console_address), rules, polled_rule)
     result_file = None if json_path is None else ResultFile(json_path)
     view = view_for(console)
     try:
         view.says(announcement(runs, polled_rule))
         view.says(emulation(scenario))
+        view.says(f"Live console while it runs, of one rule after the other: http://{console_address}/")
         with view:
             comparison = compared(runs, view)
         view.closes(comparison.results)
@@ -45,6 +53,23 @@ def run_demo(scenario: Scenario, rules: Sequence[str], json_path: Path | None, c
     finally:
         if result_file is not None:
             result_file.discard()
+
+
+def watched(scenario: Scenario, console_address: str) -> Scenario:
+    """The scenario with a console to look at; it sends no message more."""
+    return scenario.model_copy(
+        update={
+            "twin_settings": (*scenario.twin_settings, f"--console-listen={console_address}"),
+            "device_settings": (*scenario.device_settings, "--thumbnails"),
+        }
+    )
+
+
+def console_port() -> int:
+    """The usual one if it is free, so that an open page finds every demo; else any."""
+    with contextlib.suppress(OSError), socket.create_server((HOST, USUAL_CONSOLE_PORT)):
+        return USUAL_CONSOLE_PORT
+    return free_ports(1)[0]
 
 
 def announcement(runs: Sequence[Scenario], polled_rule: str | None) -> str:

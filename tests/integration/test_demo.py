@@ -76,6 +76,8 @@ def test_it_says_first_how_long_it_takes_and_what_is_emulated_and_last_what_was_
     lines = [line for line in shown[0] if line]
     assert "2 rules for 4 s each" in lines[0]
     assert lines[1].startswith("Emulated on this one machine")
+    assert lines[2].startswith("Live console while it runs")
+    assert "http://127.0.0.1:" in lines[2]
     assert any(line.split()[:2] == ["device-only", "multi-step"] for line in lines), "the closing table"
     assert lines[-1].startswith("multi-step ")
     assert lines[-1].endswith(".")
