@@ -53,21 +53,25 @@ class Tracker:
         self.round_trip_s: float | None = None
         """To the edge and back without payload or service; ``None``: unknown."""
         self._link_free_at_s = float("-inf")
+        self._at_old_speed = self._times()
 
     def speed_seen(self, share: float) -> bool:
         """The processor runs at ``share`` of its full speed; whether that is another than before.
 
-        All times are made to fit it at once. What is measured from then on is measured at that speed and only confirms
-        or corrects them, so that nothing is counted twice.
+        All times are made to fit it at once, from how they stood when the old speed was last seen: what was measured
+        since may be of either speed. What is measured from now on only confirms or corrects them, so that nothing is
+        counted twice.
         """
         slower = self.speed_share / share
-        if abs(slower - 1.0) <= _NOTICEABLE_SPEED:
-            return False
-        self.segment_s = [slower * s for s in self.segment_s]
-        self.exit_s = [slower * s for s in self.exit_s]
-        self.encode_s = {key: slower * s for key, s in self.encode_s.items()}
-        self.speed_share = share
-        return True
+        is_new = abs(slower - 1.0) > _NOTICEABLE_SPEED
+        if is_new:
+            segment_s, exit_s, encode_s = self._at_old_speed
+            self.segment_s = [slower * s for s in segment_s]
+            self.exit_s = [slower * s for s in exit_s]
+            self.encode_s = {key: slower * s for key, s in encode_s.items()}
+            self.speed_share = share
+        self._at_old_speed = self._times()
+        return is_new
 
     def segment_done(self, index: int, seconds: float) -> None:
         """A segment took ``seconds``."""
@@ -114,3 +118,6 @@ class Tracker:
     def expected_transmission_s(self, wire_bytes: int) -> float | None:
         """Time to send so many bytes at the tracked goodput; ``None``: nothing was sent yet."""
         return None if self.goodput_bytes_per_s is None else wire_bytes / self.goodput_bytes_per_s
+
+    def _times(self) -> tuple[list[float], list[float], dict[tuple[int, int], float]]:
+        return list(self.segment_s), list(self.exit_s), dict(self.encode_s)

@@ -119,6 +119,20 @@ def test_another_speed_changes_all_times_at_once_and_measuring_then_only_confirm
     assert tracker.segment_s == pytest.approx([0.1, 0.2])
 
 
+def test_a_slowdown_that_is_noticed_late_is_not_counted_twice():
+    tracker = Tracker([0.1], [], {})
+    tracker.speed_seen(1.0)
+    for _ in range(200):
+        tracker.segment_done(0, 0.2)
+    assert tracker.segment_s[0] == pytest.approx(0.2, rel=1e-3)
+    assert tracker.speed_seen(0.5)
+    assert tracker.segment_s[0] == pytest.approx(0.2, rel=1e-3)
+    for _ in range(200):
+        tracker.segment_done(0, 0.1)
+    assert tracker.speed_seen(1.0)
+    assert tracker.segment_s[0] == pytest.approx(0.1, rel=1e-3)
+
+
 def test_times_measured_at_a_lower_speed_are_not_slowed_down_twice():
     tracker = Tracker([0.2], [], {}, speed_share=0.5)
     assert not tracker.speed_seen(0.5)
