@@ -86,20 +86,29 @@ async def _asked(
     except ConfigurationError as error:
         return from_error(check, error)
     async with channel:
-        offset, shortest_s = ClockOffset(), float("inf")
+        best: Answered[AnswerT] | None = None
         try:
             for _ in range(_PINGS):
                 # The clock that the peer tells is Unix time, so ours is too; durations are measured apart.
                 began_s, began_unix_s = time.monotonic(), time.time()
                 answer = await describe(channel, timeout_s)
                 took_s = time.monotonic() - began_s
-                shortest_s = min(shortest_s, took_s)
-                if answer.unix_ns:
-                    peer_s = answer.unix_ns * 1e-9
-                    offset.received(ClockReadings(peer_s, began_unix_s, peer_s), began_unix_s + took_s)
+                if best is None or took_s < best.round_trip_s:
+                    best = Answered(answer, took_s, _offset_s(answer.unix_ns, began_unix_s, took_s))
         except grpc.aio.AioRpcError as failure:
             return await _silent(failure, place, settings, check, timeout_s)
-    return Answered(answer, shortest_s, offset.offset_s(time.time()))
+    assert best is not None, "there is more than one try"
+    return best
+
+
+def _offset_s(peer_unix_ns: int, began_unix_s: float, took_s: float) -> float | None:
+    """The peer's clock less ours by one round trip; ``None``: it does not tell its clock."""
+    if peer_unix_ns == 0:
+        return None
+    peer_s, ended_unix_s = peer_unix_ns * 1e-9, began_unix_s + took_s
+    offset = ClockOffset()
+    offset.received(ClockReadings(peer_s, began_unix_s, peer_s), ended_unix_s)
+    return offset.offset_s(ended_unix_s)
 
 
 async def _silent(

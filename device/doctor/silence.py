@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from typing import NamedTuple
@@ -93,16 +92,16 @@ def _untrusted(error: ssl.SSLCertVerificationError, address: Address) -> Silence
 
 def _refused(secured: ssl.SSLSocket, tls: TlsFiles) -> Silence:
     try:
-        greeting = secured.recv(1)
+        is_closed = not secured.recv(1)
+    except TimeoutError:
+        is_closed = False
     except ssl.SSLError as error:
         return _by_alert(error.reason or "", tls)
     except OSError:
-        greeting = b""
-    with contextlib.suppress(OSError):
-        secured.close()
-    if greeting:
-        return Silence("TLS works, but gRPC does not answer in time", "see that service's log, and how busy it is")
-    return _by_alert("", tls)
+        is_closed = True
+    if is_closed:
+        return _by_alert("", tls)
+    return Silence("TLS works, but gRPC does not answer in time", "see that service's log, and how busy it is")
 
 
 def _by_alert(alert: str, tls: TlsFiles) -> Silence:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,26 @@ async def test_the_port_of_another_service(folder: Path, model: HeldModel, tmp_p
     assert "see that --edge names the edge's port of gRPC" in bad["edge"]
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TimeoutError(), "no answer within 2 s; see that the machine is on and no firewall is in between"),
+        (
+            OSError(101, "Network is unreachable"),
+            "network is unreachable; see that this machine is on the right network",
+        ),
+    ],
+)
+async def test_a_network_that_leads_nowhere(
+    error: OSError, says: str, model: HeldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise error
+
+    monkeypatch.setattr("device.doctor.silence.socket.create_connection", fail)
+    assert says in _bad(await _findings(model, edge="127.0.0.1:9"))["edge"]
+
+
 # TLS.
 
 
@@ -207,6 +228,28 @@ async def test_an_edge_whose_certificate_this_device_cannot_trust(
     assert "not made out to 127.0.0.1; reach it under a name of its certificate" in said["elsewhere"]
     assert "its certificate has ended" in said["ended"]
     assert "its certificate is not valid yet; set this machine's clock" in said["early"]
+
+
+async def test_a_service_that_greets_by_tls_and_then_does_not_answer(model: HeldModel, tmp_path: Path) -> None:
+    files = _tls(tmp_path / "files", trustme.CA())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files["tls_cert"], files["tls_key"])
+    context.set_alpn_protocols(["h2"])
+
+    connections = []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        with suppress(OSError):
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0, ssl=context) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = await peer_findings(DoctorSettings(edge=address, **files), model, timeout_s=0.3)
+        await asyncio.gather(*connections)
+    assert "TLS works, but gRPC does not answer in time" in _bad({each.check: each for each in found})["edge"]
 
 
 async def test_half_a_tls_configuration(model: HeldModel, tmp_path: Path) -> None:
