@@ -18,9 +18,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twin_service.console.access import Access, Need
+from twin_service.console.budget import Budget
 from twin_service.console.event_stream import Broadcast, EventStream
 from twin_service.console.feed import TaskFeed
-from twin_service.console.pace import Pace
 from twin_service.console.request_errors import RequestError, RequestErrorCode, request_error_of
 from twin_service.console.snapshot import Selection
 from twin_service.console.snapshots import Snapshots
@@ -56,14 +56,14 @@ class Api:
     """What can be asked for under ``/api``."""
 
     def __init__(
-        self, exchange: Exchange, feed: TaskFeed, snapshots: Snapshots, broadcast: Broadcast, pace: Pace
+        self, exchange: Exchange, feed: TaskFeed, snapshots: Snapshots, broadcast: Broadcast, budget: Budget
     ) -> None:
         self._exchange = exchange
         self._core = exchange.core
         self._feed = feed
         self._snapshots = snapshots
         self._broadcast = broadcast
-        self._pace = pace
+        self._budget = budget
 
     async def snapshot(self, request: Request) -> Response:
         """All twins, or one."""
@@ -82,9 +82,9 @@ class Api:
     async def what_if(self, request: Request) -> Response:
         """How the plan of a device would change."""
         changes = Changes.parse(_query(request))
-        self._pace.take()
-        now_s = self._exchange.now_s()
-        return JSONResponse(what_if(self._core, request.path_params["device_id"], changes, now_s))
+        with self._budget.spent():
+            found = what_if(self._core, request.path_params["device_id"], changes, self._exchange.now_s())
+        return JSONResponse(found)
 
     async def weights(self, request: Request) -> Response:
         """Write what is desired of a device."""
@@ -192,7 +192,7 @@ def _answer(refusal: RequestError) -> Response:
     if refusal.code is RequestErrorCode.TOKEN_MISSING:
         headers["www-authenticate"] = "Bearer"
     if refusal.retry_after_s is not None:
-        headers["retry-after"] = str(math.ceil(refusal.retry_after_s))
+        headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after_s)))
     return JSONResponse(body, refusal.code.status, headers)
 
 

@@ -15,9 +15,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twin_service.console.access import Access
 from twin_service.console.app import Api, console_app
+from twin_service.console.budget import Budget
 from twin_service.console.event_stream import CONNECTION, Broadcast
 from twin_service.console.feed import TaskFeed
-from twin_service.console.pace import Pace
 from twin_service.console.snapshots import Snapshots
 from twin_service.console.token import FILE_NAME, token_of
 from twin_service.exchange import Exchange
@@ -105,7 +105,7 @@ async def start_console(
     )
     snapshots = Snapshots(exchange, feed, signalling, clock, is_token_needed=access.is_token_needed_to_read)
     broadcast = Broadcast(snapshots)
-    api = Api(exchange, feed, snapshots, broadcast, Pace(clock.monotonic_s))
+    api = Api(exchange, feed, snapshots, broadcast, Budget(clock.monotonic_s))
     listener = _listening(place.address)
     config = uvicorn.Config(
         console_app(api, access),
@@ -113,6 +113,7 @@ async def start_console(
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",  # what strangers send is not ours to warn of
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -10,9 +10,9 @@ from typing import Any
 from tests.unit.twin_service.made_up_twins import World
 from twin_service.console.access import Access
 from twin_service.console.app import Api, console_app
+from twin_service.console.budget import Budget
 from twin_service.console.event_stream import Broadcast
 from twin_service.console.feed import TaskFeed
-from twin_service.console.pace import Pace
 from twin_service.console.snapshots import Snapshots
 from twin_service.exchange import Exchange
 from twinsplit.clock import ManualClock
@@ -59,7 +59,7 @@ class Console:
         )
         self.broadcast = Broadcast(self.snapshots, interval_s=interval_s, max_streams=max_streams, patience_s=0.05)
         self.app = console_app(
-            Api(self.exchange, self.feed, self.snapshots, self.broadcast, Pace(self.clock.monotonic_s)), self.access
+            Api(self.exchange, self.feed, self.snapshots, self.broadcast, Budget(self.clock.monotonic_s)), self.access
         )
 
     async def ask(

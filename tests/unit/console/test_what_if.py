@@ -135,14 +135,16 @@ async def test_a_device_without_a_plan_has_no_what_if() -> None:
     assert (answer.status, answer.code) == (409, "no-plan")
 
 
-async def test_it_is_answered_only_so_often() -> None:
+async def test_planning_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     made = console()
-    statuses = [(await made.ask(PATH)).status for _ in range(25)]
-    assert statuses == [200] * 20 + [429] * 5
+    monkeypatch.setattr("twin_service.console.app.what_if", lambda *_: made.clock.advance(0.03) or {})
+    statuses = [(await made.ask(PATH)).status for _ in range(12)]
+    assert statuses == [200] * 8 + [429] * 4
     refused = await made.ask(PATH)
     assert (refused.code, refused.headers["retry-after"]) == ("too-many-requests", "1")
-    made.clock.advance(0.1)
-    assert (await made.ask(PATH)).status == 200
+    made.clock.advance(0.5)
+    assert [(await made.ask(PATH)).status for _ in range(3)] == [200, 200, 429]
+    assert (await made.ask(f"{PATH}?alpha_s=x")).status == 400
 
 
 async def test_a_rule_that_fails_is_named() -> None:

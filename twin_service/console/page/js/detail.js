@@ -28,7 +28,7 @@ function facts(device) {
     ["Round trip", seconds(uplink.round_trip_s)],
     ["On the way", count(uplink.in_flight)],
     ["Mirror right", percent(mirror.accuracy)],
-    ["Last report", isKnown(mirror.report_age_s) ? `${seconds(mirror.report_age_s)} ago` : "none yet"],
+    ["Report age", seconds(mirror.report_age_s)],
   ];
   if (isKnown(health.cpu_share)) some.push(["CPU", percent(health.cpu_share, 0)]);
   if (isKnown(health.memory_share)) some.push(["Memory", percent(health.memory_share, 0)]);
@@ -119,6 +119,8 @@ export class Detail {
 
   draw(now, isStill) {
     this.#strip.draw(now, isStill);
+    const position = this.#strip.position(now, isStill);
+    this.#stand(position === null ? null : Math.floor(position));
   }
 
   #showAnswer(answer) {
@@ -126,7 +128,7 @@ export class Detail {
     if (this.#device) this.#showPlan(this.#device);
   }
 
-  #showPlan({ plan, task }) {
+  #showPlan({ plan }) {
     const answer = this.#answer;
     say(this.#planTitle, answer ? "Plan that would stand" : "Standing plan");
     say(this.#planText, planText(plan));
@@ -134,8 +136,14 @@ export class Detail {
     if (plan === null) return;
     if (answer) this.#plan.show("Plan that would stand", answer.then.rows, answer.band_edges_s, answer.now.rows);
     else this.#plan.show("Standing plan", plan.rows, plan.band_edges_s);
-    const edges_s = answer ? answer.band_edges_s : plan.band_edges_s;
-    this.#plan.stand(plan.backlog_s === null ? null : bandOf(edges_s, plan.backlog_s), task?.epoch ?? null);
+  }
+
+  /** Marks the band and the epoch at which the task is drawn, so that strip and grid move together. */
+  #stand(epoch) {
+    const plan = this.#device?.plan;
+    if (!plan) return;
+    const edges_s = (this.#answer ?? plan).band_edges_s;
+    this.#plan.stand(plan.backlog_s === null ? null : bandOf(edges_s, plan.backlog_s), epoch);
   }
 }
 

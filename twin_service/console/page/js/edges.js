@@ -12,6 +12,10 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+function axisText(backlog_s) {
+  return backlog_s === 0 || backlog_s >= 1 ? `${number(backlog_s)} s` : `${number(backlog_s * 1000)} ms`;
+}
+
 function chart(parent, width) {
   const axis = {
     stroke: () => colour("--muted"),
@@ -31,12 +35,12 @@ function chart(parent, width) {
     },
     axes: [
       { ...axis, size: 22, splits: () => [-120, -90, -60, -30, 0], values: () => ["2 min ago", "", "1 min", "", "now"] },
-      { ...axis, size: 48, space: 22, values: (_, splits) => splits.map((split_s) => (split_s ? seconds(split_s) : "0")) },
+      { ...axis, size: 48, space: 22, values: (_, splits) => splits.map(axisText) },
     ],
     series: [
       {},
       { stroke: () => colour("--edge"), width: 1.5, fill: () => colour("--edge-soft"), points: { show: false } },
-      { stroke: () => colour("--reported"), width: 0, paths: () => null, points: { show: true, size: 4, fill: () => colour("--reported") } },
+      { stroke: () => colour("--reported"), width: 0, paths: () => null, points: { show: true, size: 3, fill: () => colour("--reported") } },
     ],
   };
   return new uPlot(options, [[], [], []], parent);

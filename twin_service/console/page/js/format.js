@@ -7,9 +7,10 @@ export function isKnown(value) {
 }
 
 function digits(value, significant) {
-  if (value === 0) return "0";
-  const decimals = Math.max(0, significant - 1 - Math.floor(Math.log10(Math.abs(value))));
-  return value.toFixed(Math.min(decimals, 6));
+  const rounded = Number(value.toPrecision(significant));
+  if (rounded === 0) return "0";
+  const decimals = significant - 1 - Math.floor(Math.log10(Math.abs(rounded)));
+  return rounded.toFixed(Math.min(Math.max(decimals, 0), 6));
 }
 
 /** Such as `87 ms`, `1.24 s`, `3 min`. */

@@ -34,6 +34,7 @@ export class PlanTable {
   #caption = element("caption", { class: "unseen" });
   #table = element("table", { class: "plan" }, this.#caption);
   #shape = "";
+  #stood = "";
   #cells = [];
   #heads = [];
   #bodies = new Map();
@@ -46,6 +47,7 @@ export class PlanTable {
     const shape = JSON.stringify([rows, band_edges_s, before]);
     if (shape === this.#shape) return;
     this.#shape = shape;
+    this.#stood = "";
     this.#cells = [];
     this.#bodies = new Map();
     const columns = columnsOf(before ? [rows, before] : [rows], band_edges_s.length + 1);
@@ -64,6 +66,8 @@ export class PlanTable {
 
   /** Marks the band of the backlog and the epoch of the task; null: none. */
   stand(band, epoch) {
+    if (this.#stood === `${band} ${epoch}`) return;
+    this.#stood = `${band} ${epoch}`;
     for (const { node, first, last } of this.#heads) mark(node, "data-now", band !== null && first <= band && band <= last);
     for (const { node, first, last } of this.#cells) mark(node, "data-band", band !== null && first <= band && band <= last);
     for (const [of, body] of this.#bodies) mark(body, "data-now", of === epoch);
@@ -117,7 +121,7 @@ export class PlanTable {
       const node = element("td", { "data-decision": decision ?? "none", colspan: String(width) }, decisionText(decision));
       if (was !== decision) {
         node.dataset.changed = "";
-        node.append(element("small", {}, `was ${decisionText(was)}`));
+        node.append(element("small", {}, was === null ? "could not occur" : `was ${decisionText(was)}`));
       }
       this.#cells.push({ node, first, last });
       return node;

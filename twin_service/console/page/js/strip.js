@@ -44,9 +44,13 @@ export class Strip {
     mark(this.element, "aria-label", this.#description(device, epoch));
   }
 
-  /** Moves the task; without motion it stands where the snapshot said. */
+  /** Where the task is drawn, 0..segments; null while idle. Without motion: where the snapshot said. */
+  position(now, isStill) {
+    return isStill ? this.#position.told : this.#position.at(now);
+  }
+
   draw(now, isStill) {
-    const position = isStill ? this.#position.told : this.#position.at(now);
+    const position = this.position(now, isStill);
     this.#place(this.#predicted, position);
     this.#place(this.#fill, position);
     if (position === null) return;
@@ -95,15 +99,15 @@ export class Strip {
   #exit(exit) {
     const node = element("div", { class: "strip-exit", "data-run": exit.is_run === false ? "no" : "yes" });
     node.style.setProperty("--share", this.#share(exit.after_segment).toFixed(4));
-    const name = `exit ${exit.after_segment}`;
-    if (this.#isLarge) node.append(element("span", {}, exit.is_run === false ? `${name}, not run` : name));
+    if (this.#isLarge) node.append(element("span", {}, `exit ${exit.after_segment}`));
     return node;
   }
 
   #description(device, epoch) {
     const segments = this.#bounds.length - 1;
     if (segments < 1) return "its network is not known yet";
-    const exits = device.model.exits.map((exit) => exit.after_segment).join(" and ");
+    const named = device.model.exits.map((exit) => `${exit.after_segment}${exit.is_run === false ? " (not run)" : ""}`);
+    const exits = named.join(" and ");
     const made = `${segments} segments${exits ? `, exits after ${exits}` : ""}`;
     if (device.task === null) return `${made}; idle`;
     const at = device.task.position >= segments ? "through" : `in segment ${Math.floor(device.task.position) + 1}`;

@@ -85,8 +85,8 @@ export class WhatIf {
       "div",
       { class: "what-if", role: "group", "aria-labelledby": "what-if-title" },
       element("h4", { id: "what-if-title" }, "What if"),
-      element("div", { class: "sliders" }, ...sliders, buttons),
-      this.#status, this.#applied,
+      element("div", { class: "sliders" }, ...sliders),
+      element("div", { class: "what-if-end" }, element("div", {}, this.#status, this.#applied), buttons),
     );
     this.#reset.addEventListener("click", () => this.#clear());
     this.#apply.addEventListener("click", () => this.#applyNow());
