@@ -37,6 +37,7 @@ class LiveServices:
     twin_port: int = field(default_factory=free_port)
     console_port: int = field(default_factory=free_port)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    edge_address: str = ""
 
     @property
     def console(self) -> str:
@@ -58,25 +59,24 @@ class LiveServices:
         )  # fmt: skip
         self._wait_for_event("twin", "twin-serving")
 
-    def start_edge(self) -> str:
-        """Its address."""
+    def start_edge(self) -> None:
         self._start(
             "edge", "-m", "edge", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--models", "models",
             "--twin", self.twin, "--emulate-slowdown", "20",
         )  # fmt: skip
-        return str(self._wait_for_event("edge", "edge-serving")["address"])
+        self.edge_address = self._wait_for_event("edge", "edge-serving")["address"]
 
-    def start_device(self, device_id: str, edge_address: str, *arguments: str) -> None:
+    def start_device(self, device_id: str, *arguments: str) -> None:
         self._start(
             device_id, "-m", "device", "--id", device_id, "--model", "models/alexnet-fashion/1", "--twin", self.twin,
-            "--edge", edge_address, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+            "--edge", self.edge_address, "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
             "--source", "frames:models/alexnet-fashion/1/frames", "--arrivals", "poisson:4",
             "--emulate-slowdown", "250", "--emulate-uplink-bytes-per-s", "20000", *arguments,
         )  # fmt: skip
 
-    def start_load(self, edge_address: str) -> None:
+    def start_load(self) -> None:
         command = "from twinsplit.cli import main; main()"
-        self._start("load", "-c", command, "edge", "load", edge_address, "--model", "models/alexnet-fashion/1")
+        self._start("load", "-c", command, "edge", "load", self.edge_address, "--model", "models/alexnet-fashion/1")
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
@@ -120,9 +120,9 @@ def live_services(folder: Path) -> Iterator[LiveServices]:
     services = LiveServices(folder)
     try:
         services.start_twin()
-        edge_address = services.start_edge()
-        services.start_device("camera-1", edge_address, "--thumbnails")
-        services.start_load(edge_address)
+        services.start_edge()
+        services.start_device("camera-1", "--thumbnails")
+        services.start_load()
         yield services
     finally:
         services.stop()
