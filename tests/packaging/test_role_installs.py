@@ -97,8 +97,9 @@ def test_neither_torch_nor_onnx_nor_test_tools_come_along(installed: Installed) 
     )
     names = {each["name"].lower() for each in json.loads(report.stdout)}
     assert {"twinsplit", "grpcio"} <= names
-    assert not names & {"torch", "onnx", "pytest", "rich", "matplotlib"}
+    assert not names & {"torch", "onnx", "pytest", "matplotlib"}
     assert ("onnxruntime" in names) == (installed.extra != "twin")
+    assert names & {"rich", "starlette"} == ({"rich", "starlette"} if installed.extra == "twin" else set())
 
 
 def test_a_command_of_the_checkout_says_that_it_needs_one(installed: Installed) -> None:

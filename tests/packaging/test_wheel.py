@@ -56,6 +56,13 @@ def test_a_role_adds_what_it_runs_on_and_nothing_else(metadata: Message, extra: 
     assert _asked_by(metadata, extra) == runtime
 
 
+def test_the_console_comes_with_its_page(files: set[str], root: Path) -> None:
+    page = root / "twin_service/console/page"
+    needed = {str(path.relative_to(root)) for path in page.rglob("*") if path.is_file()}
+    assert "twin_service/console/page/index.html" in needed
+    assert needed <= files
+
+
 def test_torch_comes_with_learn_and_model_only(metadata: Message) -> None:
     extras = metadata.get_all("Provides-Extra", [])
     assert {extra for extra in extras if "torch" in _asked_by(metadata, extra)} == {"learn", "model"}

@@ -53,7 +53,7 @@ class Access:
             )
         if need is Need.PAGE:
             return
-        if fetch_site == "cross-site":
+        if fetch_site not in (None, "same-origin", "none"):
             raise RequestError(
                 RequestErrorCode.CROSS_SITE, "another site may not use this console; open it by its own address"
             )

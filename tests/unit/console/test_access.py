@@ -87,7 +87,7 @@ async def test_a_foreign_name_does_not_lead_here(place: str, host: str | None, i
 
 async def test_a_browser_that_asks_for_another_site_is_refused() -> None:
     console = Console(world())
-    for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
         answer = await console.ask("/api/snapshot", headers={"sec-fetch-site": site})
         assert answer.status == status
     assert (await console.ask("/", headers={"sec-fetch-site": "cross-site"})).status == 200
