@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ def _runs(*command: str) -> bool:
         return False
 
 
+def _has_glibc_2_34() -> bool:
+    library, version = platform.libc_ver()
+    return library == "glibc" and tuple(map(int, version.split("."))) >= (2, 34)
+
+
 NEEDS: dict[str, Need] = {
     "root": Need(lambda: os.geteuid() == 0, cure="run as root"),
     "debian-python": Need(
@@ -39,6 +45,7 @@ NEEDS: dict[str, Need] = {
     "chromium": Need(
         lambda: _runs("chromium", "--version") and _runs("chromedriver", "--version"), ("chromium", "chromium-driver")
     ),
+    "glibc-2.34": Need(_has_glibc_2_34, cure="run on Linux with glibc 2.34 or newer (Debian 12, Ubuntu 22.04)"),
     "promtool": Need(lambda: _runs("promtool", "--version") and _runs("prometheus", "--version"), ("prometheus",)),
     "docker": Need(lambda: _runs("docker", "version"), cure="start a Docker engine that this user may use"),
     "systemd-analyze": Need(lambda: _runs("systemd-analyze", "--version"), ("systemd",)),
