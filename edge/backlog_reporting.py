@@ -5,9 +5,9 @@ it sent, so it knows what the twin believes. A report is due when truth and beli
 threshold *and* have been apart long enough to matter: the area between them, seconds of backlog times seconds of time,
 reaches threshold times patience. A large jump is told at once, a deviation just above the threshold after the patience.
 The twin tells the edge up to which backlog the decisions of its devices depend on it; deviations above count little.
-Under bursts a bare threshold is crossed many times a second; with a patience of 1 s the same threshold took a fifth of
-the messages, and against a larger bare threshold with as many messages the mean error was a fifth smaller (on/off load
-0.5 in bursts of 1 s, tails of 20 ms).
+The area decides what a mirror costs; for the same area a larger threshold with less patience takes fewer messages:
+small deviations mostly end by themselves. In the demo's scenario 0.1 s with 0.05 s of patience misled devices as little
+as 0.05 s with 0.1 s did (0.6 ms a task), with 0.40 reports per task instead of 0.65.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ReportPolicy:
     reported at the next look.
     """
 
-    threshold_s: float = 0.05
-    patience_s: float = 0.5
+    threshold_s: float = 0.1
+    patience_s: float = 0.02
 
     def __post_init__(self) -> None:
         if self.threshold_s < 0.0 or self.patience_s < 0.0:

@@ -31,6 +31,11 @@ class EdgeSettings(BaseServiceSettings):
     advertise: str | None = Field(
         None, description="HOST:PORT under which devices reach this edge; not set: the address it listens on."
     )
+    also_reached_at: tuple[str, ...] = Field(
+        (),
+        description="Other HOST:PORT under which devices reach this edge, for those that are told it in their --edge; "
+        "may be repeated, at most 8.",
+    )
     provider: str = Field(
         "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
     )
@@ -47,10 +52,10 @@ class EdgeSettings(BaseServiceSettings):
     )
     queue_capacity: int = Field(64, ge=1, description="Tails that may wait; further ones are refused as EDGE_FULL.")
     report_threshold_s: float = Field(
-        0.05, ge=0, description="Deviation of the backlog from its prediction that is never reported, seconds."
+        0.1, ge=0, description="Deviation of the backlog from its prediction that is never reported, seconds."
     )
     report_patience_s: float = Field(
-        0.5,
+        0.02,
         ge=0,
         description="How long a deviation of just the threshold may stand before it is reported, seconds; one twice as "
         "large may stand half as long.",

@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from typing import NamedTuple
 
-from twin_service.break_points import SortedIntervals
+from twin_service.break_points import QueueShares, SortedIntervals, queue_shares, queue_shares_at_start
 from twin_service.device_twin import DeviceTwin, StandingPlan
 from twin_service.edge_twin import EdgeTwin, backlog_needed_s, crossing_s
 from twin_service.messages import BacklogInterest, BacklogUpdate
@@ -35,8 +35,7 @@ _ROUNDING_S = 1e-6
 
 class _Decision(NamedTuple):
     epoch: int
-    queue: float
-    """Expected number of tasks waiting."""
+    queue: QueueShares
     at_s: float
     chance: float
     """That it is taken."""
@@ -150,7 +149,7 @@ class BacklogWatch:
             chance, has_left = 1.0, False
             for epoch in range(status.first_epoch, len(status.task.boundaries_s) + 1):
                 at_s = status.task.reached_at_s(epoch)
-                queue = status.queue_expected(at_s)
+                queue = queue_shares(status.queue_length, status.arrivals_expected(at_s))
                 if at_s > now_s and standing.plan.observation is Observation.EACH_EPOCH:
                     decisions.append(_Decision(epoch, queue, at_s, chance))
                 if not has_left:
@@ -164,7 +163,8 @@ class BacklogWatch:
         within_s = start_s - now_s if start_s > now_s else edge.time_to_next_report_s(now_s)
         chance = 1.0 if status.queue_length > 0 else _chance_of_start(device, within_s, now_s)
         if chance >= _LEAST_CHANCE:
-            decisions.append(_Decision(0, max(status.queue_expected(start_s) - 1.0, 0.0), start_s, chance))
+            queue = queue_shares_at_start(status.queue_length, status.arrivals_expected(start_s))
+            decisions.append(_Decision(0, queue, start_s, chance))
         return decisions
 
 

@@ -17,6 +17,12 @@ from twinsplit.plan import QUEUE_LEVELS
 _LEAST_SLOPE = 1e-4
 """Seconds lost per second of backlog below which a break point is of no account."""
 
+_LEAST_SHARE = 0.005
+"""Queue lengths that are less likely are left out."""
+
+QueueShares = tuple[float, ...]
+"""By queue length of plans (0, 1, 2, 3 and more), how likely it is."""
+
 
 class PlanBreakPoints:
     """The break points of backlog of one plan that matter, by (epoch, queue length), and what it costs to decide as on
@@ -35,26 +41,22 @@ class PlanBreakPoints:
             for by_queue in regret.slope.tolist()
         ]
 
-    def at(self, epoch: int, queue: float) -> Sequence[tuple[float, float]]:
-        """Ascending break points at ``epoch`` with an expected ``queue`` of tasks waiting: seconds of backlog, and the
-        expected utility lost per second beyond."""
-        level, share = self._level(queue)
-        points = self._points[epoch][level]
-        if share == 0.0:
-            return points
-        more = self._points[epoch][level + 1]
-        return sorted(
-            [(at_s, slope * (1.0 - share)) for at_s, slope in points] + [(at_s, slope * share) for at_s, slope in more]
-        )
+    def at(self, epoch: int, queue: QueueShares) -> Sequence[tuple[float, float]]:
+        """Ascending break points at ``epoch``: seconds of backlog, and the expected utility lost per second beyond."""
+        by_length = self._points[epoch]
+        counted = [(length, share) for length, share in enumerate(queue) if share >= _LEAST_SHARE]
+        if len(counted) == 1 and counted[0][1] == 1.0:
+            return by_length[counted[0][0]]
+        return sorted((at_s, share * slope) for length, share in counted for at_s, slope in by_length[length])
 
-    def loss_s(self, epoch: int, queue: float, held_s: float, true_s: float) -> float:
+    def loss_s(self, epoch: int, queue: QueueShares, held_s: float, true_s: float) -> float:
         """Expected utility lost by a task at ``epoch`` that is decided by ``held_s`` when the backlog is ``true_s``."""
         low_s, high_s = (held_s, true_s) if held_s < true_s else (true_s, held_s)
         return sum(
             slope * abs(true_s - point_s) for point_s, slope in self.at(epoch, queue) if low_s < point_s <= high_s
         )
 
-    def tolerated(self, epoch: int, queue: float, held_s: float, loss_s: float) -> tuple[float, float]:
+    def tolerated(self, epoch: int, queue: QueueShares, held_s: float, loss_s: float) -> tuple[float, float]:
         """The backlogs with which deciding by ``held_s`` loses no more than ``loss_s``; ``-inf`` or ``inf`` where no
         backlog does."""
         points = self.at(epoch, queue)
@@ -63,25 +65,42 @@ class PlanBreakPoints:
         downwards = _farthest([(held_s - p, slope) for p, slope in reversed(points[:above])], loss_s)
         return held_s - downwards, held_s + upwards
 
-    def around(self, epoch: int, queue: float, backlog_s: float) -> tuple[float, float]:
+    def around(self, epoch: int, queue: QueueShares, backlog_s: float) -> tuple[float, float]:
         """Neighbouring break points of ``backlog_s``: ``-inf`` or ``inf`` where there is none."""
         points = self.at(epoch, queue)
         above = bisect_right(points, (backlog_s, math.inf))
         return points[above - 1][0] if above else -math.inf, points[above][0] if above < len(points) else math.inf
 
-    def share_going_on(self, epoch: int, queue: float, backlog_s: float) -> float:
+    def share_going_on(self, epoch: int, queue: QueueShares, backlog_s: float) -> float:
         """Share of the samples at ``epoch`` for which the plan says CONTINUE."""
-        level, share = self._level(queue)
         band = bisect_right(self._edges_s, backlog_s)
-        by_band = self._going_on[epoch]
-        more = by_band[level + 1][band] if share > 0.0 else 0.0
-        return (1.0 - share) * by_band[level][band] + share * more
+        return sum(share * by_band[band] for share, by_band in zip(queue, self._going_on[epoch], strict=True))
 
-    @staticmethod
-    def _level(queue: float) -> tuple[int, float]:
-        """Queue length below an expected one, and the share of the next."""
-        level = min(int(queue), QUEUE_LEVELS - 1)
-        return level, 0.0 if level == QUEUE_LEVELS - 1 else queue - level
+
+def queue_shares(length: int, arriving: float = 0.0) -> QueueShares:
+    """Shares of the queue lengths of plans where ``length`` tasks wait and ``arriving`` more are expected (Poisson)."""
+    shares = [0.0] * QUEUE_LEVELS
+    exactly, left = math.exp(-arriving), 1.0
+    for level in range(length, QUEUE_LEVELS - 1):
+        shares[level] = exactly
+        left -= exactly
+        exactly *= arriving / (level - length + 1)
+    shares[-1] = max(left, 0.0)
+    return tuple(shares)
+
+
+def queue_shares_at_start(length: int, arriving: float) -> QueueShares:
+    """The same of those that are left waiting when the next task starts, if one does."""
+    if length > 0:
+        return queue_shares(length - 1, arriving)
+    some = -math.expm1(-arriving)
+    if some <= 0.0:
+        return queue_shares(0)
+    shares, exactly = [], math.exp(-arriving) / some
+    for number in range(1, QUEUE_LEVELS):  # the first of them starts
+        exactly *= arriving / number
+        shares.append(exactly)
+    return (*shares, max(1.0 - sum(shares), 0.0))
 
 
 def _farthest(points: Sequence[tuple[float, float]], loss_s: float) -> float:

@@ -18,6 +18,7 @@ from twin_service.contingency import contingency_of
 from twin_service.decision.regret import backlog_regret, regret_s
 from twin_service.decision.rules import Evaluation, Rule
 from twin_service.decision.situation import Situation, Weights
+from twin_service.decision.tables import PlanTable
 from twin_service.device_twin import DeviceTwin, StandingPlan
 from twin_service.edge_choice import chosen_edge
 from twin_service.edge_twin import EdgeTwin
@@ -53,7 +54,7 @@ class PlannerSettings:
     """Relative move of a number since the last weighing from which a plan is weighed again."""
     shortest_weighing_s: float = 0.5
     """A device is weighed again at most so often, however much its numbers move."""
-    update_threshold_s: float = 0.003
+    update_threshold_s: float = 0.001
     """Expected utility, seconds, that the decisions ahead must lose without the newest backlog before it is sent."""
     lease_s: float = 10.0
     assumed_goodput_bytes_per_s: float = 1_250_000.0
@@ -167,8 +168,10 @@ class Planner:
                     continue
                 if self._is_worth_sending(device, edge, situation, evaluation, now_s):
                     sends.append(self._plan(device, cause, edge, situation, evaluation, now_s))
-                elif device.standing is not None:
-                    device.standing.weighed, device.standing.weighed_at_s = situation, now_s
+                elif (standing := device.standing) is not None:
+                    standing.weighed, standing.weighed_at_s = situation, now_s
+                    # What a wrong backlog costs moves with the queue and the load, though no decision of the plan does.
+                    standing.points = _break_points(standing.table, evaluation, situation)
         return sends
 
     def _evaluated(
@@ -229,7 +232,7 @@ class Planner:
             observation=table.observation,
             age_edges_s=table.age_edges_s,
         )
-        points = PlanBreakPoints(table.band_edges_s, backlog_regret(table, evaluation, situation))
+        points = _break_points(table, evaluation, situation)
         reading = None if edge is None else edge.reading
         held = device.standing.held if device.standing and device.standing.plan.edge_id == plan.edge_id else None
         device.standing = StandingPlan(plan, table, points, situation, now_s, evaluation, held)
@@ -238,6 +241,10 @@ class Planner:
         device.status.plan_stands(plan.exits_run, now_s)
         device.document.plan_revisions[cause.value] += 1
         return Send(device.device_id, PlanMessage(plan, reading))
+
+
+def _break_points(table: PlanTable, evaluation: Evaluation, situation: Situation) -> PlanBreakPoints:
+    return PlanBreakPoints(table.band_edges_s, backlog_regret(table, evaluation, situation))
 
 
 def _largest_move(before: Situation, now: Situation, share: float) -> Cause | None:

@@ -94,7 +94,7 @@ class TwinSettings(BaseServiceSettings):
         description="Relative move of a measured number from which a plan is weighed again.",
     )
     update_threshold_s: float = Field(
-        0.003,
+        0.001,
         ge=0,
         allow_inf_nan=False,
         description="Expected utility that a device's next decisions must lose by its older backlog before a newer one "

@@ -267,6 +267,10 @@ class StatusTwin:
         rate = self.task_rate_per_s(now_s)
         return expected_queue_length(self.queue_length, rate, unreported_s, is_serving=self.task is not None)
 
+    def arrivals_expected(self, now_s: float) -> float:
+        """Tasks that have joined the queue by ``now_s`` since it was reported; none where no task is in service."""
+        return self.queue_expected(now_s) - self.queue_length
+
     def task_rate_per_s(self, now_s: float) -> float:
         """Tasks entering per second."""
         return self._arrivals.per_second(now_s)

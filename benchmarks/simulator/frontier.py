@@ -23,11 +23,12 @@ from twin_service.planner import PlannerSettings
 
 EXACT = "exact state"
 _PERIODS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_JITTERS = (0.05, 0.1, 0.2, 0.3)
+_JITTERS = (0.05, 0.15, 0.3)
 _DELAYS_S = (0.001, 0.01, 0.05, 0.2)
 _LOSSES = (0.01, 0.05, 0.2)
-# (threshold, patience) of an edge's reports, seconds, and the device's report threshold.
-_THRESHOLDS = ((0.005, 0.0, 0.0), (0.02, 0.1, 0.005), (0.05, 0.1, 0.01), (0.1, 0.5, 0.02), (0.2, 1.0, 0.05))
+# (threshold, patience) of an edge's reports, seconds, and the device's report threshold; the product's own lie between.
+_THRESHOLDS = ((0.01, 0.0, 0.001), (0.05, 0.01, 0.005), (0.2, 0.05, 0.02), (0.4, 0.2, 0.05))
+_EVERY_CHANGE = ", every change of a decision"
 _TOLD = ("report_threshold_s", "backlog_threshold_s", "backlog_patience_s", "period_s", "delay_s", "loss_share")
 """Of a variant's signalling, for figures."""
 
@@ -75,10 +76,12 @@ def variants_of(*, is_quick: bool) -> list[Variant]:
             backlog_patience_s=patience_s,
             report_threshold_s=report_threshold_s,
         )
-        name = f"edge {threshold_s:g} s for {patience_s:g} s, device {report_threshold_s:g} s"
-        found.append(Variant(f"plans, {name}", "threshold", told))
-        all_told = replace(told, planner=PlannerSettings(update_threshold_s=0.0))
-        found.append(Variant(f"plans, {name}, every change of a decision", "threshold", all_told))
+        name = f"plans, edge {threshold_s:g} s for {patience_s:g} s, device {report_threshold_s:g} s"
+        found.append(Variant(name, "threshold", told))
+    every_change = PlannerSettings(update_threshold_s=0.0)
+    for variant in (found[0], found[-len(_THRESHOLDS)]):
+        told = replace(variant.signalling, planner=every_change)
+        found.append(Variant(variant.name + _EVERY_CHANGE, "threshold", told))
     for base, word in ((product, "plans"), (polled, "polled")):
         found += [
             Variant(f"{word}, jitter {jitter:g}", "jitter", base, {"service_jitter": jitter}) for jitter in _JITTERS

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from device.plan_keeping import Choice, Observed, PlanKeeper
+from twin_service.break_points import queue_shares
 from twin_service.core import TwinCore
 from twinsplit.plan import Plan
 from twinsplit.types import Reason
@@ -64,7 +65,8 @@ class MirrorErrors:
         lost_s = 0.0
         twin = self._twin(device)
         if is_misled and twin is not None and twin.standing is not None:
-            lost_s = twin.standing.points.loss_s(epoch, observed.queue_length, observed.backlog_s, true_s)
+            queue = queue_shares(observed.queue_length)
+            lost_s = twin.standing.points.loss_s(epoch, queue, observed.backlog_s, true_s)
         self._note("misled", float(is_misled))
         self._note("lost_s", lost_s)
 

@@ -41,9 +41,9 @@ class Signalling:
     """Whether messages on one way arrive in the order in which they were sent, as on a stream."""
     report_threshold_s: float = 0.01
     """Of devices."""
-    backlog_threshold_s: float = 0.05
+    backlog_threshold_s: float = 0.1
     """Of edges."""
-    backlog_patience_s: float = 0.5
+    backlog_patience_s: float = 0.02
     heartbeat_s: float = 5.0
     poll_timeout_s: float = 0.1
     planner: PlannerSettings = field(default_factory=PlannerSettings)

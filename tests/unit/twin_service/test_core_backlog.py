@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from tests.unit.twin_service.made_up_twins import SEGMENT_S, StepRule, World, ended_task, state
+from twin_service.decision.situation import Situation
+from twin_service.decision.tables import PlanTable
 from twin_service.messages import (
     BacklogInterest,
     BacklogUpdate,
@@ -22,6 +24,16 @@ from twinsplit.reckoning import BacklogState, predicted_backlog_s
 from twinsplit.types import Outcome, Reason
 
 LIMIT_S = 0.2
+
+
+class PatientWhereTasksWait(StepRule):
+    """Offloads below a backlog of 0.5 s, too, where two tasks wait."""
+
+    def table(self, situation: Situation) -> PlanTable:
+        table = super().table(situation)
+        cells = np.concatenate((table.table, table.table[..., -1:]), axis=-1)
+        cells[1:3, :, 2:, 1] = cells[1:3, :, 2:, 0]
+        return replace(table, table=cells, band_edges_s=(LIMIT_S, 0.5))
 
 
 def world_in_service(rule: StepRule | None = None, queue_length: int = 0) -> World:
@@ -54,7 +66,11 @@ def test_a_backlog_that_changes_no_decision_is_not_sent() -> None:
 
 def test_a_changed_decision_that_costs_too_little_buys_no_message() -> None:
     """By epoch 1 it is a few milliseconds above the limit, which only three samples in five would notice."""
-    world = world_in_service()
+    world = World(StepRule(LIMIT_S), planner=PlannerSettings(update_threshold_s=0.003))
+    world.attach_edge()
+    world.attach_device()
+    world.say(StartReport(1, world.now_s))
+    world.take()
     world.edge_reports(0.2208)
     assert updates(world) == []
     world.edge_reports(0.23)
@@ -108,6 +124,25 @@ def test_with_a_queue_the_next_start_is_a_decision_ahead() -> None:
         world.take()
         world.wait(0.25)
         world.edge_reports(0.0)
+        assert len(updates(world)) == expected
+
+
+def test_a_queue_that_is_likely_to_grow_counts_before_it_is_reported() -> None:
+    """Where two tasks wait, 0.4 s and 0.8 s are not decided alike, though less than one is expected to."""
+    for tasks, expected in ((0, 0), (30, 1)):
+        world = World(PatientWhereTasksWait(LIMIT_S))
+        world.attach_edge(backlog_s=0.4)
+        world.attach_device()
+        world.say(DeviceHeartbeat(state=state(entered=0)))
+        world.wait(10.0)
+        world.say(DeviceHeartbeat(state=state(entered=tasks)))
+        world.edge_reports(0.4)
+        world.say(StartReport(1, world.now_s))
+        standing = world.core.devices["cam"].standing
+        assert standing is not None
+        standing.hears(world.report(0.4).backlog)
+        world.take()
+        world.edge_reports(0.8)
         assert len(updates(world)) == expected
 
 
@@ -312,6 +347,23 @@ def test_the_device_that_needs_most_counts() -> None:
     lower = interest_of(world)
     assert lower is not None
     assert lower.ceiling_s < 1.2 * LIMIT_S
+
+
+def test_an_edge_learns_that_its_devices_have_become_busy_though_their_plans_stand() -> None:
+    world = World(PatientWhereTasksWait(LIMIT_S))
+    world.attach_edge()
+    world.attach_device()
+    calm = interest_of(world)
+    assert calm is not None
+    assert calm.ceiling_s < 0.5
+    world.take()
+    for task_id in range(1, 30):
+        world.wait(0.4)
+        world.say(TaskReport((ended_task(task_id, world.now_s - 0.35),), None, 0, state(entered=task_id)))
+    busy = interest_of(world)
+    assert world.take(PlanMessage) == [], "the plan that stands is as good as ever"
+    assert busy is not None
+    assert busy.ceiling_s > 0.5
 
 
 def test_an_edge_that_attaches_anew_is_told_anew() -> None:
