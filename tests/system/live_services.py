@@ -51,11 +51,11 @@ class LiveServices:
     def token(self) -> str:
         return (self.folder / "state" / "console-token").read_text().strip()
 
-    def start_twin(self) -> None:
+    def start_twin(self, *arguments: str) -> None:
         self._start(
             "twin", "-m", "twin_service", "--listen", self.twin, "--http-listen", "127.0.0.1:0",
             "--console-listen", f"127.0.0.1:{self.console_port}", "--state", str(self.folder / "state"),
-            "--save-s", "0.5",
+            "--save-s", "0.5", *arguments,
         )  # fmt: skip
         self._wait_for_event("twin", "twin-serving")
 

@@ -203,6 +203,27 @@ def test_weights_are_applied_with_the_token_only(services: LiveServices, page: B
     assert [line for line in page.errors() if "status of 401" not in line and "status of 403" not in line] == []
 
 
+def test_where_reading_needs_the_token_the_page_asks_for_it(tab: Browser, tmp_path: Path) -> None:
+    services = LiveServices(tmp_path)
+    try:
+        # Bound beyond loopback, where reading is not open to everybody.
+        services.start_twin("--console-listen", f"0.0.0.0:{services.console_port}", "--console-insecure")
+        tab.prefer()
+        tab.size(*DESK)
+        tab.open(services.console)
+        tab.wait_for('document.querySelector("#token-dialog").open')
+        assert tab.text("#link") == "reading needs the token"
+        assert tab.run("return document.activeElement.id;") == "token"
+        _apply_with(tab, "guessed")
+        tab.wait_for('document.querySelector("#token-dialog").open && document.querySelector("#token").value === ""')
+        _apply_with(tab, services.token)
+        tab.wait_for('document.querySelector("#link").textContent === "live"')
+        assert tab.text("#token-button") == "Forget token"
+        tab.open("about:blank")
+    finally:
+        services.stop()
+
+
 def test_the_page_comes_back_with_a_killed_twin(services: LiveServices, page: Browser) -> None:
     services.kill("twin")
     page.wait_for('document.querySelector("#link").textContent.startsWith("twin service not reachable since")')

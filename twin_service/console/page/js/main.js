@@ -7,7 +7,7 @@ import { Edges } from "./edges.js";
 import { Feed } from "./feed.js";
 import { clock } from "./format.js";
 import { Stream } from "./service.js";
-import { askToken, watchTokenButton } from "./token.js";
+import { askToken, forgetToken, watchTokenButton } from "./token.js";
 import { Totals } from "./totals.js";
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -40,10 +40,11 @@ function showChosen() {
 
 async function onLink(link) {
   mark(document.body, "data-link", link.state);
-  if (link.state === "live") say(byId("link"), "live");
+  if (link.state !== "lost") say(byId("link"), link.state === "live" ? "live" : "connecting to the twin service");
   if (link.state !== "lost") return;
   if (link.error?.isAboutToken) {
     say(byId("link"), "reading needs the token");
+    forgetToken();
     if (await askToken(link.error.message)) stream.restart();
   } else {
     say(byId("link"), `twin service not reachable since ${clock(link.since_ms / 1000)}, retrying`);

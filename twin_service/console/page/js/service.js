@@ -106,6 +106,7 @@ export class Stream {
   restart(path = this.#path) {
     this.#path = path;
     this.stop();
+    this.#tell("connecting", null);
     this.start();
   }
 
@@ -119,6 +120,7 @@ export class Stream {
       } catch (error) {
         if (this.#run !== run) return;
         this.#tell("lost", error);
+        if (error.isAboutToken) return; // nothing comes of asking again before there is another one
       }
       await this.#pause(retry_ms * (0.75 + Math.random() / 2));
       retry_ms = Math.min(retry_ms * 2, LAST_RETRY_MS);

@@ -22,6 +22,11 @@ function showState() {
   say(byId("token-button"), hasToken() ? "Forget token" : "Token");
 }
 
+export function forgetToken() {
+  useToken("");
+  showState();
+}
+
 byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useToken(input.value.trim());
@@ -35,8 +40,7 @@ byId("token-cancel").addEventListener("click", () => dialog.close(""));
 export function watchTokenButton(onChange) {
   byId("token-button").addEventListener("click", async () => {
     if (hasToken()) {
-      useToken("");
-      showState();
+      forgetToken();
       onChange();
     } else if (await askToken("Reading needs a token where the console is not on this machine; changing always does.")) onChange();
   });

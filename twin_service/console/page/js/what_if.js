@@ -2,8 +2,8 @@
 
 import { element, mark, say } from "./dom.js";
 import { bytesPerSecond, number } from "./format.js";
-import { applyWeights, hasToken, Refused, useToken, whatIf } from "./service.js";
-import { askToken } from "./token.js";
+import { applyWeights, hasToken, Refused, whatIf } from "./service.js";
+import { askToken, forgetToken } from "./token.js";
 
 const PAUSE_MS = 250;
 const TRY_AGAIN_MS = 1000;
@@ -182,7 +182,7 @@ export class WhatIf {
       } catch (error) {
         say(this.#applied, error instanceof Refused ? `Not applied: ${error.message}` : "Not applied: the twin service could not be reached.");
         if (!error.isAboutToken) return;
-        useToken("");
+        forgetToken();
         why = error.message;
       }
     }
