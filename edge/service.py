@@ -138,7 +138,9 @@ async def start_edge(
     )
     link = None
     if settings.twin is not None:
-        announcement = Announcement(settings.id, settings.advertise or server.address, list(models.values()))
+        announcement = Announcement(
+            settings.id, settings.advertise or server.address, list(models.values()), settings.also_reached_at
+        )
         policy = ReportPolicy(settings.report_threshold_s, settings.report_patience_s)
         link = TwinLink(
             settings.twin, settings.tls, announcement, executor, policy, clock, signalling, arrivals=servicer.arrivals
@@ -225,7 +227,7 @@ def _check_endpoints(settings: EdgeSettings) -> None:
     listen = Address.parse(settings.listen)
     check_listen(listen, "--listen")
     check_listen(Address.parse(settings.http_listen), "--http-listen")
-    for address in (settings.twin, settings.advertise):
+    for address in (settings.twin, settings.advertise, *settings.also_reached_at):
         if address is not None:
             Address.parse(address)
     if settings.twin is not None and settings.advertise is None and listen.host in ("0.0.0.0", "::"):

@@ -57,6 +57,8 @@ class Announcement:
     advertise_address: str
     """HOST:PORT under which devices reach it."""
     models: Sequence[HeldModel]
+    other_addresses: Sequence[str] = ()
+    """HOST:PORT under which some devices reach it besides."""
 
 
 class TwinLink:
@@ -220,6 +222,7 @@ class TwinLink:
         return twin_pb2.EdgeHello(
             edge_id=self._announcement.edge_id,
             advertise_address=self._announcement.advertise_address,
+            other_addresses=self._announcement.other_addresses,
             models=[
                 twin_pb2.EdgeModel(model_digest=digest_to_wire(model.digest), tail_s=model.tail_s)
                 for model in self._announcement.models

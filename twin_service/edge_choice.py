@@ -27,7 +27,7 @@ def chosen_edge(
         tails_s = edge.tail_s(model_digest)
         if tails_s is None or len(tails_s) != tail_count or not edge.is_attached:
             continue
-        if fixed_address is not None and edge.address != fixed_address:
+        if fixed_address is not None and fixed_address not in edge.addresses:
             continue
         expected_s = edge.reading.mean_s + tails_s[0] - (margin_s if edge.edge_id == current_id else 0.0)
         if expected_s < best_s:

@@ -24,6 +24,8 @@ class EdgeTwin:
         self.stream = stream
         """Number of the stream that speaks for the edge."""
         self.address = hello.advertise_address
+        self.addresses = frozenset({hello.advertise_address, *hello.other_addresses})
+        """All under which a device may have been told it."""
         self.models: Mapping[str, tuple[float, ...]] = dict(hello.models)
         self.version = hello.version
         self.is_attached = True

@@ -201,6 +201,8 @@ class EdgeHello:
     version: str = ""
     report_threshold_s: float = 0.0
     backlog: BacklogReport | None = None
+    other_addresses: tuple[str, ...] = ()
+    """Under which some devices reach it besides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from twinsplit.types import Reason, Stages, TaskRecord
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _MAX_TIMES = 4096
+MOST_OTHER_ADDRESSES = 8
 _JPEG_START = b"\xff\xd8\xff"
 _MAX_SOURCE = 63
 
@@ -122,6 +123,8 @@ def edge_hello_from_wire(hello: twin_pb2.EdgeHello, sent_at_s: float) -> message
     Raises:
         BadMessageError: a field is missing or impossible.
     """
+    if len(hello.other_addresses) > MOST_OTHER_ADDRESSES:
+        raise BadMessageError(f"other_addresses: more than {MOST_OTHER_ADDRESSES}")
     return messages.EdgeHello(
         edge_id=_name(hello.edge_id, "edge_id"),
         advertise_address=_address(hello.advertise_address, "advertise_address"),
@@ -129,6 +132,7 @@ def edge_hello_from_wire(hello: twin_pb2.EdgeHello, sent_at_s: float) -> message
         version=hello.version[:63],
         report_threshold_s=seconds_from_wire(hello.report_threshold_s, "report_threshold_s"),
         backlog=backlog_report_from_wire(hello.backlog, sent_at_s) if hello.HasField("backlog") else None,
+        other_addresses=tuple(_address(address, "other_addresses") for address in hello.other_addresses),
     )
 
 

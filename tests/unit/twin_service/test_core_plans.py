@@ -104,6 +104,14 @@ def test_a_device_that_was_told_its_edge_gets_that_one_or_none() -> None:
     assert plans(world)[0].edge_id == "told"
 
 
+def test_an_edge_is_known_by_any_of_its_addresses() -> None:
+    world = World()
+    world.attach_edge("near", advertise_address="192.168.1.10:7100", other_addresses=("edge:7100",))
+    world.attach_device("inside", fixed_edge_address="edge:7100")
+    world.attach_device("outside")
+    assert [(plan.edge_id, plan.edge_address) for plan in plans(world)] == [("near", "192.168.1.10:7100")] * 2
+
+
 def test_the_faster_edge_is_chosen_and_kept_until_another_is_clearly_faster() -> None:
     world = World()
     world.attach_edge("slow", models={DIGEST: (0.09, 0.06, 0.03)})

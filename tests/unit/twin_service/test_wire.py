@@ -327,6 +327,17 @@ def test_an_edge_needs_an_address_that_devices_can_dial() -> None:
         wire.edge_hello_from_wire(twin_pb2.EdgeHello(edge_id="e"), SENT_S)
 
 
+def test_an_edge_may_have_a_few_other_addresses() -> None:
+    def found(*others: str) -> messages.EdgeHello:
+        hello = twin_pb2.EdgeHello(edge_id="e", advertise_address=EDGE_ADDRESS, other_addresses=others)
+        return wire.edge_hello_from_wire(hello, SENT_S)
+
+    assert found("edge:7100").other_addresses == ("edge:7100",)
+    for others in (["nowhere"], ["edge:7100"] * 9):
+        with pytest.raises(BadMessageError, match="other_addresses"):
+            found(*others)
+
+
 def a_view() -> DeviceView:
     field = FieldView("queue_length", 1.0, 2.5, None, 0.5, 0.1, Source.PREDICTED)
     rare = FieldView("segment_1_s", None, None, None, 0.0, None, Source.REPORTED)

@@ -436,20 +436,22 @@ class BacklogInterest(_message.Message):
     def __init__(self, ceiling_s: _Optional[float] = ...) -> None: ...
 
 class EdgeHello(_message.Message):
-    __slots__ = ("edge_id", "advertise_address", "models", "version", "report_threshold_s", "backlog")
+    __slots__ = ("edge_id", "advertise_address", "models", "version", "report_threshold_s", "backlog", "other_addresses")
     EDGE_ID_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPORT_THRESHOLD_S_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    OTHER_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     edge_id: str
     advertise_address: str
     models: _containers.RepeatedCompositeFieldContainer[EdgeModel]
     version: str
     report_threshold_s: float
     backlog: BacklogReport
-    def __init__(self, edge_id: _Optional[str] = ..., advertise_address: _Optional[str] = ..., models: _Optional[_Iterable[_Union[EdgeModel, _Mapping]]] = ..., version: _Optional[str] = ..., report_threshold_s: _Optional[float] = ..., backlog: _Optional[_Union[BacklogReport, _Mapping]] = ...) -> None: ...
+    other_addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, edge_id: _Optional[str] = ..., advertise_address: _Optional[str] = ..., models: _Optional[_Iterable[_Union[EdgeModel, _Mapping]]] = ..., version: _Optional[str] = ..., report_threshold_s: _Optional[float] = ..., backlog: _Optional[_Union[BacklogReport, _Mapping]] = ..., other_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EdgeModel(_message.Message):
     __slots__ = ("model_digest", "tail_s")
