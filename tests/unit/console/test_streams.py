@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +15,6 @@ from twin_service.console.event_stream import CONNECTION, event_of
 from twin_service.console.request_errors import RequestError
 from twin_service.console.snapshot import Selection
 from twin_service.console.snapshots import Snapshots
-from twinsplit.clock import ManualClock
 from twinsplit.errors import UnknownTwinError
 from twinsplit.telemetry.signalling import SignallingCount
 
@@ -175,12 +176,9 @@ async def test_a_defect_says_nothing_of_itself(
     assert "request-failed" in caplog.text
 
 
-class SteppingClock(ManualClock):
-    """Every look at it takes a tenth of a millisecond."""
-
-    def monotonic_s(self) -> float:
-        self.advance(1e-4)
-        return super().monotonic_s()
+def stepping() -> Callable[[], float]:
+    """Processor time of which every look takes a tenth of a millisecond."""
+    return map((1e-4).__mul__, itertools.count()).__next__
 
 
 async def test_a_large_snapshot_is_built_in_slices() -> None:
@@ -188,8 +186,9 @@ async def test_a_large_snapshot_is_built_in_slices() -> None:
     for number in range(60):
         world.attach_device(f"cam-{number}")
     made = Console(world)
-    clock = SteppingClock(world.now_s)
-    snapshots = Snapshots(made.exchange, made.feed, SignallingCount(), clock, slice_s=0.002, core_share=1.0)
+    snapshots = Snapshots(
+        made.exchange, made.feed, SignallingCount(), made.clock, slice_s=0.001, core_share=1.0, cpu_s=stepping()
+    )
     turns = 0
 
     async def others() -> None:
@@ -203,13 +202,12 @@ async def test_a_large_snapshot_is_built_in_slices() -> None:
     other.cancel()
     assert data.count(b'"is_tensors_only"') == 60
     assert turns >= 4
-    assert snapshots.longest_slice_s < 0.003
+    assert snapshots.longest_slice_s < 0.002
 
 
 async def test_building_takes_its_share_of_the_core_and_no_more() -> None:
     made = console()
-    clock = SteppingClock(made.world.now_s)
-    snapshots = Snapshots(made.exchange, made.feed, SignallingCount(), clock, core_share=0.1)
+    snapshots = Snapshots(made.exchange, made.feed, SignallingCount(), made.clock, core_share=0.1, cpu_s=stepping())
     await snapshots.built(Selection())
     began_s = asyncio.get_running_loop().time()
     await snapshots.built(Selection(None, 1))
