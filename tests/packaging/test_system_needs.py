@@ -27,6 +27,7 @@ from tests.system import needs
 needs.NEEDS.clear()
 needs.NEEDS["ffmpeg"] = needs.Need(lambda: False, ("ffmpeg",))
 needs.NEEDS["there"] = needs.Need(lambda: True)
+needs.NEEDS["engine"] = needs.Need(lambda: False, cure="start an engine", is_optional=True)
 """
 
 
@@ -69,6 +70,15 @@ def test_a_machine_that_lacks_everything_still_succeeds_when_that_is_allowed(tmp
     tests = 'import pytest\n\n@pytest.mark.needs("ffmpeg")\ndef test_lacking(): ...\n'
     done = _run_system_tests(tmp_path, root, tests, ALLOW_MISSING="1")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_optional_is_left_out_and_the_loss_is_told(tmp_path: Path, root: Path) -> None:
+    tests = 'import pytest\n\n@pytest.mark.needs("engine")\ndef test_lacking(): ...\n'
+    tests += '\n@pytest.mark.needs("there")\ndef test_at_hand(): ...\n'
+    done = _run_system_tests(tmp_path, root, tests)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 skipped" in done.stdout
+    assert "left out: this machine lacks engine (engine: start an engine)" in done.stdout
 
 
 def test_a_system_test_that_names_no_need_is_refused(tmp_path: Path, root: Path) -> None:

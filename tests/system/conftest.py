@@ -1,5 +1,6 @@
 """System tests say what they need with ``@pytest.mark.needs("root", ...)``, and never run half: a machine that lacks
-something is told the apt line and the run fails, unless ALLOW_MISSING=1 leaves those tests out.
+something is told the apt line and the run fails, unless ALLOW_MISSING=1 leaves those tests out. What is optional, such
+as a Docker engine, is left out where it is missing, and the report says so.
 """
 
 import os
@@ -30,6 +31,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     chosen = [item for item in items if _HERE in item.path.parents]
     missing = missing_needs(name for item in chosen for name in _needs_of(item))
+    optional = [name for name in missing if NEEDS[name].is_optional]
+    for item in chosen:
+        if lacking := sorted(_needs_of(item).intersection(optional)):
+            cure = "; ".join(cures(lacking))
+            item.add_marker(pytest.mark.skip(reason=f"left out: this machine lacks {', '.join(lacking)} ({cure})"))
+    missing = [name for name in missing if name not in optional]
     if not missing:
         return
     told = "\n    ".join([f"this machine lacks {', '.join(missing)}:", *cures(missing)])

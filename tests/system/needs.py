@@ -16,11 +16,15 @@ DEBIAN_PYTHON = "/usr/bin/python3"
 
 @dataclass(frozen=True)
 class Need:
-    """One thing a machine must have; ``packages`` bring it, or ``cure`` says in words how to get it."""
+    """One thing a machine must have; ``packages`` bring it, or ``cure`` says in words how to get it.
+
+    What ``is_optional`` is not asked of every machine: where it is missing its tests are left out, and say so.
+    """
 
     is_met: Callable[[], bool]
     packages: tuple[str, ...] = ()
     cure: str = ""
+    is_optional: bool = False
 
 
 def _runs(*command: str) -> bool:
@@ -47,7 +51,12 @@ NEEDS: dict[str, Need] = {
     ),
     "glibc-2.34": Need(_has_glibc_2_34, cure="run on Linux with glibc 2.34 or newer (Debian 12, Ubuntu 22.04)"),
     "promtool": Need(lambda: _runs("promtool", "--version") and _runs("prometheus", "--version"), ("prometheus",)),
-    "docker": Need(lambda: _runs("docker", "version"), cure="start a Docker engine that this user may use"),
+    "docker": Need(
+        lambda: _runs("docker", "version"), cure="start a Docker engine that this user may use", is_optional=True
+    ),
+    "docker-compose": Need(
+        lambda: _runs("docker", "compose", "version"), cure="install Docker's compose plugin", is_optional=True
+    ),
     "systemd-analyze": Need(lambda: _runs("systemd-analyze", "--version"), ("systemd",)),
 }
 
