@@ -16,7 +16,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system lint types proto proto-check check bench report model wheel
+.PHONY: help demo test test-system lint types proto proto-check check bench report model wheel up down logs issue
 # Two pips must not write into one .venv at once.
 .NOTPARALLEL:
 
@@ -71,6 +71,18 @@ model: $(VENV)/.model ## train the network that ships (needs torch, under 60 min
 wheel: $(VENV)/.dev ## build dist/twinsplit-*.whl
 	@rm -rf dist
 	$(BIN)/hatchling build --target wheel --directory dist
+
+up: ## all services, Prometheus and Grafana in containers; LAN=ADDRESS lets other machines join; SERVICES="twin edge ..."
+	@LAN='$(LAN)' deploy/compose/up $(SERVICES)
+
+down: ## stop the containers; VOLUMES=1 forgets the twin's state, certificates and recorded metrics, too
+	docker compose down --remove-orphans $(if $(VOLUMES),--volumes)
+
+logs: ## follow the containers' logs
+	docker compose logs --follow --tail 100
+
+issue: ## certificate for a machine that joins: NAME=camera-1, ROLE=device, LAN=ADDRESS, HOSTS="192.168.1.11 ..."
+	@deploy/compose/issue '$(or $(ROLE),device)' '$(NAME)' $(if $(LAN),--twin '$(LAN):$(or $(TWIN_PORT),7000)') $(HOSTS:%=--host %)
 
 $(VENV)/.created:
 	@command -v $(PYTHON) >/dev/null \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 from pathlib import Path
 
 from twinsplit.certificates.authority import Authority, Issued
@@ -87,13 +88,14 @@ def knows_authority(folder: Path, authority: Authority) -> bool:
 def archive(issued: Issued, authority: Authority, folder: str) -> bytes:
     """The holder's folder as a tar archive, with the same modes, named ``folder`` in it."""
     buffer = io.BytesIO()
+    now = int(time.time())
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         head = tarfile.TarInfo(folder)
-        head.type, head.mode = tarfile.DIRTYPE, _FOLDER_MODE
+        head.type, head.mode, head.mtime = tarfile.DIRTYPE, _FOLDER_MODE, now
         tar.addfile(head)
         for name, data in _files(issued, authority).items():
             entry = tarfile.TarInfo(f"{folder}/{name}")
-            entry.size, entry.mode = len(data), _MODES[name]
+            entry.size, entry.mode, entry.mtime = len(data), _MODES[name], now
             tar.addfile(entry, io.BytesIO(data))
     return buffer.getvalue()
 
