@@ -44,6 +44,8 @@ class EdgeView:
     is_attached: bool
     model_digests: tuple[str, ...]
     fields: tuple[FieldView, ...]
+    other_addresses: tuple[str, ...] = ()
+    """Under which devices reach it, too; only where the service itself is described."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +94,5 @@ def device_view(document: Document, device: DeviceTwin | None, now_s: float) -> 
 
 def edge_view(edge: EdgeTwin, now_s: float) -> EdgeView:
     """The twin of an edge."""
-    return EdgeView(edge.edge_id, edge.address, edge.is_attached, tuple(edge.models), edge.views(now_s))
+    others = tuple(sorted(edge.addresses - {edge.address}))
+    return EdgeView(edge.edge_id, edge.address, edge.is_attached, tuple(edge.models), edge.views(now_s), others)

@@ -64,6 +64,7 @@ def service_to_wire(view: ServiceView, model_digest: bytes) -> twin_pb2.Describe
                 edge_id=edge.edge_id,
                 advertise_address=edge.address,
                 has_model=model_digest in map(digest_to_wire, edge.model_digests),
+                other_addresses=edge.other_addresses,
             )
             for edge in view.edges
         ],

@@ -154,7 +154,7 @@ def _of_twin(
     attached = "attached" if answer.is_device_attached else "not attached"
     yield ok(
         Check.TWIN,
-        f"{address}: twinsplit {answer.version}, rule {answer.rule}, round trip {described.round_trip_s * 1e3:.1f} ms; "
+        f"{address}: twinsplit {answer.version}, rule {answer.rule}, round trip {_duration(described.round_trip_s)}; "
         f"{settings.id} is {attached}",
     )
     yield _clock(Check.TWIN_CLOCK, described)
@@ -182,11 +182,12 @@ def _twin_model(settings: DoctorSettings, model: HeldModel, answer: twin_pb2.Des
     if not holders:
         names = ", ".join(edge.edge_id for edge in answer.edges)
         return bad(Check.TWIN_MODEL, f"no attached edge ({names}) holds {model.title}", _same_folder("an edge"))
-    if settings.edge is not None and settings.edge not in {edge.advertise_address for edge in holders}:
+    reached = {address for edge in holders for address in (edge.advertise_address, *edge.other_addresses)}
+    if settings.edge is not None and settings.edge not in reached:
         return bad(
             Check.TWIN_MODEL,
             f"no attached edge that holds the model is reached as {settings.edge}, so no plan offloads there",
-            f"start that edge with --advertise {settings.edge}, or leave out --edge",
+            f"start that edge with --also-reached-at {settings.edge}, or leave out --edge",
         )
     return ok(Check.TWIN_MODEL, f"held by {', '.join(edge.edge_id for edge in holders)}")
 
@@ -198,7 +199,7 @@ def _of_edge(
     yield ok(
         Check.EDGE,
         f"{address}: {answer.edge_id}, twinsplit {answer.version}, {answer.provider}, "
-        f"round trip {described.round_trip_s * 1e3:.1f} ms, backlog {answer.backlog.backlog_s:.3f} s",
+        f"round trip {_duration(described.round_trip_s)}, backlog {answer.backlog.backlog_s:.3f} s",
     )
     yield _clock(Check.EDGE_CLOCK, described)
     if model is None:
@@ -220,7 +221,7 @@ def _clock(check: Check, described: Answered[AnswerT]) -> Finding:
     uncertain_s = 0.5 * described.round_trip_s
     size_s = abs(described.offset_s)
     direction = "ahead of" if described.offset_s > 0.0 else "behind"
-    text = f"{size_s:.3f} s {direction} this machine's, give or take {uncertain_s:.3f} s"
+    text = f"{_duration(size_s)} {direction} this machine's, give or take {_duration(uncertain_s)}"
     if size_s - uncertain_s > LARGEST_OFFSET_S:
         return bad(check, text, "let both machines keep network time (timedatectl set-ntp true)")
     return ok(check, text)
@@ -233,6 +234,10 @@ def _limit(check: Check, what: str, needed: int, own: int, theirs: int) -> Findi
     if needed > min(own, theirs):
         return bad(check, text, "give the other side this very model folder and version, from which it takes its limit")
     return ok(check, text)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1.0 else f"{seconds * 1e3:.1f} ms"
 
 
 def _same_folder(edge: str) -> str:

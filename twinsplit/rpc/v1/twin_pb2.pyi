@@ -630,14 +630,16 @@ class DescribeServiceResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., unix_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., rule: _Optional[str] = ..., edges: _Optional[_Iterable[_Union[AttachedEdge, _Mapping]]] = ..., is_device_attached: _Optional[bool] = ..., device_model_digest: _Optional[bytes] = ...) -> None: ...
 
 class AttachedEdge(_message.Message):
-    __slots__ = ("edge_id", "advertise_address", "has_model")
+    __slots__ = ("edge_id", "advertise_address", "has_model", "other_addresses")
     EDGE_ID_FIELD_NUMBER: _ClassVar[int]
     ADVERTISE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     HAS_MODEL_FIELD_NUMBER: _ClassVar[int]
+    OTHER_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     edge_id: str
     advertise_address: str
     has_model: bool
-    def __init__(self, edge_id: _Optional[str] = ..., advertise_address: _Optional[str] = ..., has_model: _Optional[bool] = ...) -> None: ...
+    other_addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, edge_id: _Optional[str] = ..., advertise_address: _Optional[str] = ..., has_model: _Optional[bool] = ..., other_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListTwinsRequest(_message.Message):
     __slots__ = ()
