@@ -36,11 +36,6 @@ class EdgeSettings(BaseServiceSettings):
         description="Other HOST:PORT under which devices reach this edge, for those that are told it in their --edge; "
         "may be repeated, at most 8.",
     )
-    also_reached_at: tuple[str, ...] = Field(
-        (),
-        description="Other HOST:PORT under which devices reach this edge, for those that are told it in their --edge; "
-        "may be repeated, at most 8.",
-    )
     provider: str = Field(
         "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
     )
