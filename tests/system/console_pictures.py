@@ -16,7 +16,7 @@ from tests.system.browser import Browser, chromium
 from tests.system.live_services import ROOT, live_services
 
 DESK = (1440, 1000)
-PHONE = (360, 740)
+PHONE = (360, 1040)
 FILLED_S = 110.0
 """Until the chart of an edge is full."""
 

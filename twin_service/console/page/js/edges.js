@@ -4,7 +4,7 @@ import { byId, element, keyed, mark, say } from "./dom.js";
 import { expected, number, percent, seconds } from "./format.js";
 
 const SPAN_S = 120;
-const HEIGHT = 116;
+const HEIGHT = 148;
 /** A calm edge fills at least a part of its chart: the axis never ends below this backlog. */
 const LEAST_TOP_S = 0.05;
 

@@ -72,7 +72,7 @@ export class Strip {
     if (node.hidden) return;
     const share = this.#share(position);
     node.style.setProperty("--share", share.toFixed(4));
-    mark(node, "data-side", share > 0.6 ? "left" : "right");
+    mark(node, "data-side", share > 0.5 ? "left" : "right");
   }
 
   #rebuild(model) {
