@@ -149,7 +149,9 @@ def task_document(ended: Ended, feed: TaskFeed, book: PayoffBook, unix_offset_s:
     """One ended task; ``unix_offset_s``: Unix time less the twin's clock."""
     task, manifest = ended.task, ended.manifest
     has_exit = task.exit_index is not None and manifest is not None
-    has_thumbnail = feed.thumbnail(ended.device_id, task.task_id) is not None
+    thumbnail = feed.thumbnail(ended.device_id, task.task_id)
+    # A device that starts anew numbers its tasks anew: the picture may be of a later one.
+    has_thumbnail = thumbnail is not None and thumbnail is task.thumbnail_jpeg
     compared = book.compared(ended) if book.is_cheap(ended) else None
     return {
         "device": ended.device_id,

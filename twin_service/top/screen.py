@@ -72,7 +72,7 @@ def _head(snapshot: dict[str, Any], url: str) -> Text:
         ("twinsplit top", "bold"),
         url,
         _clean(snapshot["rule"]),
-        f"{shown}/{total} devices attached",
+        f"{shown}/{total} devices",
         clock,
     )
 

@@ -174,6 +174,18 @@ async def test_tasks_are_as_many_as_fit() -> None:
     assert [t["task_id"] for t in (await console.ask("/api/snapshot?device=other")).document["tasks"]] == [3]
 
 
+async def test_a_picture_belongs_to_the_newest_task_of_its_number() -> None:
+    world = World()
+    console = Console(world)
+    world.attach_device()
+    for picture in (b"\xff\xd8\xff one", b"\xff\xd8\xff two"):
+        task = replace(ended_task(1, world.now_s - 0.31), thumbnail_jpeg=picture)
+        world.say(messages.TaskReport((task,), None, 0, state(1)))
+    newer, older = (await console.ask("/api/snapshot")).document["tasks"]
+    assert older["thumbnail"] is None
+    assert (await console.ask(newer["thumbnail"])).body.endswith(b"two")
+
+
 @pytest.mark.parametrize(
     ("elapsed_s", "expected"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.2, 1.5), (0.3, 2.0), (9.0, 2.0), (-1.0, 0.0)]
 )
