@@ -21,7 +21,10 @@ from twinsplit.telemetry.logs import EventLog
 INTERVAL_S = 0.5
 MAX_STREAMS = 32
 PATIENCE_S = 10.0
+KEEP_ALIVE_S = 2.0
+"""Where snapshots take longer, a sign of life is sent so often."""
 _RETRY = b"retry: 1000\n\n"
+_SIGN_OF_LIFE = b":\n\n"
 _REPEATED_LINE_S = 60.0
 
 CONNECTION: ContextVar[asyncio.BaseTransport | None] = ContextVar("connection", default=None)
@@ -67,8 +70,10 @@ class Broadcast:
         interval_s: float = INTERVAL_S,
         max_streams: int = MAX_STREAMS,
         patience_s: float = PATIENCE_S,
+        keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self.patience_s = patience_s
+        self.keep_alive_s = keep_alive_s
         self.dropped = 0
         """Streams that were ended since nobody read them."""
         self._snapshots = snapshots
@@ -159,13 +164,22 @@ class EventStream:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             gone = asyncio.ensure_future(_until_gone(receive, subscriber))
             try:
-                if await self._send(send, _RETRY + event_of(self._first)):
-                    while (data := await subscriber.next()) is not None:
-                        if not await self._send(send, event_of(data)):
-                            return
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                said: bytes | None = _RETRY + event_of(self._first)
+                while said is not None:
+                    if not await self._send(send, said):
+                        return
+                    said = await self._next(subscriber)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
             finally:
                 gone.cancel()
+
+    async def _next(self, subscriber: Subscriber) -> bytes | None:
+        """What is to be said next; ``None``: nothing any more."""
+        try:
+            data = await asyncio.wait_for(subscriber.next(), self._broadcast.keep_alive_s)
+        except asyncio.TimeoutError:
+            return _SIGN_OF_LIFE
+        return None if data is None else event_of(data)
 
     async def _send(self, send: Any, data: bytes) -> bool:
         """Whether the reader takes it; where it does not, its connection is ended."""

@@ -142,6 +142,17 @@ async def test_closing_ends_every_stream(ticking: Console) -> None:
     assert (refused.status, refused.code) == (503, "stopping")
 
 
+async def test_a_reader_hears_something_where_snapshots_take_long(ticking: Console) -> None:
+    ticking.broadcast.keep_alive_s = 0.005
+    reader = Reader(ticking)
+    await until(lambda: reader.events)
+    async with ticking.snapshots._lock:  # nothing can be built
+        seen = len(reader.events)
+        await until(lambda: reader.events[seen:].count(b":\n\n") >= 3)
+    reader.is_gone.set()
+    await reader.task
+
+
 async def test_a_stream_may_be_of_one_device(ticking: Console) -> None:
     ticking.world.attach_device("other")
     reader = Reader(ticking, "/api/events?device=other")
