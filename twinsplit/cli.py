@@ -103,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = twinsplit.main(args=list(arguments), prog_name="twinsplit", standalone_mode=False)
     except TwinsplitError as error:
-        click.echo(f"twinsplit: {' '.join(str(error).split())}", err=True)
+        _tell(" ".join(str(error).split()), error.exit_code)
         return error.exit_code
     except click.ClickException as error:
         error.show()
@@ -114,9 +114,19 @@ def run(arguments: Sequence[str]) -> int:
         if error.errno not in _DISK_ERRORS:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"twinsplit: {place}{error.strerror}; free space or name another place", err=True)
+        _tell(f"{place}{error.strerror}; free space or name another place", StorageError.exit_code)
         return StorageError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _tell(text: str, exit_code: int) -> None:
+    """An error in a line; where machines read the log, in one that they can read."""
+    from twinsplit.telemetry.logs import EventLog, is_json
+
+    if is_json():
+        EventLog("cli").error("ended-by-error", error=text, exit_code=exit_code)
+    else:
+        click.echo(f"twinsplit: {text}", err=True)
 
 
 def _nouns() -> dict[str, EntryPoint]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -39,10 +40,10 @@ def doctor(loaded: Loaded[DoctorSettings], is_json: bool, timeout_s: float) -> N
     twinsplit doctor --model DIR --twin 10.0.0.1:7000
     """
     from device.doctor.report import document, failed, line
-    from twinsplit.telemetry.logs import configure_logging
+    from twinsplit.telemetry.logs import ROOT
 
-    # What the parts looked at would log is found here anyway.
-    configure_logging("error", loaded.values.log_format)
+    # What the parts that are looked at would log is found here anyway.
+    logging.getLogger(ROOT).setLevel(logging.CRITICAL)
     findings: list[Finding] = []
     for finding in _findings(loaded.values, timeout_s):
         findings.append(finding)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
+import threading
 from datetime import datetime, timezone
+from types import TracebackType
 from typing import Any, TextIO
 
 from twinsplit.clock import Clock, SystemClock
 
 ROOT = "twinsplit"
+DEFECT_LIMIT_S = 10.0
+"""A defect that shows with every task is told so often, with the number of times in between."""
+OF_LIBRARY = "from-library"
+"""Event of lines that other libraries write; what they say is the field ``text``."""
 
 
 def configure_logging(level: str = "info", form: str = "auto", stream: TextIO | None = None) -> None:
     """Send all logging of this process to ``stream`` (standard error), in the form of settings ``log_level`` and
     ``log_format``. Call it once, at a service's entry point."""
-    stream = sys.stderr if stream is None else stream
+    is_whole_process = stream is None
+    stream = stream or sys.stderr
     is_text = form == "text" or (form == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_TextFormatter() if is_text else _JsonFormatter())
@@ -25,13 +33,24 @@ def configure_logging(level: str = "info", form: str = "auto", stream: TextIO | 
     # Other libraries' chatter is not ours to print below a warning.
     root.setLevel(logging.WARNING)
     logging.getLogger(ROOT).setLevel(level.upper())
+    if is_whole_process:
+        # What Python itself would write past every handler comes as lines, too.
+        logging.captureWarnings(True)
+        sys.excepthook = _log_crash
+        threading.excepthook = _log_thread_crash
+
+
+def is_json() -> bool:
+    """Whether this process logs JSON lines, for machines to read."""
+    return any(isinstance(handler.formatter, _JsonFormatter) for handler in logging.getLogger().handlers)
 
 
 class EventLog:
     """Events of one part of the system: ``log.warning("edge-lost", edge=address)``.
 
     ``limit_s`` writes a line at most that often per ``limit_key`` (the event alone by default) and then says how many
-    were left out. Fields must be JSON's own types; anything else is shown by its ``str``.
+    were left out; defects (:meth:`exception`) are limited anyway. Fields must be JSON's own types; anything else is
+    shown by its ``str``.
     """
 
     def __init__(self, part: str, clock: Clock | None = None) -> None:
@@ -53,10 +72,18 @@ class EventLog:
         self._write(logging.ERROR, event, limit_s, limit_key, fields)
 
     def exception(self, event: str, error: BaseException, **fields: Any) -> None:
-        """An error that is a defect: with its traceback."""
-        self._logger.error(event, exc_info=error, extra={"fields": fields})
+        """An error that is a defect: with its traceback, at most every :data:`DEFECT_LIMIT_S` per type of error."""
+        self._write(logging.ERROR, event, DEFECT_LIMIT_S, type(error).__name__, fields, error)
 
-    def _write(self, level: int, event: str, limit_s: float | None, limit_key: str, fields: dict[str, Any]) -> None:
+    def _write(
+        self,
+        level: int,
+        event: str,
+        limit_s: float | None,
+        limit_key: str,
+        fields: dict[str, Any],
+        error: BaseException | None = None,
+    ) -> None:
         if not self._logger.isEnabledFor(level):
             return
         if limit_s is not None:
@@ -69,12 +96,29 @@ class EventLog:
             self._last_s[key] = now_s
             if left_out := self._left_out.pop(key, 0):
                 fields = {**fields, "left_out": left_out}
-        self._logger.log(level, event, extra={"fields": fields})
+        self._logger.log(level, event, exc_info=error, extra={"fields": fields})
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    logging.getLogger(ROOT).critical("crashed", exc_info=(kind, error, traceback), extra={"fields": {}})
+
+
+def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None:
+        name = crash.thread.name if crash.thread is not None else ""
+        EventLog("threads").exception("thread-crashed", crash.exc_value, thread=name)
+
+
+def _event(record: logging.LogRecord) -> str:
+    return record.getMessage() if hasattr(record, "fields") else OF_LIBRARY
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     found = getattr(record, "fields", None)
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {"text": record.getMessage()}
 
 
 def _part(record: logging.LogRecord) -> str:
@@ -88,10 +132,10 @@ class _JsonFormatter(logging.Formatter):
             "time": when.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "part": _part(record),
-            "event": record.getMessage(),
+            "event": _event(record),
         }
         # A field never overwrites what every line has.
-        line.update((key, value) for key, value in _fields(record).items() if key not in line)
+        line.update((key, _finite(value)) for key, value in _fields(record).items() if key not in line)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -101,10 +145,15 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
         fields = "".join(f" {key}={_shown(value)}" for key, value in _fields(record).items())
-        line = f"{when} {record.levelname:<7} {_part(record)}: {record.getMessage()}{fields}"
+        line = f"{when} {record.levelname:<7} {_part(record)}: {_event(record)}{fields}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+def _finite(value: Any) -> Any:
+    """``value`` as JSON can say it: it has no infinity and no NaN."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _shown(value: Any) -> str:

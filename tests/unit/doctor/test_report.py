@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -12,6 +14,14 @@ from device.doctor.cli import doctor
 from device.doctor.finding import Check, Verdict, bad, from_error, ok, skipped
 from device.doctor.report import document, line
 from twinsplit.errors import TlsError
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    logger = logging.getLogger("twinsplit")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

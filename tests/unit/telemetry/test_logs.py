@@ -3,13 +3,17 @@
 import io
 import json
 import logging
+import math
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from twinsplit.clock import ManualClock
-from twinsplit.telemetry.logs import EventLog, configure_logging
+from twinsplit.telemetry.logs import EventLog, configure_logging, is_json
 
 
 class _Terminal(io.StringIO):
@@ -20,8 +24,10 @@ class _Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("twinsplit")
-    handlers, levels = root.handlers, (root.level, ours.level)
+    handlers, levels, hooks = root.handlers, (root.level, ours.level), (sys.excepthook, threading.excepthook)
     yield
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook = hooks
     root.handlers = handlers
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
@@ -82,7 +88,13 @@ def test_other_libraries_are_heard_from_warnings_on() -> None:
     configure_logging("debug", "json", stream)
     logging.getLogger("chatty.part").info("chatter")
     logging.getLogger("chatty.part").warning("trouble")
-    assert [line["event"] for line in _lines(stream)] == ["trouble"]
+    assert [(line["part"], line["event"], line["text"]) for line in _lines(stream)] == [
+        ("chatty.part", "from-library", "trouble")
+    ]
+    stream = _Terminal()
+    configure_logging("debug", "auto", stream)
+    logging.getLogger("chatty.part").warning("in %d lines\n", 2)
+    assert stream.getvalue().endswith('chatty.part: from-library text="in 2 lines\\n"\n')
 
 
 def test_a_field_never_replaces_what_every_line_has() -> None:
@@ -116,6 +128,50 @@ def test_repeats_are_held_back_apart_by_event_and_key() -> None:
         ("edge-lost", "b"),
         ("twin-lost", None),
     ]
+
+
+def test_a_defect_that_repeats_is_held_back_apart_by_its_type() -> None:
+    stream, clock = io.StringIO(), ManualClock()
+    configure_logging("info", "json", stream)
+    log = EventLog("edge", clock)
+    for error in (ValueError("a"), ValueError("b"), KeyError("c"), ValueError("d")):
+        log.exception("tail-failed", error)
+    clock.advance(10.0)
+    log.exception("tail-failed", ValueError("e"))
+    found = [(str(line["traceback"])[:10], line.get("left_out")) for line in _lines(stream)]
+    assert found == [("ValueError", None), ("KeyError: ", None), ("ValueError", 2)]
+
+
+def test_what_python_itself_writes_comes_as_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging("info", "json")
+    warnings.showwarning("old\nways", DeprecationWarning, "module.py", 3)
+    thread = threading.Thread(target=lambda: 1 / 0, name="worker")
+    thread.start()
+    thread.join()
+    sys.excepthook(KeyError, KeyError("lost"), None)
+    warned, thread_crashed, crashed = _lines(stream)
+    assert (warned["part"], warned["event"]) == ("py.warnings", "from-library")
+    assert "DeprecationWarning: old" in str(warned["text"])
+    assert (thread_crashed["event"], thread_crashed["thread"]) == ("thread-crashed", "worker")
+    assert "ZeroDivisionError" in str(thread_crashed["traceback"])
+    assert (crashed["event"], crashed["level"]) == ("crashed", "critical")
+
+
+def test_numbers_that_json_does_not_have_are_words() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    EventLog("device").info("odd", a=math.inf, b=math.nan, c=1.5)
+    (line,) = _lines(stream)
+    assert (line["a"], line["b"], line["c"]) == ("inf", "nan", 1.5)
+    assert "Infinity" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(("form", "expected"), [("json", True), ("text", False)])
+def test_a_process_knows_for_whom_it_logs(form: str, expected: bool) -> None:
+    configure_logging("info", form, io.StringIO())
+    assert is_json() is expected
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
