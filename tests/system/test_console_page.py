@@ -270,10 +270,12 @@ def test_a_screen_reader_hears_of_the_link_and_of_wishes_only(page: Browser) -> 
     assert sorted(live) == ["OUTPUT", "OUTPUT", "OUTPUT", "applied", "link", "what-if-status"]
 
 
-async def test_two_hundred_devices_are_filtered_and_chosen_by_keyboard(services: LiveServices, page: Browser) -> None:
+async def test_many_devices_are_filtered_chosen_by_keyboard_and_turned_over(
+    services: LiveServices, page: Browser
+) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    names = [f"hall-{k:03d}" for k in range(199)]
+    names = [f"hall-{k:03d}" for k in (120, *range(120), *range(121, 205))]  # the first one has ended a task
     async with Crowd(services.twin, names):
         await asyncio.to_thread(_choose_among_many, page, Keys)
 
@@ -294,9 +296,18 @@ def _choose_among_many(page: Browser, keys: Any) -> None:
     marked = page.run(f"return document.getElementById({active_id}).dataset.device;")
     assert marked == "hall-121"
     assert "device=hall-121" in page.run("return location.hash;")
-    # Markup in an answer is text, whatever it says.
+    # Markup in an answer is text, whatever it says. Tasks of one device are found however many others end.
+    chosen.send_keys(keys.HOME)
+    page.wait_for('document.querySelector("#device-title").textContent === "hall-120"')
+    page.run('document.getElementById("feed-only").click();')
     page.wait_for(f'document.querySelector("#feed").textContent.includes({json.dumps(MARKUP)})')
     assert page.run('return document.querySelectorAll("#feed img, #feed .task-head b b").length;') == 0
+    page.run(
+        'document.querySelector("#filter").value = ""; document.querySelector("#device-pages button + button").click();'
+    )
+    page.wait_for('document.querySelector("#device-count").textContent === "201 to 206 of 206"')
+    page.run('document.querySelector("#device-pages button").click();')
+    page.wait_for('document.querySelector("#device-count").textContent === "1 to 200 of 206"')
     assert page.errors() == []
 
 

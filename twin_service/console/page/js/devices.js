@@ -4,6 +4,9 @@ import { byId, element, keyed, mark, say } from "./dom.js";
 import { count, expected, percent } from "./format.js";
 import { Strip } from "./strip.js";
 
+/** As many devices as one snapshot holds at most. */
+const PAGE = 200;
+
 let rowsMade = 0;
 
 class Row {
@@ -117,7 +120,7 @@ export class Devices {
     const [before, after] = pages.querySelectorAll("button");
     before.disabled = offset === 0;
     after.disabled = last >= total;
-    before.onclick = () => this.#onPage(Math.max(0, offset - Math.max(this.#devices.length, 1)));
+    before.onclick = () => this.#onPage(Math.max(0, offset - PAGE));
     after.onclick = () => this.#onPage(last);
   }
 

@@ -3,7 +3,7 @@
 import { byId, element, keyed, mark, say } from "./dom.js";
 import { outcomeText } from "./device.js";
 import { clock, isKnown, joules, percent, seconds } from "./format.js";
-import { thumbnail } from "./service.js";
+import { tasksOf, thumbnail } from "./service.js";
 
 const SHOWN = 30;
 const OPTIONS = [
@@ -111,24 +111,44 @@ export class Feed {
   #only = byId("feed-only");
   #snapshot = null;
   #chosen = null;
+  #asked = null;
 
   constructor() {
-    this.#only.addEventListener("change", () => this.#render());
+    this.#only.addEventListener("change", () => this.#refresh());
   }
 
   update(snapshot, chosen) {
     this.#snapshot = snapshot;
     this.#chosen = chosen;
-    this.#render();
+    this.#refresh();
   }
 
-  #render() {
+  #refresh() {
     if (this.#snapshot === null) return;
-    const tasks = this.#snapshot.tasks.filter((task) => !this.#only.checked || task.device === this.#chosen).slice(0, SHOWN);
+    if (this.#only.checked) this.#showOwn(this.#chosen);
+    else this.#show(this.#snapshot.tasks);
+  }
+
+  /** Tasks of the chosen device, asked for one at a time. */
+  async #showOwn(device) {
+    if (device === null || this.#asked === device) return;
+    this.#asked = device;
+    try {
+      const tasks = await tasksOf(device);
+      if (this.#only.checked && this.#chosen === device) this.#show(tasks);
+    } catch {
+      // The stream says what is wrong with the service; what is shown stays until it is back.
+    } finally {
+      if (this.#asked === device) this.#asked = null;
+    }
+  }
+
+  #show(all) {
+    const tasks = all.slice(0, SHOWN);
     const scale_s = scaleOf(tasks);
     const items = tasks.map((task) => ({ task, scale_s }));
-    keyed(byId("feed"), items, ({ task }) => `${task.device}/${task.task_id}/${task.time_unix_s}`, (item) => new Task(item));
     mark(byId("feed"), "data-pictures", tasks.some((task) => task.thumbnail !== null));
+    keyed(byId("feed"), items, ({ task }) => `${task.device}/${task.task_id}/${task.time_unix_s}`, (item) => new Task(item));
     byId("feed").hidden = tasks.length === 0;
     byId("no-tasks").hidden = tasks.length > 0;
   }

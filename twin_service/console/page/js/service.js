@@ -66,6 +66,11 @@ export async function applyWeights(id, weights) {
   return answer.json();
 }
 
+/** The newest tasks of one device; those of a snapshot are the newest of all, among which it may have none. */
+export async function tasksOf(id) {
+  return (await (await call(`api/snapshot?${new URLSearchParams({ device: id })}`)).json()).tasks;
+}
+
 /** A thumbnail as a bitmap. Fetched, not linked: an <img> could not bring the token along. */
 export async function thumbnail(path) {
   const answer = await call(path.replace(/^\//, ""));
