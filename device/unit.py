@@ -7,7 +7,7 @@ from pathlib import Path
 from device.settings import DeviceSettings
 from twinsplit.errors import SettingsError
 from twinsplit.systemd.installation import Needs
-from twinsplit.systemd.unit import CAMERA, PI_FIRMWARE, access_of_provider
+from twinsplit.systemd.unit import CAMERA, NVIDIA_METER, PI_FIRMWARE, access_of_provider
 
 STANDARD_INPUT = "-"
 
@@ -32,7 +32,12 @@ def device_needs(settings: DeviceSettings, frames_from: str | None = None) -> Ne
         verb=("device", "run", *(("--source", STANDARD_INPUT) if frames_from is not None else ())),
         read=_read(settings, has_own_source=frames_from is None),
         written=_written(settings),
-        access=(PI_FIRMWARE, access_of_provider(settings.provider), *((CAMERA,) if has_camera else ())),
+        access=(
+            PI_FIRMWARE,
+            access_of_provider(settings.provider),
+            *((CAMERA,) if has_camera else ()),
+            *((NVIDIA_METER,) if settings.energy.partition(":")[0] == "nvml" else ()),
+        ),
         threads=settings.threads,
         drain_s=settings.drain_s,
         memory_max="1G" if settings.provider == "cpu" else "4G",

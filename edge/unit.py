@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.settings import EdgeSettings
 from twinsplit.systemd.installation import Needs
-from twinsplit.systemd.unit import access_of_provider
+from twinsplit.systemd.unit import NVIDIA_METER, access_of_provider
 
 
 def edge_needs(settings: EdgeSettings) -> Needs:
@@ -14,7 +14,7 @@ def edge_needs(settings: EdgeSettings) -> Needs:
         verb=("edge", "serve"),
         read={"models": settings.models} | ({} if settings.profile is None else {"profile": settings.profile}),
         written={},
-        access=(access_of_provider(settings.provider),),
+        access=(access_of_provider(settings.provider), *((NVIDIA_METER,) if settings.energy == "nvml" else ())),
         threads=settings.threads,
         drain_s=settings.drain_s,
         memory_max="2G" if settings.provider == "cpu" else "8G",

@@ -6,7 +6,7 @@ Needs systemd 247 (Debian 11, Ubuntu 22.04) for credentials; what an older one d
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 WATCHDOG_S = 30
@@ -40,6 +40,8 @@ _NVIDIA = Access(
     is_code_generated=True,
     cache_variable="CUDA_CACHE_PATH",
 )
+NVIDIA_METER = replace(_NVIDIA, is_code_generated=False, cache_variable=None)
+"""What NVML asks for."""
 _DRI = Access(devices=("char-drm",), groups=("render",), is_code_generated=True)
 _PROVIDERS: Mapping[str, Access] = {"cpu": Access(), "cuda": _NVIDIA, "tensorrt": _NVIDIA}
 
@@ -134,8 +136,9 @@ def _sandbox(unit: Unit) -> Iterator[str]:
     yield "CapabilityBoundingSet="
     yield "ProtectSystem=strict"
     yield f"ProtectHome={'yes' if unit.user is None else 'read-only'}"
-    yield from (f"ReadWritePaths={_escaped(str(folder))}" for folder in unit.writable)
+    yield from (f"ReadWritePaths={_quoted(_escaped(str(folder)))}" for folder in unit.writable)
     yield "PrivateTmp=yes"
+    yield "PrivateMounts=yes"
     devices = list(dict.fromkeys(device for access in unit.access for device in access.devices))
     if devices:
         yield "DevicePolicy=closed"
@@ -168,8 +171,8 @@ def _words(unit: Unit) -> Iterator[str]:
         # The shell gives its place to the service, which then is the process that systemd watches.
         yield "/bin/bash"
         yield "-c"
-        yield _quoted(f'exec "$0" "$@" < <(exec {unit.frames_from})')
-    yield from map(_quoted, unit.command)
+        yield _word(f'exec "$0" "$@" < <(exec {unit.frames_from})')
+    yield from map(_word, unit.command)
     for key in unit.credentials:
         yield f"--{key.replace('_', '-')}"
         yield f"${{CREDENTIALS_DIRECTORY}}/{key}"
@@ -179,9 +182,13 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
+def _word(text: str) -> str:
+    """A word of a command line, taken literally."""
+    return _quoted(_escaped(text).replace("$", "$$"))
+
+
 def _quoted(text: str) -> str:
-    """A word of a command line or list, taken literally by systemd."""
-    text = _escaped(text).replace("$", "$$")
+    """One word, whatever is in it."""
     if text and not set(text) & set(" \t\"'\\;"):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

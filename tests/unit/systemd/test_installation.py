@@ -50,6 +50,13 @@ def test_cameras_are_seen_only_by_a_device_that_has_one() -> None:
     assert "/dev/ttyUSB0" in nodes(device(told=request(allow_device=("/dev/ttyUSB0",))))
 
 
+def test_a_meter_in_a_graphics_card_is_seen_and_nothing_else_of_it_is_allowed() -> None:
+    edge = EdgeSettings(models=Path("/opt/models"), energy="nvml")
+    for access in (device(energy="nvml:0").access, unit_of(request(), edge, edge_needs(edge)).access):
+        assert "char-nvidia*" in {node for each in access for node in each.devices}
+        assert not any(each.is_code_generated for each in access)
+
+
 def test_a_command_that_feeds_frames_takes_the_place_of_the_source() -> None:
     unit = device("rpicam-vid -o -", source="frames:/nowhere/at/all")
     assert unit.frames_from == "rpicam-vid -o -"
