@@ -166,7 +166,8 @@ SECTIONS = (
             Drawing(
                 "mirror-errors",
                 signalling.mirror_errors,
-                "Error of every mirrored field against the report thresholds of edge and device.",
+                "Mean error of every mirrored field, and what it does to decisions, against the report thresholds of "
+                "edge and device. Star: as shipped.",
                 signalling.has_thresholds,
             ),
             Drawing(

@@ -13,8 +13,6 @@ from benchmarks.report.looks import (
     BLUE,
     GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
     VERMILLION,
     bands_of,
     canvas,
@@ -31,14 +29,22 @@ MESSAGES_GOAL = 0.5
 COST_GOAL = 1.02
 """Over exact state's."""
 _EVERY_CHANGE = ", every change of a decision"
-_ERRORS = {
-    "backlog_s": ("the twin's backlog", BLUE, "o"),
-    "device_backlog_s": ("the backlog that a device reckons with", VERMILLION, "s"),
-    "queue_length": ("queue length", GREEN, "^"),
-    "epoch": ("epoch (share of instants at which it is wrong)", PURPLE, "D"),
-    "busy": ("in service or not (likewise)", ORANGE, "v"),
+_TITLES = {
+    "backlog_s": "backlog: the twin's, s",
+    "device_backlog_s": "backlog: the device's, s",
+    "epoch": "epoch wrong, share",
+    "busy": "busy or idle wrong, share",
+    "queue_length": "queue length, tasks",
+    "task_rate_per_s": "task rate, 1/s",
+    "busy_share": "busy share",
+    "uplink_wait_s": "wait for the uplink, s",
+    "goodput_share": "goodput, share of it",
+    "profile_share": "profile, share of it",
+    "misled": "decisions misled, share",
+    "lost_s": "lost by these, s a task",
 }
-_SECONDS = ("backlog_s", "device_backlog_s")
+"""Fields of :data:`benchmarks.simulator.mirror_errors.FIELDS`, in short."""
+_COLUMNS = 4
 
 
 def messages_against_cost(document: Mapping[str, Any]) -> Figure:
@@ -84,24 +90,29 @@ def messages_against_cost(document: Mapping[str, Any]) -> Figure:
 
 def mirror_errors(document: Mapping[str, Any]) -> Figure:
     """Mean absolute error of every mirrored field, by what reports are worth: thresholds of edge and device."""
-    variants = [v for v in document["variants"] if v["group"] == "threshold" and not is_every_change(v)]
+    variants = [v for v in by_name(document).values() if v["name"] == "plans" or v["group"] == "threshold"]
+    variants = [v for v in variants if not is_every_change(v)]
     variants.sort(key=lambda v: v["signalling"]["backlog_threshold_s"])
-    figure = canvas(9.5, 3.8)
-    seconds, others = figure.subplots(1, 2)
+    shipped = next(n for n, v in enumerate(variants) if v["name"] == "plans")
+    fields = [field for field in _TITLES if any(field in v["errors"] for v in variants)]
+    rows = -(-len(fields) // _COLUMNS)
+    figure = canvas(10.5, 2.1 * rows + 0.5)
+    panels = list(figure.subplots(rows, _COLUMNS, sharex=True, squeeze=False).flat)
     names = [
         f"{1e3 * v['signalling']['backlog_threshold_s']:g}\n{1e3 * v['signalling']['report_threshold_s']:g}"
         f"\n{v['messages_per_task']:.1f}"
         for v in variants
     ]
-    for field, (words, colour, marker) in _ERRORS.items():
-        axes = seconds if field in _SECONDS else others
-        axes.plot([v["errors"][field] for v in variants], color=colour, marker=marker, linewidth=1.2, label=words)
-    below = "report threshold of the edge, ms\nof the device, ms\nmessages per task"
-    for axes, title, y in ((seconds, "backlog", "mean error, s"), (others, "the device", "mean error, tasks or share")):
-        axes.set_xticks(range(len(names)), names)
+    for axes, field in zip(panels, fields, strict=False):
+        errors = [v["errors"].get(field, float("nan")) for v in variants]
+        axes.plot(errors, color=BLUE, marker="o", linewidth=1.2)
+        axes.plot([shipped], [errors[shipped]], color=VERMILLION, marker="*", markersize=10)
+        axes.set_xticks(range(len(names)), names, fontsize=7)
         axes.set_ylim(bottom=0.0)
-        quiet(axes, title, below, y)
-        axes.legend(fontsize=7, frameon=False)
+        quiet(axes, _TITLES[field], "", "")
+    for axes in panels[len(fields) :]:
+        axes.set_visible(False)
+    figure.supxlabel("report threshold of the edge, ms / of the device, ms / messages per task", fontsize=8)
     return figure
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from benchmarks.simulator.mirror_errors import FIELDS
+
 COSTS_S = {
     "device-only": 0.9,
     "one-time": 0.2,
@@ -194,7 +196,7 @@ def variant(name: str, group: str, messages: float, ratio: float, **told: float)
         "cost_ratio_ci": [ratio - 0.1, ratio + 0.1],
         "messages_per_task": messages,
         "bytes_per_task": 100.0 * messages,
-        "errors": {"backlog_s": 0.1, "device_backlog_s": 0.2, "queue_length": 0.3, "epoch": 0.05, "busy": 0.01},
+        "errors": dict.fromkeys(FIELDS, 0.1) | {"device_backlog_s": 0.2, "queue_length": 0.3},
         "signalling": usual | {"period_s": 1.0, "delay_s": 0.002, "loss_share": 0.0} | told,
     }
 

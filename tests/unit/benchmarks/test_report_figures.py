@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling
 from benchmarks.report.looks import look_of, png
+from benchmarks.simulator.mirror_errors import FIELDS
 from tests.unit.benchmarks import report_documents
 
 pytestmark = pytest.mark.slow
@@ -102,9 +103,14 @@ def test_a_quick_frontier_has_no_thresholds_and_says_so() -> None:
     assert len(signalling.messages_against_cost(report_documents.signalling(is_quick=True)).axes) == 1
 
 
-def test_mirror_errors_are_of_every_field() -> None:
-    figure = signalling.mirror_errors(report_documents.signalling())
-    assert sum(len(axes.get_lines()) for axes in figure.axes) == 5
+def test_mirror_errors_are_of_every_field_by_threshold_with_what_is_shipped_marked() -> None:
+    document = report_documents.signalling()
+    panels = [axes for axes in signalling.mirror_errors(document).axes if axes.get_visible()]
+    assert len(panels) == len(FIELDS)
+    for axes in panels:
+        line, star = axes.get_lines()
+        assert len(line.get_xdata()) == 2, "as shipped, and one other threshold"
+        assert len(star.get_xdata()) == 1
 
 
 def test_disturbances_show_plans_and_polling_in_four_kinds_of_worlds() -> None:
