@@ -129,6 +129,21 @@ SECTIONS = (
         tables.regime,
     ),
     Section(
+        "regime-heavy-tailed",
+        "A change of regime under heavy-tailed load",
+        "The same where other users' jobs are heavy-tailed: half-way the load of the edge goes from 0.6 to 0.8 and the "
+        "uplink from 40 to 15 kB/s.",
+        (
+            Drawing(
+                "regime-change-heavy-tailed",
+                regime.regime_change,
+                "Above: mean cost by window of time, and when weights were promoted or rolled back. Below: what the "
+                "twin tracks over what holds after the step; grey: within 10 %.",
+            ),
+        ),
+        tables.regime,
+    ),
+    Section(
         "pruning",
         "Necessary conditions R1-R3, and the price of caused waiting",
         "R1 and R2 rule out choices of going on before they are reckoned, R3 is the backlog above which nobody "

@@ -275,6 +275,7 @@ def every() -> dict[str, dict[str, Any]]:
         "optimum": optimum(),
         "learning-curve": learning(),
         "regime": regime(),
+        "regime-heavy-tailed": regime(),
         "pruning": pruning(),
         "signalling": signalling(),
         "signalling-fleet": signalling(is_quick=True),
