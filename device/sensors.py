@@ -24,6 +24,7 @@ _log = EventLog("device.sensors")
 
 _IDLE_LOOK_S, _LONGEST_IDLE_LOOK_S = 0.5, 3.0
 _LOOKS_AT_IDLE = 2.5
+_REPEATED_LINE_S = 60.0
 
 
 class Sensors:
@@ -104,7 +105,11 @@ class Sensors:
         """Look at the machine's health from now on, and tell the pipeline of ``engine``."""
 
         def look() -> None:
-            health = self._health.read()
+            try:
+                health = self._health.read()
+            except Exception as error:  # noqa: BLE001 - whatever a sensor does, the next look may succeed
+                _log.warning("health-unreadable", limit_s=_REPEATED_LINE_S, error=f"{type(error).__name__}: {error}")
+                return
             if self._is_emulated:
                 # Emulated steps take the time that they were told, however fast this machine is.
                 health = replace(health, speed_share=None)

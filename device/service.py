@@ -327,7 +327,11 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         watch=sensors,
         broken=device.broken,
     )
-    await device.listen()
+    try:
+        await device.listen()
+    except Exception:
+        sensors.close()
+        raise
     device.begin()
     return device
 

@@ -29,6 +29,8 @@ IDLE_MEMORY_S = 30.0
 WORK_MEMORY_S = 10.0
 """Seconds of compute, or of sending, over which their powers are averaged."""
 _KEPT_TASKS = 1024
+_LEAST_SEEN = 0.5
+"""Share of a task's compute time that must have been told as it happened."""
 
 
 class MeterBooks:
@@ -118,6 +120,10 @@ class MeterBooks:
             if self._idle_watts is None or not self._integral.is_up(work.ended_at_s):
                 return None
             if active_s >= LOOKS_PER_TASK * self._interval_s:
+                seen_s = sum(ended_s - began_s for began_s, ended_s in spans)
+                if seen_s < _LEAST_SEEN * work.compute_s:
+                    # Such as a step that was given up before its end: what was not seen is not nothing.
+                    return None
                 return self._reading(self._own_joules(spans, sent), self.source)
             return self._reading(self._window_joules(work), self._window_source)
 

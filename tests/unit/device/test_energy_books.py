@@ -177,6 +177,12 @@ def test_while_the_idle_power_is_unknown_so_is_every_tasks_energy():
     assert machine.books.totals() == {}
 
 
+def test_compute_that_was_never_told_is_unknown_not_zero():
+    machine = Machine(idle_watts=IDLE)
+    machine.go_on(1.0, IDLE + COMPUTE)
+    assert machine.end(1, 1.0) is None
+
+
 def test_a_calibrated_idle_power_is_known_from_the_start():
     machine = Machine(idle_watts=IDLE)
     machine.compute(1, 0.5)
