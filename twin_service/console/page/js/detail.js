@@ -108,6 +108,7 @@ export class Detail {
     say(byId("device-state"), device.is_attached ? "attached" : "detached");
     mark(byId("device-state"), "data-attached", device.is_attached ? "yes" : "no");
     say(byId("device-model"), modelText(device));
+    this.#strip.element.hidden = device.model === null;
     this.#strip.take(device, performance.now());
     keyed(this.#facts, facts(device), ([name]) => name, (fact) => new Fact(fact));
     this.#device = device;

@@ -1,7 +1,7 @@
 // Edges with their backlog drawn over the last two minutes.
 
 import { byId, element, keyed, mark, say } from "./dom.js";
-import { expected, number, percent, seconds } from "./format.js";
+import { expected, isKnown, number, percent, seconds } from "./format.js";
 
 const SPAN_S = 120;
 const HEIGHT = 148;
@@ -46,6 +46,18 @@ function chart(parent, width) {
   return new uPlot(options, [[], [], []], parent);
 }
 
+/** What is known of an edge. */
+function facts(edge) {
+  const parts = [
+    [edge.predicted_backlog_s, `backlog ${seconds(edge.predicted_backlog_s)}`],
+    [edge.queue_length, `${expected(edge.queue_length)} waiting`],
+    [edge.busy_share, `busy ${percent(edge.busy_share, 0)}`],
+    [edge.speed_factor, `service × ${number(edge.speed_factor)}`],
+    [edge.backlog_error_s, `error ${seconds(edge.backlog_error_s)}`],
+  ];
+  return parts.filter(([value]) => isKnown(value)).map(([, text]) => text);
+}
+
 class Edge {
   #plot = null;
   #times = [];
@@ -66,14 +78,7 @@ class Edge {
     say(this.#name, edge.id);
     say(this.#address, edge.is_attached ? edge.address : "detached");
     mark(this.element, "data-attached", edge.is_attached ? "yes" : "no");
-    const facts = [
-      `backlog ${seconds(edge.predicted_backlog_s)}`,
-      `${expected(edge.queue_length)} waiting`,
-      `busy ${percent(edge.busy_share, 0)}`,
-      `service × ${number(edge.speed_factor)}`,
-      `error ${seconds(edge.backlog_error_s)}`,
-    ];
-    say(this.#facts, facts.join(" · "));
+    say(this.#facts, facts(edge).join(" · "));
     this.#remember(time_unix_s, edge);
     mark(this.#chart, "aria-label", this.#description(edge));
     this.#draw(time_unix_s);
