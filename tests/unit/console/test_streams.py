@@ -187,9 +187,10 @@ async def test_a_defect_says_nothing_of_itself(
     assert "request-failed" in caplog.text
 
 
-def stepping() -> Callable[[], float]:
-    """Processor time of which every look takes a tenth of a millisecond."""
-    return map((1e-4).__mul__, itertools.count()).__next__
+def stepping(step_s: float = 1e-4) -> Callable[[], float]:
+    """Processor time of which every look takes ``step_s``."""
+    looks = itertools.count()
+    return lambda: step_s * next(looks)
 
 
 async def test_a_large_snapshot_is_built_in_slices() -> None:
@@ -218,11 +219,11 @@ async def test_a_large_snapshot_is_built_in_slices() -> None:
 
 async def test_building_takes_its_share_of_the_core_and_no_more() -> None:
     made = console()
-    snapshots = Snapshots(made.exchange, made.feed, SignallingCount(), made.clock, core_share=0.1, cpu_s=stepping())
-    await snapshots.built(Selection())
+    snapshots = Snapshots(made.exchange, made.feed, SignallingCount(), made.clock, core_share=0.1, cpu_s=stepping(1e-3))
+    await snapshots.built(Selection())  # at least three looks, 2 ms: the next one waits for 18 ms
     began_s = asyncio.get_running_loop().time()
     await snapshots.built(Selection(None, 1))
-    assert asyncio.get_running_loop().time() - began_s > 0.004
+    assert asyncio.get_running_loop().time() - began_s > 0.015
 
 
 async def test_what_is_asked_for_twice_is_built_once() -> None:
