@@ -93,6 +93,8 @@ class ByPlans(Deciding, Listener):
     def begin(self, world: World) -> None:
         signalling = self.signalling
         self._world = world
+        # Of all that happens at this instant it comes first; by then the pipelines are there.
+        world.schedule(0.0, self._attach_devices, None)
         self.courier = Courier(signalling, world.scenario.seed, world.schedule)
         self.core = self.made_core(world)
         self.errors = MirrorErrors(world, self.core)
@@ -127,13 +129,25 @@ class ByPlans(Deciding, Listener):
             report_threshold_s=signalling.report_threshold_s,
             heartbeat_s=signalling.period_s if signalling.scheme is Scheme.PERIODIC else signalling.heartbeat_s,
         )
-        # Once the pipeline is there; of all that happens at this instant it comes first.
-        world.schedule(0.0, self._attach_device, device)
         return plans, reporter
 
-    def _attach_device(self, device: SimulatedDevice) -> None:
-        """Hello, manifest, welcome and the first plan take no time."""
+    def _attach_devices(self, _: object) -> None:
+        """Hello, manifest, welcome and the first plan take no time. All are planned at once: that is cheaper each."""
         world, now_s = self._world, self._world.now_s
+        for device in world.devices:
+            self._attach_device(device)
+        while self.core.next_due_s() <= now_s:
+            for send in self.core.tick(now_s):
+                self._count(send)
+                self._device_hears((self._device(send), self._wire(send)))
+        for device in world.devices:
+            heartbeat_s = device.pipeline.reporter.heartbeat_s
+            device.obey(device.pipeline.twin_attached(now_s, heartbeat_s))
+            world.schedule(now_s + heartbeat_s, self._heartbeat, device)
+        self._plan_tick()
+
+    def _attach_device(self, device: SimulatedDevice) -> None:
+        now_s = self._world.now_s
         hello = hello_to_wire(self._announcement(device), _attachment(device))
         self.courier.count("device hello", hello.ByteSize() + _CLOCK_BYTES)
         event = device_hello_from_wire(hello.hello)
@@ -146,14 +160,6 @@ class ByPlans(Deciding, Listener):
                 self.core.device_said(
                     event.device_id, self._streams[event.device_id], device_event_from_wire(upload, now_s), now_s
                 )
-        heartbeat_s = device.pipeline.reporter.heartbeat_s
-        while self.core.next_due_s() <= now_s:
-            for send in self.core.tick(now_s):
-                self._count(send)
-                self._device_hears((self._device(send), self._wire(send)))
-        device.obey(device.pipeline.twin_attached(now_s, heartbeat_s))
-        world.schedule(now_s + heartbeat_s, self._heartbeat, device)
-        self._plan_tick()
 
     def manifest_bytes(self, device: SimulatedDevice) -> bytes:
         """As the device would upload it."""
