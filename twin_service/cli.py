@@ -57,14 +57,10 @@ def install_service(request: Request, place: Place) -> None:
 
 def _reading_options(function: F) -> F:
     """How a command reaches the twin service."""
-    for option in (
-        tls_options("twin"),
-        click.option(
-            "--twin", "address", default=DEFAULT_ADDRESS, show_default=True, metavar="HOST:PORT", help="Twin service."
-        ),
-    ):
-        function = option(function)
-    return function
+    address = click.option(
+        "--twin", "address", default=DEFAULT_ADDRESS, show_default=True, metavar="HOST:PORT", help="Twin service."
+    )
+    return address(tls_options("twin")(function))
 
 
 @twin.command()

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def tls_options(peer: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def tls_options(peer: str) -> Callable[[F], F]:
     """Give a click command ``--tls-ca``, ``--tls-cert`` and ``--tls-key``, or the variables ``TWINSPLIT_TLS_CA``, ...
 
     The variables let every command within a container, or a shell, show the same certificate.
     """
 
-    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+    def decorate(function: F) -> F:
         for name, text in (
             ("--tls-key", "Private key of the own certificate (PEM)."),
             ("--tls-cert", "Own certificate chain (PEM)."),

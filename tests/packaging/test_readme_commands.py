@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MODULES = {"device": ["device", "run"], "edge": ["edge", "serve"], "twin_service": ["twin", "serve"]}
 _PROGRAM = r"((?:\.venv/bin/)?(?:python -m (?:device|edge|twin_service)|twinsplit) [^`\n]+)"
-_FENCED = re.compile(r"^```.*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^```(.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _IN_BLOCK = re.compile(r"^ {4,}(?:\$ )?(?:[^`\n]+ \| )?" + _PROGRAM, re.MULTILINE)
 _INLINE = re.compile("`" + _PROGRAM)
 
@@ -23,15 +23,23 @@ def _commands() -> list[tuple[str, str, bool]]:
     found = set()
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8").replace("\\\n", " ")
-        text = _FENCED.sub(lambda block: re.sub("^", "    ", block[1], flags=re.MULTILINE), text)
+        text = _FENCED.sub(_indented, text)
         for pattern, is_block in ((_IN_BLOCK, True), (_INLINE, False)):
             found |= {(document.name, " ".join(line.split()), is_block) for line in pattern.findall(text)}
     return sorted(found)
 
 
+def _indented(block: re.Match[str]) -> str:
+    """A fenced block as an indented one; of a transcript only what is typed."""
+    lines = block[2].splitlines()
+    if block[1] == "console":
+        lines = [line for line in lines if line.startswith("$ ")]
+    return "".join(f"    {line}\n" for line in lines)
+
+
 def _words(line: str) -> list[str]:
     """Words of the command line after `twinsplit`."""
-    words = shlex.split(re.split(r" [|#>] ", line)[0])
+    words = shlex.split(re.split(r" (?:[|#>&]|2>) ", f"{line} ")[0])
     if words[1] == "-m":
         return [*MODULES[words[2]], *words[3:]]
     return words[1:]
