@@ -67,8 +67,7 @@ class Sensors:
             interval_s,
             compute_watts=compute_watts,
             transmit_watts=transmit_watts,
-            # Idle power as one meter sees it is not what another one sees.
-            idle_watts=powers.idle_watts if powers is not None and meter.source in (MODEL, powers.source) else None,
+            idle_watts=_idle_watts(profile, meter.source),
             is_modelled=meter.source == MODEL,
         )
         self._sampler = Sampler(meter, books.sampled, self._clock, interval_s)
@@ -133,6 +132,12 @@ class Sensors:
 def energy_wish(settings: DeviceSettings) -> str:
     """The setting ``energy``, in which ``auto`` is ``model`` for an emulated device: a meter measures the host."""
     return MODEL if settings.energy == AUTO and settings.emulate_slowdown > 1.0 else settings.energy
+
+
+def _idle_watts(profile: Profile, source: str) -> float | None:
+    """Idle power as calibrated; as one meter sees it is not as another one does."""
+    powers = profile.powers
+    return powers.idle_watts if powers is not None and source in (MODEL, powers.source) else None
 
 
 def usable_powers(settings: DeviceSettings, profile: Profile) -> Powers | None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from device.compute import Engine
+from device.task_records import task_record_schema
 from tests.integration.device_bench import DeviceBench, running_device, until, write_frames, write_network
 from tests.unit.device.recorded_sensors import copied
-from twinsplit.model.profile import measure_profile, save_profile
+from twinsplit.model.profile import Powers, measure_profile, save_profile
 from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.telemetry.exposition import StateCollector
 from twinsplit.types import Decision
@@ -35,12 +41,12 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(write_frames(tmp_path_factory.mktemp("frames")).iterdir())
 
 
-def written_profile(model: Path, path: Path) -> Path:
+def written_profile(model: Path, path: Path, powers: Powers | None = None) -> Path:
     """A millisecond for every segment, exit and encoder."""
     runtime = SegmentRuntime.load(model)
     profile = measure_profile(runtime, 3)
     even = {"segment_s": (0.001,) * len(profile.segment_s), "exit_s": (0.001,), "encode_s": {(0, 0): 0.001}}
-    save_profile(replace(profile, **even), path)
+    save_profile(replace(profile, **even, powers=powers), path)
     return path
 
 
@@ -144,3 +150,57 @@ async def test_the_best_meter_is_found_by_itself_and_tells_what_its_joules_went_
         found = metrics(bench)
         assert found["twinsplit_energy_joules_total", "idle"] > found["twinsplit_energy_joules_total", "compute"] >= 0.0
         assert found["twinsplit_power_watts", ""] in (IDLE_WATTS, BUSY_WATTS)
+
+
+class Counter:
+    """Moves the RAPL counter of a recorded machine, over its wrap-around."""
+
+    def __init__(self, zone: Path, watts: float) -> None:
+        self._watts = watts
+        self._path = zone / "energy_uj"
+        self._range_uj = int((zone / "max_energy_range_uj").read_text())
+        # It wraps around three seconds from now, at about the first tasks.
+        self._uj = self._range_uj - round(3e6 * watts)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        before_s = time.monotonic()
+        while not self._stopped.wait(0.002):
+            now_s = time.monotonic()
+            self._uj = (self._uj + round(1e6 * self._watts * (now_s - before_s))) % self._range_uj
+            before_s = now_s
+            new = self._path.with_name("new")
+            new.write_text(f"{self._uj}\n")
+            os.replace(new, self._path)
+
+
+def test_a_device_process_writes_the_energy_of_the_tree_that_its_variable_names(model, frames, tmp_path):
+    places = copied("rapl-laptop", tmp_path)
+    # Calibrated on this meter, so that the idle power is known from the start; it is as busy as it was all the while.
+    calibrated = Powers("rapl", IDLE_WATTS, BUSY_WATTS, busy_cores=1.0)
+    profile = written_profile(model, tmp_path / "profile.json", calibrated)
+    counter = Counter(places.sysfs / "class/powercap/intel-rapl:1", BUSY_WATTS)
+    command = [sys.executable, "-m", "device", "--model", str(model), "--source", f"frames:{frames[0].parent}"]
+    command += ["--arrivals", "periodic:4", "--count", "3", "--sink", "-", "--log-format", "json"]
+    command += ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--profile", str(profile)]
+    command += ["--energy", "rapl", "--energy-interval-s", "0.01", "--emulate-slowdown", "100"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TWINSPLIT_")}
+    environment["TWINSPLIT_DEVICE_SYSFS"] = str(places.sysfs)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=30.0, env=environment, check=False)
+    finally:
+        counter.stop()
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["energy_source"] for record in records] == ["rapl"] * 3
+    validator = Draft202012Validator(task_record_schema())
+    for record in records:
+        validator.validate(record)
+        added = (BUSY_WATTS - IDLE_WATTS) * record["stages_s"]["compute"]
+        assert record["energy_joules"] == pytest.approx(added, rel=0.4)

@@ -123,6 +123,7 @@ def test_of_several_supplies_one_must_be_named_and_one_switched_off_is_none():
         ("jetson-orin-nano", 4.984 * 1.16),
         ("jetson-agx-orin", 19.136 * 0.256 + 5.0 * 0.8),
         ("jetson-nano-jetpack4", 2.184),
+        ("jetson-agx-xavier-jetpack4", 1.25 + 0.78 + 1.56 + 0.31 + 2.2),
     ],
 )
 def test_a_jetson_is_its_input_rail_or_the_sum_of_its_rails(recording, expected):
