@@ -53,6 +53,8 @@ class Target:
 
 
 ARM64 = (Target("3.10", "aarch64"), Target("3.13", "aarch64"))
+"""The oldest and the newest: JetPack 6 has the one, Raspberry Pi OS 13 the other."""
+PI_OS_12 = Target("3.11", "aarch64")
 
 
 def _constraints(target: Target) -> dict[str, str]:
@@ -95,15 +97,17 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[Target, dict[str, di
         del pins["onnxruntime-gpu"]
         folder = tmp_path_factory.mktemp(f"python{target.python}")
         asked[target] = folder, _pip_report(target, pins, folder)
-    answers = {}
-    for target, (folder, process) in asked.items():
-        _, errors = process.communicate()
-        if process.returncode:
-            lines = "\n".join(line for line in errors.splitlines() if line.startswith("ERROR"))
-            pytest.fail(f"pip finds no wheel for every pin, or no package index answers. {target}:\n{lines or errors}")
-        installs = json.loads((folder / "report.json").read_text())["install"]
-        answers[target] = {canonicalize_name(each["metadata"]["name"]): each["metadata"] for each in installs}
-    return answers
+    return {target: _wheels(target, folder, process) for target, (folder, process) in asked.items()}
+
+
+def _wheels(target: Target, folder: Path, process: "subprocess.Popen[str]") -> dict[str, dict[str, Any]]:
+    """Metadata by package of what pip has found."""
+    _, errors = process.communicate()
+    if process.returncode:
+        lines = "\n".join(line for line in errors.splitlines() if line.startswith("ERROR"))
+        pytest.fail(f"pip finds no wheel for every pin, or no package index answers. {target}:\n{lines or errors}")
+    installs = json.loads((folder / "report.json").read_text())["install"]
+    return {canonicalize_name(each["metadata"]["name"]): each["metadata"] for each in installs}
 
 
 def _asked(lines: Iterable[str], target: Target, extras: Iterable[str]) -> list[Requirement]:
@@ -121,14 +125,14 @@ def own_requirements(wheel: Path) -> list[str]:
         return Parser().parsestr(archive.read(name).decode()).get_all("Requires-Dist", [])
 
 
-@pytest.mark.parametrize("target", ARM64, ids=lambda target: target.python)
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_every_extra_resolves_on_arm64(
-    extra: str, target: Target, found: dict[Target, dict[str, dict[str, Any]]], own_requirements: list[str]
-) -> None:
-    pins, wheels = _constraints(target), found[target]
+def _resolved(
+    extra: str, target: Target, wheels: Mapping[str, Mapping[str, Any]], own_requirements: Iterable[str]
+) -> set[str]:
+    """Names of all packages that ``extra`` brings; each is pinned within everybody's bounds, and its wheel is there."""
+    pins = _constraints(target)
     waiting = [(requirement, "twinsplit") for requirement in _asked(own_requirements, target, [extra])]
     seen: set[str] = set()
+    names: set[str] = set()
     while waiting:
         requirement, asker = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -143,12 +147,32 @@ def test_every_extra_resolves_on_arm64(
         if key in seen or CUDA.match(name):
             continue
         seen.add(key)
+        names.add(name)
         metadata = wheels[name]
         assert SpecifierSet(metadata.get("requires_python", "")).contains(f"{target.python}.9"), (
             f"{name} on {target.python}"
         )
         waiting += [(each, name) for each in _asked(metadata.get("requires_dist", []), target, requirement.extras)]
-    assert len(seen) > 10
+    return names
+
+
+@pytest.mark.parametrize("target", ARM64, ids=lambda target: target.python)
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_extra_resolves_on_arm64(
+    extra: str, target: Target, found: dict[Target, dict[str, dict[str, Any]]], own_requirements: list[str]
+) -> None:
+    assert len(_resolved(extra, target, found[target], own_requirements)) > 10
+
+
+def test_a_device_resolves_on_raspberry_pi_os_12_too(
+    found: dict[Target, dict[str, dict[str, Any]]], own_requirements: list[str], tmp_path: Path
+) -> None:
+    extras = ("device-cpu", "video")
+    newest = ARM64[-1]
+    names = set().union(*(_resolved(extra, newest, found[newest], own_requirements) for extra in extras))
+    pins = {name: version for name, version in _constraints(PI_OS_12).items() if name in names}
+    wheels = _wheels(PI_OS_12, tmp_path, _pip_report(PI_OS_12, pins, tmp_path))
+    assert {name for extra in extras for name in _resolved(extra, PI_OS_12, wheels, own_requirements)} == names
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
