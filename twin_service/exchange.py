@@ -39,6 +39,8 @@ MAX_UNSENT = 64
 """Messages that may wait for a device that does not read; then its stream is ended, and it attaches again."""
 _REPEATED_LINE_S = 10.0
 _FAILED_RULE_S = 60.0
+_AFTER_DEFECT_S = 0.1
+"""Pause after ticks that fail one after the other: what was due is due still, and must not keep the event loop."""
 
 _log = EventLog("twin.exchange")
 
@@ -81,6 +83,8 @@ class Exchange:
         self._read_ids = itertools.count(1)
         self._timer: asyncio.Handle | None = None
         self._timer_due_s = math.inf
+        self._not_before_s = -math.inf
+        self._has_failed = False
 
     # Devices and edges.
 
@@ -282,7 +286,7 @@ class Exchange:
             self._timer.cancel()
 
     def _arm(self) -> None:
-        due_s = self.core.next_due_s()
+        due_s = max(self.core.next_due_s(), self._not_before_s)
         if due_s >= self._timer_due_s or self.is_stopping:
             return
         if self._timer is not None:
@@ -297,8 +301,12 @@ class Exchange:
         began_s, weighed = self.now_s(), self.core.planner.weighed
         try:
             sends = self.core.tick(began_s)
+            self._has_failed = False
         except Exception as error:  # noqa: BLE001 - a defect in one batch must not end all planning
             _log.exception("tick-failed", error)
+            if self._has_failed:
+                self._not_before_s = began_s + _AFTER_DEFECT_S
+            self._has_failed = True
             sends = []
         if (count := self.core.planner.weighed - weighed) > 0:
             each_s = (self.now_s() - began_s) / count

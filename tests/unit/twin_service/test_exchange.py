@@ -77,6 +77,21 @@ async def test_a_defect_in_planning_ends_neither_planning_nor_streams() -> None:
     assert queued(session) == ["PlanMessage"]
 
 
+async def test_a_tick_that_fails_again_and_again_does_not_keep_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = exchange_with()
+    attached(exchange)
+    ticks: list[float] = []
+
+    def broken_tick(now_s: float) -> list[messages.Send]:
+        ticks.append(now_s)
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(exchange.core, "tick", broken_tick)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(ticks) == 2
+
+
 async def test_refusals_are_counted_by_name_and_defects_stay_inside() -> None:
     exchange = exchange_with()
     exchange.refused(BadMessageError("no"), "cam")
