@@ -16,19 +16,19 @@ class Slider {
   #text;
   #base = null;
   #isZero = false;
-  #output = element("output", {});
+  /** No <output>: that is a live region, and a link rate moves all the time. */
+  #shown = element("span", { class: "slider-value" });
 
   constructor(name, title, text, onInput) {
     this.#name = name;
     this.#text = text;
     const id = `what-if-${name.replaceAll("_", "-")}`;
     this.input = element("input", { type: "range", id, min: "-1", max: "1", step: "0.05", value: "0" });
-    this.#output.htmlFor = id;
     this.input.addEventListener("input", () => {
       this.#show();
       onInput();
     });
-    this.element = element("div", { class: "slider" }, element("label", { for: id }, title), this.input, this.#output);
+    this.element = element("div", { class: "slider" }, element("label", { for: id }, title), this.input, this.#shown);
   }
 
   /** The present value, which the middle stands for; it is not moved while the slider is off the middle. */
@@ -55,7 +55,7 @@ class Slider {
 
   #show() {
     const text = this.#text(this.value);
-    say(this.#output, text);
+    say(this.#shown, text);
     mark(this.input, "aria-valuetext", this.isMoved ? text : `${text}, as it is`);
     mark(this.element, "data-moved", this.isMoved);
   }
