@@ -90,7 +90,7 @@ _SPECS = (
         "source",
         "part",
     ),
-    _gauge("power_watts", "Power of the whole device, or of an edge's GPUs, as its meter says.", DEVICE | EDGE, "source"),
+    _gauge("power_watts", "Power of the device, or of an edge's GPUs, as its meter says.", DEVICE | EDGE, "source"),
     _gauge("energy_meter_up", "1 while the energy meter tells something, else 0.", DEVICE | EDGE, "source"),
     _counter("energy_meter_losses", "How often the energy meter fell silent.", DEVICE | EDGE, "source"),
     # Device: the machine.
