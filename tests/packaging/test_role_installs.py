@@ -102,6 +102,16 @@ def test_neither_torch_nor_onnx_nor_test_tools_come_along(installed: Installed) 
     assert names & {"rich", "starlette"} == ({"rich", "starlette"} if installed.extra == "twin" else set())
 
 
+def test_the_doctor_speaks_wherever_twinsplit_is_installed(installed: Installed) -> None:
+    program = str(installed.environment / "bin/twinsplit")
+    done = subprocess.run(
+        [program, "doctor", "--json"], cwd=installed.folder, capture_output=True, text=True, check=False
+    )
+    bad = [each["check"] for each in json.loads(done.stdout)["findings"] if each["verdict"] == "bad"]
+    assert bad == (["onnxruntime"] if installed.extra == "twin" else []), done.stdout
+    assert (done.returncode, done.stderr) == (1 if bad else 0, "")
+
+
 def test_a_command_of_the_checkout_says_that_it_needs_one(installed: Installed) -> None:
     program = str(installed.environment / "bin/twinsplit")
     done = subprocess.run([program, "demo"], cwd=installed.folder, capture_output=True, text=True, check=False)
