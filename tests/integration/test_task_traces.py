@@ -6,10 +6,12 @@ import asyncio
 import io
 import json
 import logging
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,21 @@ async def test_a_collector_that_is_gone_costs_one_line_and_no_task(model, frames
     assert about[0]["collector"] == "http://127.0.0.1:9/v1/traces"
     assert all(line["event"].replace("-", "").isalnum() for line in lines), "one event name per line"
     assert stopped_s < 5.0
+
+
+async def test_a_collector_that_never_answers_keeps_no_service_from_stopping(model, frames, monkeypatch):
+    monkeypatch.setattr("twinsplit.tracing.export.LAST_SPANS_S", 0.3)
+    with closing(socket.create_server(("127.0.0.1", 0))) as deaf:
+        endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        async with running_edge(model, otlp_endpoint=endpoint) as edge:
+            async with running_device(model, otlp_endpoint=endpoint) as bench:
+                bench.plan(offload_at(1), edge.address)
+                await bench.submit(frames)
+                records = await bench.ended(len(frames))
+                began_s = time.monotonic()
+            stopped_s = time.monotonic() - began_s
+    assert all(record.outcome.is_answered for record in records)
+    assert 0.3 <= stopped_s < 3.0, "its five seconds for a batch were not waited for"
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://"])
