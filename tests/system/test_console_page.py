@@ -137,19 +137,33 @@ def test_segments_are_as_wide_as_they_take_time(services: LiveServices, page: Br
 
 
 def test_the_predicted_position_moves_smoothly_between_snapshots(page: Browser) -> None:
-    seen = page.run(SAMPLED_MOTION)
-    forward = [after - before for before, after in itertools.pairwise(seen) if None not in (before, after)]
-    steps = [step for step in forward if 0 < step < 0.4]
-    assert len(steps) > 12, seen  # six snapshots came in that time
-    assert all(0 <= share <= 1 for share in seen if share is not None)
+    # Snapshots come every 0.5 s, so that four steps forward within 0.3 s are the page's own.
+    page.run(
+        f"""
+        let run = [];
+        const until = performance.now() + 25_000;
+        while (performance.now() < until) {{
+          await new Promise((resolve) => setTimeout(resolve, 20));
+          const marker = {MARKER};
+          const share = marker.hidden ? null : Number(marker.style.getPropertyValue("--share"));
+          if (share === null || (run.length && share < run.at(-1).share)) run = [];
+          if (share !== null && share !== run.at(-1)?.share) run.push({{ share, at: performance.now() }});
+          run = run.filter((step) => step.at > performance.now() - 300);
+          if (run.length > 4) return;
+        }}
+        throw new Error("no smooth motion was seen");
+        """
+    )
 
 
 def test_without_motion_the_position_stands_between_snapshots(page: Browser) -> None:
     page.prefer(prefers_reduced_motion="reduce")
     page.run("await new Promise((resolve) => setTimeout(resolve, 200));")
-    seen = page.run(SAMPLED_MOTION)
-    changes = sum(before != after for before, after in itertools.pairwise(seen))
-    assert 0 < changes <= 8, seen
+    changes = []
+    while not any(changes) and len(changes) < 5:  # none at all: it was idle whenever a snapshot was taken
+        seen = page.run(SAMPLED_MOTION)
+        changes.append(sum(before != after for before, after in itertools.pairwise(seen)))
+    assert 0 < changes[-1] <= 8, changes  # six or seven snapshots came in that time
 
 
 def test_tasks_come_in_with_answer_reason_payoffs_and_picture(page: Browser) -> None:
