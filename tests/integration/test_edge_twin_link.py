@@ -127,7 +127,7 @@ async def test_the_first_message_is_a_hello_with_models_address_and_backlog(mode
     assert first.hello.advertise_address == "edge.example:7100"
     assert first.hello.models[0].model_digest.hex() == model.digest
     assert list(first.hello.models[0].tail_s) == pytest.approx(model.tail_s)
-    assert first.hello.report_threshold_s == pytest.approx(0.05)
+    assert first.hello.report_threshold_s == pytest.approx(0.1)
     assert first.hello.backlog.backlog.backlog_s == 0.0
     assert first.clock.sent_s > 0.0
 

@@ -169,7 +169,10 @@ class World:
         if due is not Due.NOTHING:
             self.edge_reporter.sent(backlog, self.now_s)
             self.sent[f"edge-{due.value}"] += 1
-            self.core.edge_said("edge", self.edge_stream, self.reading(), self.now_s)
+            interest = self.core.edge_said("edge", self.edge_stream, self.reading(), self.now_s)
+            if interest is not None:
+                self.sent["interest"] += 1
+                self.edge_reporter.ceiling_s = interest.ceiling_s
         self.at(self.now_s + 0.02, self.watch_edge)
 
     def reach_edge(self, upload: Upload) -> None:
