@@ -5,6 +5,7 @@ Certificates are read by a handshake in memory, with the standard library alone:
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
 import stat
@@ -22,6 +23,7 @@ _PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
 """X509_V_FLAG_PARTIAL_CHAIN: any certificate may be trusted itself, not only an authority's."""
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 """X509_V_FLAG_NO_CHECK_TIME: one that has ended is to be read all the same."""
+_MOST_FLIGHTS = 5
 _DAY_S = 86_400.0
 _NEAR_SHARE = 0.1
 """A certificate with less of its time left is about to end."""
@@ -147,13 +149,12 @@ def _seen(cert: Path, key: Path, *, is_server: bool) -> dict[str, Any]:
         server.wrap_bio(there, back, server_side=True),
     ]
     waiting = list(sides)
-    while waiting:
+    for _ in range(_MOST_FLIGHTS):
         for side in list(waiting):
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            waiting.remove(side)
+                waiting.remove(side)
+    assert not waiting, "a handshake has fewer flights"
     seen = sides[0 if sees is client else 1].getpeercert()
     assert seen, "a certificate that was required was shown"
     return seen

@@ -57,6 +57,7 @@ def doctor(loaded: Loaded[DoctorSettings], is_json: bool, timeout_s: float) -> N
 def _findings(settings: DoctorSettings, timeout_s: float) -> Iterator[Finding]:
     """Every check, the quick ones first."""
     from device.doctor.certificates import certificate_findings
+    from device.doctor.collector import collector_finding
     from device.doctor.machine import provider_finding, read_model, sensor_findings
     from device.doctor.peers import peer_findings
     from device.doctor.versions import version_findings
@@ -72,3 +73,5 @@ def _findings(settings: DoctorSettings, timeout_s: float) -> Iterator[Finding]:
     yield from sensor_findings(settings, places, reader)
     yield from certificate_findings(settings)
     yield from asyncio.run(peer_findings(settings, model, timeout_s))
+    if settings.otlp_endpoint is not None:
+        yield collector_finding(settings.otlp_endpoint, timeout_s)

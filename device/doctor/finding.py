@@ -29,6 +29,7 @@ class Check(str, Enum):
     EDGE_CLOCK = "edge-clock"
     EDGE_MODEL = "edge-model"
     EDGE_MESSAGES = "edge-messages"
+    COLLECTOR = "collector"
 
 
 class Verdict(str, Enum):

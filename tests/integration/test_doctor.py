@@ -20,11 +20,13 @@ import pytest
 import trustme
 
 from benchmarks.testbed.process import free_ports
+from device.doctor.collector import collector_finding
 from device.doctor.finding import Check, Finding, Verdict
 from device.doctor.machine import HeldModel, read_model
 from device.doctor.peers import peer_findings
 from device.doctor.settings import DoctorSettings
 from tests.integration.device_bench import running_device, running_edge, until, write_network
+from tests.integration.otlp_receiver import receiving
 from tests.integration.test_twin_streams import running as running_twin
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.rpc.v1 import edge_pb2, edge_pb2_grpc, twin_pb2, twin_pb2_grpc
@@ -102,7 +104,7 @@ async def test_everything_in_order_is_said_by_the_command_and_it_disturbs_no_dev
     assert [each for each in found["findings"] if each["verdict"] == "bad"] == []
     assert done.returncode == 0
     text = {each["check"]: each["text"] for each in found["findings"] if each["verdict"] == "ok"}
-    assert set(text) >= {check.value for check in Check} - {"energy-meter"}, "each line is green here"
+    assert set(text) >= {check.value for check in Check} - {"energy-meter", "collector"}, "each line is green here"
     assert "cam is attached" in text["twin"]
     assert f"{edge.address}: hall" in text["edge"], "the twin told of the edge"
     assert "held by hall" in text["twin-model"]
@@ -371,6 +373,33 @@ async def test_services_that_are_older_and_tell_neither_clock_nor_limit(model: H
         assert findings[check].verdict is Verdict.SKIPPED
 
 
+# The collector of traces.
+
+
+def test_a_collector_that_takes_traces(tmp_path: Path) -> None:
+    with receiving(tmp_path) as received:
+        assert collector_finding(received.endpoint, 2.0).verdict is Verdict.OK
+        elsewhere = collector_finding(f"{received.endpoint}/more", 2.0)
+        assert received.spans == []
+    assert elsewhere.verdict is Verdict.BAD
+    assert "answers 404 to /more/v1/traces" in elsewhere.text
+    gone = collector_finding(received.endpoint, 2.0)
+    assert (gone.verdict, gone.cure) == (Verdict.BAD, "start it there, or correct --otlp-endpoint")
+    assert "connection refused" in gone.text
+
+
+def test_a_collector_that_speaks_grpc_or_is_no_url(deaf: str) -> None:
+    silent = collector_finding(f"http://{deaf}", 0.2)
+    assert silent.verdict is Verdict.BAD
+    assert "timeout" in silent.text
+    assert "write http://HOST:4318" in str(collector_finding("127.0.0.1:4318", 0.2).cure)
+
+
+def test_traces_without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("device.doctor.collector.importlib.util.find_spec", lambda name: None)
+    assert "twinsplit[tracing]" in str(collector_finding("http://127.0.0.1:4318", 0.2).cure)
+
+
 def test_no_package_of_other_roles_is_needed() -> None:
     """A small device has neither torch nor onnx, nor the twin service's web server and certificates."""
     code = (
@@ -378,6 +407,6 @@ def test_no_package_of_other_roles_is_needed() -> None:
         "missing = ('torch', 'onnx', 'starlette', 'uvicorn', 'rich', 'cryptography', 'opentelemetry', 'onnxruntime')\n"
         "sys.modules.update(dict.fromkeys(missing))\n"
         "import device.doctor.cli, device.doctor.certificates, device.doctor.machine, device.doctor.peers\n"
-        "import device.doctor.report, device.doctor.versions, device.energy.places"
+        "import device.doctor.collector, device.doctor.report, device.doctor.versions, device.energy.places"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -33,15 +33,25 @@ def open_outlet(endpoint: str, service: str, instance: str) -> SpanOutlet:
     Raises:
         SettingsError: no URL, or OpenTelemetry is not installed.
     """
-    url = urlsplit(endpoint)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise SettingsError(
-            f"--otlp-endpoint {endpoint!r} is not a URL of OTLP over HTTP; write http://HOST:4318 or https://HOST"
-        )
+    url = traces_url(endpoint)
     try:
         from twinsplit.tracing.export import OtlpOutlet
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"--otlp-endpoint needs the package {error.name}, which is not installed; pip install 'twinsplit[tracing]'"
         ) from None
-    return OtlpOutlet(f"{endpoint.rstrip('/')}/v1/traces", service, instance)
+    return OtlpOutlet(url, service, instance)
+
+
+def traces_url(endpoint: str) -> str:
+    """Where traces go, of a collector's base URL.
+
+    Raises:
+        SettingsError: no URL.
+    """
+    url = urlsplit(endpoint)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise SettingsError(
+            f"--otlp-endpoint {endpoint!r} is not a URL of OTLP over HTTP; write http://HOST:4318 or https://HOST"
+        )
+    return f"{endpoint.rstrip('/')}/v1/traces"
