@@ -22,6 +22,7 @@ Document = Mapping[str, Any]
 
 TASKS_PER_SECOND_GOAL = 4_000.0
 SEEDS_GOAL = 5
+DEVICES_GOAL = 10_000
 EXTENT_GOAL = (3, 4, 2, 2)
 """Task rates, edge loads, burst lengths, link rates."""
 
@@ -294,8 +295,8 @@ def _messages(document: Document) -> Found:
 
 
 def _messages_of_fleet(document: Document) -> Found:
-    found = _messages(document)
-    return Found(f"{document['scenario']['devices']:,} devices: {found.text}", found.is_met)
+    found, devices = _messages(document), document["scenario"]["devices"]
+    return Found(f"{devices:,} devices: {found.text}", found.is_met and devices >= DEVICES_GOAL)
 
 
 def _fidelity(document: Document) -> Found:

@@ -63,6 +63,13 @@ def test_a_fleet_is_told_with_its_size() -> None:
     assert found.found.startswith("10,000 devices: 2.00 of 8.00 messages (25 %)")
 
 
+def test_a_smaller_fleet_does_not_meet_the_goal_of_the_full_one() -> None:
+    document = report_documents.signalling(is_quick=True)
+    smaller = document | {"scenario": {"devices": 1_000}}
+    assert of("messages-fleet", signalling_fleet=document).verdict is Verdict.MET
+    assert of("messages-fleet", signalling_fleet=smaller).verdict is Verdict.MISSED
+
+
 def test_learning_must_gain_under_heavy_tails() -> None:
     assert of("heavy-tails", grid=report_documents.grid()).verdict is Verdict.MET
     assert of("heavy-tails", grid=report_documents.grid(learned=0.151)).verdict is Verdict.MISSED
