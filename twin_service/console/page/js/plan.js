@@ -121,7 +121,7 @@ export class PlanTable {
       const node = element("td", { "data-decision": decision ?? "none", colspan: String(width) }, decisionText(decision));
       if (was !== decision) {
         node.dataset.changed = "";
-        node.append(element("small", {}, was === null ? "could not occur" : `was ${decisionText(was)}`));
+        node.append(was === null ? element("small", { class: "new" }, "new") : element("small", {}, `was ${decisionText(was)}`));
       }
       this.#cells.push({ node, first, last });
       return node;
