@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import grpc
@@ -18,13 +18,14 @@ from device.doctor.finding import Check, Finding, bad, from_error, ok, skipped
 from device.doctor.machine import NO_MODEL, HeldModel
 from device.doctor.settings import DoctorSettings
 from device.doctor.silence import silence
-from twinsplit.errors import ConfigurationError
+from twinsplit.errors import ConfigurationError, RefusedError
 from twinsplit.rpc.v1 import edge_pb2, edge_pb2_grpc, twin_pb2, twin_pb2_grpc
 from twinsplit.transport.address import Address
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_offset import ClockOffset, ClockReadings
 from twinsplit.transport.convert import digest_to_wire
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, ENVELOPE_BYTES, tensor_message_bytes
+from twinsplit.transport.status import error_from_rpc
 
 LARGEST_OFFSET_S = 1.0
 """Clocks that differ by more make logs, traces and the ends of certificates hard to believe."""
@@ -120,6 +121,10 @@ async def _silent(
             f"{address} answers, but is another service or an older version",
             f"see that --{check.value} names the {check.value}'s port of gRPC, and that it runs this version",
         )
+    refusal = error_from_rpc(failure, str(address))
+    if isinstance(refusal, RefusedError):
+        found = from_error(check, refusal)
+        return replace(found, text=f"{address} refuses this device: {found.text}")
     why = await asyncio.to_thread(silence, address, settings.tls, check.value, timeout_s)
     return bad(check, f"{address}: {why.cause}", why.cure)
 

@@ -29,6 +29,10 @@ from tests.integration.device_bench import running_device, running_edge, until, 
 from tests.integration.otlp_receiver import receiving
 from tests.integration.test_twin_streams import running as running_twin
 from tests.unit.edge.tiny_model import write_tiny_model
+from twinsplit.certificates.authority import Authority
+from twinsplit.certificates.folder import CA, CERT, KEY, keep_issued
+from twinsplit.certificates.subject import Role, Subject
+from twinsplit.errors import StoppingError
 from twinsplit.rpc.v1 import edge_pb2, edge_pb2_grpc, twin_pb2, twin_pb2_grpc
 from twinsplit.transport.server import start_server
 
@@ -83,8 +87,12 @@ def _tls(folder: Path, authority: trustme.CA, *hosts: str, **issue: Any) -> dict
 async def test_everything_in_order_is_said_by_the_command_and_it_disturbs_no_device(
     folder: Path, tmp_path: Path
 ) -> None:
-    authority = trustme.CA()
-    tls = {name: _tls(tmp_path / name, authority) for name in ("twin", "edge", "device")}
+    authority = Authority.made()
+    tls = {}
+    for subject in (Subject(Role.TWIN, "twin"), Subject(Role.EDGE, "hall"), Subject(Role.DEVICE, "cam")):
+        keep_issued(authority.issue(subject), authority, tmp_path / subject.name)
+        files = (tmp_path / subject.name / name for name in (CA, CERT, KEY))
+        tls[subject.role.value] = dict(zip(("tls_ca", "tls_cert", "tls_key"), files, strict=True))
     async with (
         running_twin(tmp_path / "state", **tls["twin"]) as twin,
         running_edge(folder, id="hall", twin=twin.address, **tls["edge"]) as edge,
@@ -320,6 +328,11 @@ class _OddEdge(edge_pb2_grpc.EdgeServiceServicer):
         return self._answer
 
 
+class _LeavingTwin(twin_pb2_grpc.TwinServiceServicer):
+    async def DescribeService(self, _request: Any, _context: Any) -> Any:  # noqa: N802 - gRPC's name
+        raise StoppingError("this twin service is stopping; ask again in a moment")
+
+
 class _OddTwin(twin_pb2_grpc.TwinServiceServicer):
     def __init__(self, answer: twin_pb2.DescribeServiceResponse) -> None:
         self._answer = answer
@@ -343,6 +356,17 @@ async def _serving(
         yield {"edge": server.address, "twin": server.address}
     finally:
         await server.stop()
+
+
+async def test_a_service_that_refuses_says_why_itself(model: HeldModel) -> None:
+    server = await start_server(
+        lambda grpc_server: twin_pb2_grpc.add_TwinServiceServicer_to_server(_LeavingTwin(), grpc_server), ANY_PORT
+    )
+    bad = _bad(await _findings(model, twin=server.address))
+    await server.stop()
+    assert bad["twin"] == (
+        f"{server.address} refuses this device: this twin service is stopping; ask again in a moment"
+    )
 
 
 async def test_clocks_that_are_an_hour_off(model: HeldModel) -> None:
