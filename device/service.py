@@ -123,11 +123,13 @@ class DeviceService:
         settings = self._settings
 
         def register(server: grpc.aio.Server) -> None:
-            register_device_service(self, server)
+            register_device_service(self, server, settings.id)
 
         # With an authority alone the device shows no certificate: then TLS is for the channels only.
         tls = settings.tls if settings.tls.cert is not None else None
-        self._server = await start_server(register, settings.listen, tls, is_insecure=settings.insecure)
+        self._server = await start_server(
+            register, settings.listen, tls, is_insecure=settings.insecure, without_role=settings.tls_without_role
+        )
         self.shell.metrics = DeviceMetrics(
             manifest=self._runtime.manifest,
             provider=self._runtime.provider,
@@ -146,6 +148,7 @@ class DeviceService:
                 self.shell.samples,
                 unready_reason=lambda: "stopping" if self._is_stopping else None,
                 loop=self._loop,
+                tls=settings.tls,
             )
         except Exception:
             await self._server.stop()

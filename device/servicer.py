@@ -13,6 +13,7 @@ import numpy as np
 
 from device.compute import Deliver
 from device.task_records import task_line
+from twinsplit.access.door import this_call
 from twinsplit.errors import BadMessageError, FrameError, StoppingError
 from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
 from twinsplit.tensor import encode
@@ -39,15 +40,17 @@ class SubmissionDoor(Protocol):
 
 
 class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
-    """Serves ``DeviceService``."""
+    """Serves ``DeviceService`` of the device ``name``: its certificate lets programs beside it in."""
 
-    def __init__(self, door: SubmissionDoor) -> None:
+    def __init__(self, door: SubmissionDoor, name: str) -> None:
         self._door = door
+        self._name = name
 
     async def Submit(  # noqa: N802 - the name of the RPC
         self, requests: AsyncIterator[device_pb2.SubmitRequest], context: Context
     ) -> AsyncIterator[device_pb2.SubmitResponse]:
         """One frame in, its answer out, in the order in which they end."""
+        this_call().caller.must_be(self._name)
         submissions = _Submissions(self._door)
         reading = asyncio.ensure_future(submissions.read(requests))
         try:
@@ -60,6 +63,7 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
         self, request: device_pb2.GetStatusRequest, context: Context
     ) -> device_pb2.GetStatusResponse:
         """How the device stands."""
+        this_call().caller.must_be(self._name)
         return device_pb2.GetStatusResponse(status_json=json.dumps(self._door.status()))
 
 
@@ -118,6 +122,6 @@ def _response(
     return response
 
 
-def register_device_service(door: SubmissionDoor, server: grpc.aio.Server) -> None:
-    """Serve ``door`` at ``server``."""
-    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(door), server)  # type: ignore[no-untyped-call] # grpc's generated code
+def register_device_service(door: SubmissionDoor, server: grpc.aio.Server, name: str) -> None:
+    """Serve ``door`` of the device ``name`` at ``server``."""
+    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(door, name), server)  # type: ignore[no-untyped-call] # grpc's generated code

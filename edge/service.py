@@ -16,10 +16,11 @@ from edge.execution import TailExecutor, TailWork
 from edge.gpu_energy import GpuEnergy, gpu_energy_of
 from edge.metrics import EdgeMetrics
 from edge.models import HeldModel, load_models
-from edge.servicer import EdgeIdentity, EdgeServicer
+from edge.servicer import ALL_DEVICES, EdgeIdentity, EdgeServicer
 from edge.settings import EdgeSettings
 from edge.tail_queue import TailQueue
 from edge.twin_link import Announcement, TwinLink
+from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
 from twinsplit.model.profile import load_profile
@@ -127,14 +128,28 @@ async def start_edge(
     # Twice what any payload needs: what is too large for its cut is then refused by name and not by a broken stream.
     max_message_bytes = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
     tracing = _tracing(settings)
-    servicer = EdgeServicer(executor, models, identity, clock, max_message_bytes=max_message_bytes, tracing=tracing)
+    servicer = EdgeServicer(
+        executor,
+        models,
+        identity,
+        clock,
+        max_message_bytes=max_message_bytes,
+        allow_devices=settings.allow_devices,
+        tracing=tracing,
+    )
     signalling = SignallingCount()
 
     def register(server: grpc.aio.Server) -> None:
         register_edge_service(server, infer=servicer.infer, describe=servicer.describe, clock=clock)
 
     server = await start_server(
-        register, settings.listen, settings.tls, is_insecure=settings.insecure, max_message_bytes=max_message_bytes
+        register,
+        settings.listen,
+        settings.tls,
+        is_insecure=settings.insecure,
+        max_message_bytes=max_message_bytes,
+        without_role=settings.tls_without_role,
+        limits=PeerLimits(settings.max_calls_per_peer, settings.max_messages_per_peer_s, clock.monotonic_s),
     )
     link = None
     if settings.twin is not None:
@@ -157,6 +172,7 @@ async def start_edge(
             metrics.samples,
             unready_reason=lambda: executor.unready_reason,
             loop=asyncio.get_running_loop(),
+            tls=settings.tls,
         )
     except Exception:
         await server.stop()
@@ -234,6 +250,10 @@ def _check_endpoints(settings: EdgeSettings) -> None:
         raise SettingsError(
             f"--listen {settings.listen} is every address of this machine, which no device can dial; name the one that "
             "devices reach it by in --advertise HOST:PORT"
+        )
+    if settings.allow_devices != ALL_DEVICES and not settings.tls.is_mutual:
+        raise SettingsError(
+            "--allow-devices goes by certificates; give --tls-ca, --tls-cert and --tls-key, or leave it out"
         )
     if settings.tls.is_set:
         settings.tls.server_credentials()

@@ -21,6 +21,7 @@ from edge.execution import EdgeTail, TailExecutor, TailResult, TailWork
 from edge.models import HeldModel, held_model
 from edge.tail_queue import Tail, TailEnd
 from twinsplit import __version__
+from twinsplit.access.door import pause, this_call
 from twinsplit.clock import Clock
 from twinsplit.errors import BadMessageError, ErrorCode, RefusedError
 from twinsplit.model.payload import check_payload
@@ -40,6 +41,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 REFUSAL_LOG_S = 10.0
 _OF_LOAD = frozenset({ErrorCode.EDGE_FULL, ErrorCode.DEADLINE, ErrorCode.STOPPING})
 """Refusals that a busy edge makes all the time."""
+ALL_DEVICES = ("*",)
 MAX_UNSENT = 64
 """Answers that may wait for a device that does not read; beyond them nothing more is read from it."""
 
@@ -63,6 +65,7 @@ class EdgeServicer:
         clock: The executor's clock.
         note_event: Called in the event loop after everything that may have moved the backlog.
         max_message_bytes: Limit of the server, for whoever asks; 0: not told.
+        allow_devices: Patterns of the names in certificates of devices whose tails are finished.
         tracing: ``None``: nothing is traced.
     """
 
@@ -75,6 +78,7 @@ class EdgeServicer:
         note_event: Callable[[], None] = lambda: None,
         *,
         max_message_bytes: int = 0,
+        allow_devices: tuple[str, ...] = ALL_DEVICES,
         tracing: TailTracing | None = None,
     ) -> None:
         self.executor = executor
@@ -96,6 +100,7 @@ class EdgeServicer:
         """Admitted tails that the twin has not been told of."""
         self.tracing = tracing
         self._max_message_bytes = max_message_bytes
+        self._allow_devices = allow_devices
         self._identity = identity
         self._streams: set[TailStream] = set()
 
@@ -107,14 +112,28 @@ class EdgeServicer:
     async def infer(
         self, _requests: AsyncIterator[InferRequest], context: ServicerContext[InferRequest, InferResponse]
     ) -> None:
-        """Serve one device until it closes its stream; what it still waits for when it vanishes is cancelled."""
-        stream = TailStream(self, asyncio.get_running_loop(), _device_of(context))
+        """Serve one device until it closes its stream; what it still waits for when it vanishes is cancelled.
+
+        Raises:
+            NotAllowedError: by its certificate it is another device, or none that is served here.
+        """
+        call = this_call()
+        call.caller.must_match(self._allow_devices)
+        device_id = _device_of(context)
+        if device_id:
+            call.caller.must_be(device_id)
+        stream = TailStream(self, asyncio.get_running_loop(), device_id)
         writer = asyncio.ensure_future(stream.write_answers(context))
         writer.add_done_callback(_cancelling(asyncio.current_task()))
         self._streams.add(stream)
         try:
             while (request := await context.read()) is not EOF:
-                stream.take(request)
+                excess = call.excess()
+                if excess is None:
+                    stream.take(request)
+                else:
+                    stream.refuse(request, excess)
+                    await pause()
                 await stream.write_unsent(context)
                 if stream.is_congested:
                     await stream.wait_for_room()
@@ -175,10 +194,14 @@ class TailStream:
         except RefusedError as error:
             if trace is not None and self._servicer.tracing is not None:
                 self._servicer.tracing.refused(trace, error)
-            self._servicer.refused_tails += 1
-            backlog = self._servicer.executor.backlog_state()
-            self._answer(InferResponse(request.request_id, error=error, backlog=backlog))
+            self.refuse(request, error)
         self._servicer.note_event()
+
+    def refuse(self, request: InferRequest, error: RefusedError) -> None:
+        """Answer a request by ``error``."""
+        self._servicer.refused_tails += 1
+        backlog = self._servicer.executor.backlog_state()
+        self._answer(InferResponse(request.request_id, error=error, backlog=backlog))
 
     async def write_answers(self, context: ServicerContext[Any, InferResponse]) -> None:
         """Write answers as they come, until cancelled."""

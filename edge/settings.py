@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from twinsplit.settings import BaseServiceSettings
 
@@ -49,6 +49,20 @@ class EdgeSettings(BaseServiceSettings):
         "auto",
         description="Energy of this edge's GPUs as a metric: nvml, none, or auto: nvml with the providers cuda and "
         "tensorrt where it works.",
+    )
+    allow_devices: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._*?-]{1,63}$")], ...] = Field(
+        ("*",),
+        description="With mutual TLS: names of the devices whose tails are finished, such as camera-1 or camera-*; "
+        "may be repeated.",
+    )
+    max_calls_per_peer: int = Field(
+        256,
+        ge=1,
+        description="Calls and streams that one peer (a certificate, or an address beyond loopback) may have open at "
+        "once.",
+    )
+    max_messages_per_peer_s: float = Field(
+        5000.0, ge=1, allow_inf_nan=False, description="Messages that one peer may send, per second."
     )
     queue_capacity: int = Field(64, ge=1, description="Tails that may wait; further ones are refused as EDGE_FULL.")
     report_threshold_s: float = Field(

@@ -19,6 +19,7 @@ from twin_service.servicer import TwinServicer, register_twin_service
 from twin_service.settings import TwinSettings
 from twin_service.store import Store
 from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
+from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError, StorageError, TrainingError
 from twinsplit.systemd.notification import ServiceManager
@@ -165,6 +166,8 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             settings.listen,
             settings.tls,
             is_insecure=settings.insecure,
+            without_role=settings.tls_without_role,
+            limits=PeerLimits(settings.max_calls_per_peer, settings.max_messages_per_peer_s, clock.monotonic_s),
         )
         learning = _learning(settings, learner, clock)
         core_share = (lambda: None) if learning is None else learning.core_share
@@ -175,6 +178,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             metrics.samples,
             unready_reason=lambda: "stopping" if exchange.is_stopping else None,
             loop=asyncio.get_running_loop(),
+            tls=settings.tls,
         )
         console = await _console(settings, exchange, signalling, clock)
     except BaseException:

@@ -12,6 +12,7 @@ from twin_service import messages, wire, wire_views
 from twin_service.documents import Desired
 from twin_service.exchange import DeviceSession, Exchange
 from twin_service.workload.records import MAX_REPLAYED
+from twinsplit.access.door import Call, pause, this_call
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.clock_offset import ClockOffset
@@ -44,9 +45,14 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         writer = asyncio.ensure_future(self._write(session, context))
         # A device that nothing can be written to need not be read from.
         writer.add_done_callback(lambda ended: ended.cancelled() or reader.cancel())
+        call = this_call()
         try:
             async for request in requests:
-                self._take(session, request)
+                if (excess := call.excess()) is not None:
+                    session.put(self._exchange.refused(excess, session.device_id or "device"))
+                    await pause()
+                    continue
+                self._take(session, request, call)
         finally:
             self._exchange.device_gone(session)
             writer.cancel()
@@ -57,19 +63,23 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
     ) -> None:
         """One edge, for as long as its stream lives. It is answered when it says hello, is refused, or when what its
         reports are needed for has changed."""
-        offset = ClockOffset()
+        call, offset = this_call(), ClockOffset()
         edge_id, stream = "", 0
         try:
             async for request in requests:
                 self._exchange.heard += 1
                 sent_at_s = offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())
                 answer: messages.EdgeMessage | None = None
+                excess = call.excess()
                 try:
+                    if excess is not None:
+                        raise excess
                     if edge_id:
                         report = wire.edge_report_from_wire(request, sent_at_s)
                         answer = self._exchange.edge_said(edge_id, stream, report)
                     else:
                         hello = wire.edge_hello_from_wire(request.hello, sent_at_s)
+                        call.caller.must_be(hello.edge_id)
                         edge_id, stream = hello.edge_id, self._exchange.edge_attached(hello)
                         answer = messages.Welcome()
                 except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this message only
@@ -79,6 +89,8 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
                     response = wire.edge_response(answer, readings, heartbeat_s=self._heartbeat_s)
                     self._note_sent(response)
                     await context.write(response)
+                if excess is not None:
+                    await pause()
         finally:
             if edge_id:
                 self._exchange.edge_gone(edge_id, stream)
@@ -87,6 +99,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         self, request: twin_pb2.GetTwinRequest, _context: Any
     ) -> twin_pb2.GetTwinResponse:
         """One twin, live if it was asked for and the device answers in time."""
+        this_call().caller.must_be(request.device_id)
         is_live = False
         if request.HasField("live_if_older_than_s"):
             timeout_s = request.timeout_s if request.timeout_s > 0.0 else DEFAULT_LIVE_TIMEOUT_S
@@ -101,6 +114,8 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         self, request: twin_pb2.DescribeServiceRequest, _context: Any
     ) -> twin_pb2.DescribeServiceResponse:
         """What this service is, and what it knows of a device and a model."""
+        if request.device_id:
+            this_call().caller.must_be(request.device_id)
         return wire_views.service_to_wire(self._exchange.described(request.device_id), request.model_digest)
 
     async def ListTwins(  # noqa: N802 - gRPC's name
@@ -156,14 +171,16 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         for batch in self._exchange.replay_batches(request.model, request.limit or MAX_REPLAYED):
             yield wire_views.replay_to_wire(batch)
 
-    def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest) -> None:
+    def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest, call: Call) -> None:
         """What a device says; it never raises for that."""
         self._exchange.heard += 1
         sent_at_s = session.offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())
         kind = request.WhichOneof("kind")
         try:
             if kind == "hello":
-                self._exchange.device_attached(session, wire.device_hello_from_wire(request.hello))
+                hello = wire.device_hello_from_wire(request.hello)
+                call.caller.must_be(hello.device_id)
+                self._exchange.device_attached(session, hello)
             else:
                 self._exchange.device_said(session, wire.device_event_from_wire(request, sent_at_s))
         except Exception as error:  # noqa: BLE001 - whatever it is, it concerns this message only

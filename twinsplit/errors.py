@@ -30,7 +30,9 @@
         ├── StaleWriteError         a document's version has moved on
         ├── EdgeFullError           the edge's queue is full
         ├── DeadlineError           the budget left is too short to finish in time
-        └── StoppingError           the service is draining
+        ├── StoppingError           the service is draining
+        ├── NotAllowedError         the sender's certificate does not entitle it to this
+        └── PeerLimitError          one peer has too many calls open, or sends too fast
 
 The text of an error is written for the person who reads it, names cause and cure, and never holds another side's
 internals; only ``code`` and this text cross the wire.
@@ -56,6 +58,8 @@ class ErrorCode(str, Enum):
     STOPPING = "STOPPING"
     BAD_FRAME = "BAD_FRAME"
     INTERNAL = "INTERNAL"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    PEER_LIMIT = "PEER_LIMIT"
 
 
 class TwinsplitError(Exception):
@@ -220,3 +224,15 @@ class StoppingError(RefusedError):
     """The service is draining."""
 
     code = ErrorCode.STOPPING
+
+
+class NotAllowedError(RefusedError):
+    """The sender's certificate does not entitle it to this."""
+
+    code = ErrorCode.NOT_ALLOWED
+
+
+class PeerLimitError(RefusedError):
+    """One peer has too many calls open, or sends too fast."""
+
+    code = ErrorCode.PEER_LIMIT

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from twinsplit.access.rights import WithoutRole
 from twinsplit.errors import SettingsError
 from twinsplit.transport.tls import TlsFiles
 
@@ -54,6 +55,11 @@ class BaseServiceSettings(BaseSettings):
     )
     tls_cert: Path | None = Field(None, description="Own certificate chain (PEM).")
     tls_key: Path | None = Field(None, description="Private key of the own certificate (PEM, not encrypted).")
+    tls_without_role: WithoutRole = Field(
+        WithoutRole.HEALTH,
+        description="With mutual TLS: what a certificate of the authority may do that names no role of twinsplit "
+        "(twinsplit://ROLE/NAME): health, or everything.",
+    )
     insecure: bool = Field(
         False, description="Let gRPC listen beyond loopback without TLS: anyone who reaches the port may use it."
     )

@@ -1,11 +1,7 @@
-"""The device's own TLS files: readable, fitting, in time, private, and made out to this device.
-
-Certificates are read by a handshake in memory, with the standard library alone: a device has no other library for them.
-"""
+"""The device's own TLS files: readable, fitting, in time, private, and made out to this device."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 import ssl
 import stat
@@ -17,13 +13,9 @@ from typing import Any
 from device.doctor.finding import Check, Finding, bad, from_error, ok, skipped
 from device.settings import DeviceSettings
 from twinsplit.errors import TlsError
+from twinsplit.transport.certificate_ends import read_certificate, unix_s
 from twinsplit.transport.tls import TlsFiles
 
-_PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
-"""X509_V_FLAG_PARTIAL_CHAIN: any certificate may be trusted itself, not only an authority's."""
-_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
-"""X509_V_FLAG_NO_CHECK_TIME: one that has ended is to be read all the same."""
-_MOST_FLIGHTS = 5
 _DAY_S = 86_400.0
 _NEAR_SHARE = 0.1
 """A certificate with less of its time left is about to end."""
@@ -64,7 +56,7 @@ def _authority(path: Path, now_unix_s: float) -> Finding:
         return from_error(Check.TLS_AUTHORITY, error)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(path)
-    ends = [(_unix_s(str(each["notAfter"])), each) for each in context.get_ca_certs()]
+    ends = [(unix_s(str(each["notAfter"])), each) for each in context.get_ca_certs()]
     if not ends:
         return bad(Check.TLS_AUTHORITY, f"{path} holds no authority", "name the file of the authority, often ca.pem")
     end_unix_s, _ = min(ends, key=lambda end: end[0])
@@ -76,7 +68,7 @@ def _authority(path: Path, now_unix_s: float) -> Finding:
 
 
 def _certificate(path: Path, certificate: dict[str, Any], name: str, now_unix_s: float) -> Finding:
-    begin_unix_s, end_unix_s = _unix_s(certificate["notBefore"]), _unix_s(certificate["notAfter"])
+    begin_unix_s, end_unix_s = unix_s(certificate["notBefore"]), unix_s(certificate["notAfter"])
     issue = _ISSUE.format(name=name)
     if now_unix_s < begin_unix_s:
         return bad(
@@ -116,52 +108,6 @@ def _names(certificate: dict[str, Any], device_id: str) -> Finding:
             )
         text = f"issued to device {name}; {text}"
     return ok(Check.TLS_NAMES, text)
-
-
-def read_certificate(cert: Path, key: Path) -> dict[str, Any]:
-    """What :meth:`ssl.SSLSocket.getpeercert` says of a certificate whose key is at hand.
-
-    Raises:
-        ssl.SSLError: OpenSSL takes neither side of a handshake with it.
-    """
-    try:
-        return _seen(cert, key, is_server=True)
-    except ssl.SSLError:
-        # One that may only be shown to servers is none that a server may show.
-        return _seen(cert, key, is_server=False)
-
-
-def _seen(cert: Path, key: Path, *, is_server: bool) -> dict[str, Any]:
-    """``cert`` as the other side of a handshake sees it; ``is_server``: it is the server's."""
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    shows, sees = (server, client) if is_server else (client, server)
-    client.check_hostname = False
-    server.load_cert_chain(cert, key)
-    shows.load_cert_chain(cert, key)
-    for context in (client, server):
-        context.load_verify_locations(cert)
-        context.verify_flags |= _PARTIAL_CHAIN | _NO_CHECK_TIME
-    client.verify_mode = ssl.CERT_REQUIRED if is_server else ssl.CERT_NONE
-    server.verify_mode = ssl.CERT_NONE if is_server else ssl.CERT_REQUIRED
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    sides = [
-        client.wrap_bio(back, there, server_side=False),
-        server.wrap_bio(there, back, server_side=True),
-    ]
-    waiting = list(sides)
-    for _ in range(_MOST_FLIGHTS):
-        for side in list(waiting):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                side.do_handshake()
-                waiting.remove(side)
-    assert not waiting, "a handshake has fewer flights"
-    seen = sides[0 if sees is client else 1].getpeercert()
-    assert seen, "a certificate that was required was shown"
-    return seen
-
-
-def _unix_s(text: str) -> float:
-    return float(ssl.cert_time_to_seconds(text))
 
 
 def _day(unix_s: float) -> str:

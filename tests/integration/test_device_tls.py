@@ -40,7 +40,12 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 async def test_a_device_with_its_certificate_offloads_to_an_edge_that_asks_for_it(model, frames, files):
-    tls = {"tls_ca": files.ca, "tls_cert": files.cert, "tls_key": files.key}
+    tls = {
+        "tls_ca": files.ca,
+        "tls_cert": files.cert,
+        "tls_key": files.key,
+        "tls_without_role": "everything",  # trustme's certificates name none
+    }
     async with running_edge(model, **tls) as edge, running_device(model, **tls) as bench:
         bench.plan(offload_at(1), edge.address)
         await bench.submit(frames)
@@ -49,7 +54,12 @@ async def test_a_device_with_its_certificate_offloads_to_an_edge_that_asks_for_i
 
 
 async def test_a_device_that_shows_none_is_kept_out_and_goes_on_alone(model, frames, files):
-    tls = {"tls_ca": files.ca, "tls_cert": files.cert, "tls_key": files.key}
+    tls = {
+        "tls_ca": files.ca,
+        "tls_cert": files.cert,
+        "tls_key": files.key,
+        "tls_without_role": "everything",  # trustme's certificates name none
+    }
     async with running_edge(model, **tls) as edge, running_device(model, tls_ca=files.ca) as bench:
         bench.plan(offload_at(1), edge.address)
         await bench.submit(frames[:2])

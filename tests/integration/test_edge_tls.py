@@ -17,6 +17,7 @@ from edge.models import HeldModel, load_models
 from edge.service import start_edge
 from edge.settings import EdgeSettings
 from tests.unit.edge.tiny_model import write_tiny_model
+from twinsplit.access.rights import WithoutRole
 from twinsplit.clock import SystemClock
 from twinsplit.errors import PeerError, TlsError
 from twinsplit.rpc.v1 import twin_pb2_grpc
@@ -54,6 +55,8 @@ def settings(files: TlsFiles, **changed: object) -> EdgeSettings:
         "tls_ca": files.ca,
         "tls_cert": files.cert,
         "tls_key": files.key,
+        # trustme's certificates name no role.
+        "tls_without_role": "everything",
     }
     return EdgeSettings(**given | changed)
 
@@ -92,7 +95,7 @@ async def test_the_twin_is_attached_to_with_tls(models: dict[str, HeldModel], fi
     def register(server: grpc.aio.Server) -> None:
         twin_pb2_grpc.add_TwinServiceServicer_to_server(Twin(), server)
 
-    twin = await start_server(register, "127.0.0.1:0", files)
+    twin = await start_server(register, "127.0.0.1:0", files, without_role=WithoutRole.EVERYTHING)
     edge = await start_edge(settings(files, id="safe", twin=twin.address), models=models)
     assert await asyncio.wait_for(hello, 10.0) == "safe"
     await edge.stop()

@@ -63,6 +63,12 @@ _SPECS = (
     _gauge("process_open_files", "Open file descriptors of the process.", ALL),
     _gauge("process_threads", "Threads of the process.", ALL),
     _gauge("process_start_time_seconds", "Start of the process, Unix time.", ALL),
+    _gauge(
+        "certificate_expires_timestamp_seconds",
+        "End of the service's own certificate (cert) and of its authority (ca), Unix time.",
+        ALL,
+        "file",
+    ),
     _counter("signalling_messages", "Signalling messages sent by this service, by kind of message.", ALL, "kind"),
     _counter("signalling_bytes", "Bytes of signalling messages sent by this service.", ALL, "kind"),
     _counter("refused_messages", "Messages of others refused by this service, by error code.", EDGE | TWIN, "code"),

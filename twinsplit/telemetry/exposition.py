@@ -28,6 +28,8 @@ from twinsplit.telemetry.histogram import Histogram
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.process import ProcessReading
 from twinsplit.transport.address import Address, check_listen
+from twinsplit.transport.certificate_ends import CertificateEnds
+from twinsplit.transport.tls import TlsFiles
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -118,6 +120,7 @@ def start_exposition(
     *,
     unready_reason: Callable[[], str | None] = lambda: None,
     loop: asyncio.AbstractEventLoop | None = None,
+    tls: TlsFiles | None = None,
 ) -> Exposition:
     """Serve a service's metrics and health on ``HOST:PORT`` (port 0: any free one). Process metrics are added here.
 
@@ -126,6 +129,7 @@ def start_exposition(
         listen: where.
         read: samples of the service's state, called at each scrape.
         unready_reason: why the service cannot do its work now; ``None``: it can.
+        tls: whose ends are shown; ``None``: none.
         loop: where ``read`` and ``unready_reason`` are called; ``None``: in the server's thread.
 
     Raises:
@@ -136,8 +140,10 @@ def start_exposition(
     check_listen(address, "--http-listen")
     process = ProcessReading(service)
 
+    ends = CertificateEnds(tls or TlsFiles())
+
     def read_all() -> list[Sample]:
-        return [*process.samples(), *_on(loop, lambda: list(read()))]
+        return [*process.samples(), *ends.samples(), *_on(loop, lambda: list(read()))]
 
     registry = CollectorRegistry()
     registry.register(StateCollector(service, read_all))

@@ -16,6 +16,10 @@ KEEPALIVE_TIME_S = 10.0
 """A silent connection is probed after this long."""
 KEEPALIVE_TIMEOUT_S = 5.0
 """A probe without an answer for this long ends the connection."""
+HANDSHAKE_TIMEOUT_S = 10.0
+"""A connection that has not shown within this long that it speaks HTTP/2 (and TLS) is closed."""
+METADATA_BYTES = 16 << 10
+"""Largest set of headers of a call; a traceparent and a name need far less."""
 RECONNECT_FIRST_S = 0.1
 RECONNECT_LAST_S = 5.0
 
@@ -72,6 +76,9 @@ def server_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_TIME_S * 500)),
+        ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT_S * 1000)),
+        ("grpc.max_metadata_size", METADATA_BYTES // 2),
+        ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         # Two servers on one port would share its connections in silence; a port in use must be an error.
         ("grpc.so_reuseport", 0),
     ]

@@ -11,6 +11,9 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined] # not in the stubs
 
+from twinsplit.access.door import Door
+from twinsplit.access.peer_limits import PeerLimits
+from twinsplit.access.rights import WithoutRole
 from twinsplit.errors import InsecureBindError, ListenError
 from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.calls import CallCount, CallWatch
@@ -51,9 +54,15 @@ async def start_server(
     *,
     is_insecure: bool = False,
     max_message_bytes: int = CONTROL_MESSAGE_BYTES,
+    without_role: WithoutRole = WithoutRole.HEALTH,
+    limits: PeerLimits | None = None,
     interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
 ) -> RunningServer:
     """Listen on ``HOST:PORT`` (port 0: any free one) and serve what ``register(server)`` adds.
+
+    With an authority among the TLS files callers are known by their certificates, and may call what
+    :mod:`twinsplit.access.rights` grants; ``without_role``: what a certificate may that names no role. ``limits``: per
+    peer; ``None``: none.
 
     An error raised by a handler ends its call with the status and the public text of
     :mod:`twinsplit.transport.status`, and is logged here.
@@ -74,7 +83,10 @@ async def start_server(
     credentials = tls.server_credentials() if tls is not None and has_tls else None
     check_listen(address, "--listen")
     calls = CallCount()
-    server = grpc.aio.server(options=server_options(max_message_bytes), interceptors=[CallWatch(calls), *interceptors])
+    door = Door(is_mutual=tls is not None and tls.is_mutual, without_role=without_role, limits=limits)
+    server = grpc.aio.server(
+        options=server_options(max_message_bytes), interceptors=[CallWatch(calls), door, *interceptors]
+    )
     health = aio_health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     register(server)

@@ -57,6 +57,12 @@ TABLE: dict[ErrorCode, _Row] = {
     ErrorCode.DEADLINE: _Row(errors.DeadlineError, errors_pb2.ERROR_CODE_DEADLINE, grpc.StatusCode.DEADLINE_EXCEEDED),
     ErrorCode.STOPPING: _Row(errors.StoppingError, errors_pb2.ERROR_CODE_STOPPING, grpc.StatusCode.UNAVAILABLE),
     ErrorCode.BAD_FRAME: _Row(FrameError, errors_pb2.ERROR_CODE_BAD_FRAME, grpc.StatusCode.INVALID_ARGUMENT),
+    ErrorCode.NOT_ALLOWED: _Row(
+        errors.NotAllowedError, errors_pb2.ERROR_CODE_NOT_ALLOWED, grpc.StatusCode.PERMISSION_DENIED
+    ),
+    ErrorCode.PEER_LIMIT: _Row(
+        errors.PeerLimitError, errors_pb2.ERROR_CODE_PEER_LIMIT, grpc.StatusCode.RESOURCE_EXHAUSTED
+    ),
     ErrorCode.INTERNAL: _Row(InternalError, errors_pb2.ERROR_CODE_INTERNAL, grpc.StatusCode.INTERNAL),
 }
 

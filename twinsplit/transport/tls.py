@@ -1,14 +1,26 @@
-"""TLS of channels and servers. With a certificate authority on both sides it is mutual."""
+"""TLS of channels and servers. With a certificate authority on both sides it is mutual.
+
+A renewed certificate needs no restart: a server looks at its files at every new connection, and whoever connects reads
+its own anew each time. Connections that stand go on with what they began with.
+"""
 
 from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
 from twinsplit.errors import TlsError
+from twinsplit.telemetry.logs import EventLog
+
+_log = EventLog("tls")
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Tells whether files have changed: inode, size and time of change of each."""
+_REPEATED_LINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +42,29 @@ class TlsFiles:
         """Whether anything is configured."""
         return self.ca is not None or self.cert is not None
 
+    @property
+    def is_mutual(self) -> bool:
+        """Whether a server with these asks the other side for a certificate."""
+        return self.ca is not None and self.cert is not None
+
+    def stamp(self) -> Stamp:
+        """Changes when a file is replaced, removed or written."""
+        return tuple(_stamp(path) for path in (self.ca, self.cert, self.key))
+
     def server_credentials(self) -> grpc.ServerCredentials:
-        """Credentials of a server.
+        """Credentials of a server; files that are replaced are in force from the next connection on.
+
+        Raises:
+            TlsError: no certificate, or a file that cannot be read or does not fit.
+        """
+        current = _CurrentFiles(self)
+        changed: Any = current.changed  # the stubs do not know of None, no change
+        return grpc.dynamic_ssl_server_credentials(
+            current.configuration, changed, require_client_authentication=self.ca is not None
+        )
+
+    def server_configuration(self) -> grpc.ServerCertificateConfiguration:
+        """What the files hold now.
 
         Raises:
             TlsError: no certificate, or a file that cannot be read or does not fit.
@@ -40,7 +73,7 @@ class TlsFiles:
             raise TlsError("a server with TLS needs --tls-cert and --tls-key")
         pair = self._pair(self.cert, self.key)
         ca = None if self.ca is None else self._authority(self.ca)
-        return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
+        return grpc.ssl_server_certificate_configuration([pair], root_certificates=ca)
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Credentials of a channel.
@@ -78,6 +111,40 @@ class TlsFiles:
                 f"{cert} and {key} are not a certificate and its unencrypted key in PEM form; name a pair that fits"
             ) from None
         return private, chain
+
+
+class _CurrentFiles:
+    """The files as they were when they last fitted together."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._stamp = files.stamp()
+        self.configuration = files.server_configuration()
+
+    def changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """What the files hold since they changed; ``None``: nothing new that fits. gRPC asks at every connection."""
+        stamp = self._files.stamp()
+        if stamp == self._stamp:
+            return None
+        try:
+            configuration = self._files.server_configuration()
+        except TlsError as error:
+            # Half of a pair may have been replaced: the next connection looks again.
+            _log.warning("certificate-not-taken", cause=str(error), limit_s=_REPEATED_LINE_S)
+            return None
+        if self._files.stamp() != stamp:
+            return None
+        self._stamp = stamp
+        _log.info("certificate-renewed", file=str(self._files.cert))
+        return configuration
+
+
+def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _no_password() -> str:

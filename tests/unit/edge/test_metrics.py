@@ -18,8 +18,11 @@ from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.histogram import Histogram
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.calls import CallCount
+from twinsplit.transport.certificate_ends import METRIC as CERTIFICATE_ENDS
 
-OF_THE_PROCESS = {"twinsplit_build_info"} | {name for name in CATALOGUE if name.startswith("twinsplit_process_")}
+OF_THE_PROCESS = {"twinsplit_build_info", CERTIFICATE_ENDS} | {
+    name for name in CATALOGUE if name.startswith("twinsplit_process_")
+}
 
 
 def make_metrics(*, has_twin: bool = True) -> tuple[EdgeMetrics, EdgeServicer]:

@@ -20,6 +20,8 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_CODE_STOPPING: _ClassVar[ErrorCode]
     ERROR_CODE_BAD_FRAME: _ClassVar[ErrorCode]
     ERROR_CODE_INTERNAL: _ClassVar[ErrorCode]
+    ERROR_CODE_NOT_ALLOWED: _ClassVar[ErrorCode]
+    ERROR_CODE_PEER_LIMIT: _ClassVar[ErrorCode]
 ERROR_CODE_UNSPECIFIED: ErrorCode
 ERROR_CODE_BAD_MESSAGE: ErrorCode
 ERROR_CODE_WRONG_DIGEST: ErrorCode
@@ -33,6 +35,8 @@ ERROR_CODE_DEADLINE: ErrorCode
 ERROR_CODE_STOPPING: ErrorCode
 ERROR_CODE_BAD_FRAME: ErrorCode
 ERROR_CODE_INTERNAL: ErrorCode
+ERROR_CODE_NOT_ALLOWED: ErrorCode
+ERROR_CODE_PEER_LIMIT: ErrorCode
 
 class Error(_message.Message):
     __slots__ = ("code", "text")
