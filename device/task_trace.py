@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
-from device.task import AskTwin, Encode, RunExit, RunSegment, Step, Task
+from device.task import AskTwin, Encode, Offload, RunExit, RunSegment, Step, Task
 from twinsplit.model.manifest import Manifest
 from twinsplit.tracing.context import SpanContext
 from twinsplit.tracing.span import AttributeValue, Span, SpanKind
 from twinsplit.types import Outcome, Reason, TaskRecord
 
+SENT_ON = "sent-on"
+"""Why an offload failed whose payload then went to another edge."""
 _PREFIX = "twinsplit."
 _RECORDED = (
     *("task_id", "stop_epoch", "evidence", "exit_index", "representation", "wire_bytes", "degraded", "energy_joules"),
@@ -34,6 +37,14 @@ class StepTime(NamedTuple):
     ended_s: float
 
 
+class Sending(NamedTuple):
+    """One way of a payload to an edge."""
+
+    context: SpanContext
+    """Of its span, under which the edge hangs its own."""
+    offload: Offload
+
+
 @dataclass(slots=True)
 class TaskTrace:
     """What a traced task carries besides its state."""
@@ -42,8 +53,8 @@ class TaskTrace:
     """Unix time at 0 of the device's monotonic clock, the same for all spans of a task."""
     root: SpanContext
     steps: list[StepTime] = field(default_factory=list)
-    offload: SpanContext | None = None
-    """Span of the offload; ``None``: nothing was sent."""
+    sendings: list[Sending] = field(default_factory=list)
+    """In their order; more than one: the task was sent on to another edge."""
     arrival_s: float | None = None
     """Arrival of the payload as the edge's own spans show it; ``None``: the edge makes none."""
 
@@ -54,10 +65,11 @@ class TaskTrace:
         )
         self.steps.append(StepTime(type(step), number, began_s, ended_s))
 
-    def traceparent(self) -> str:
-        """What the edge is told: its spans belong under the offload."""
-        self.offload = self.root.sibling()
-        return self.offload.traceparent()
+    def sent(self, offload: Offload) -> str:
+        """A payload goes to an edge: the traceparent that goes with it."""
+        sending = Sending(self.root.sibling(), offload)
+        self.sendings.append(sending)
+        return sending.context.traceparent()
 
     def unix_ns(self, instant_s: float) -> int:
         """Unix time of an instant on the device's monotonic clock."""
@@ -101,7 +113,7 @@ class _Spans:
         has_failed = record.outcome is Outcome.FAILED and record.reason is Reason.COMPUTE_ERROR
         for step in steps:
             yield self._step(step, error=record.reason.value if has_failed and step is steps[-1] else None)
-        yield from self._offload()
+        yield from self._sendings()
 
     def _root_attributes(self) -> dict[str, AttributeValue]:
         record = self._record
@@ -121,13 +133,11 @@ class _Spans:
             place = self._manifest.exits[step.number].after_segment
             return self._span(f"exit {place}", *step[2:], {f"{_PREFIX}exit_index": step.number}, error=error)
         if step.step is Encode:
-            return self._span("encode", *step[2:], self._payload_attributes(), error=error)
+            attributes = {} if self._task.offload is None else self._payload_attributes(self._task.offload)
+            return self._span("encode", *step[2:], attributes, error=error)
         return self._span("poll", *step[2:], {f"{_PREFIX}epoch": step.number}, kind=SpanKind.CLIENT, error=error)
 
-    def _payload_attributes(self) -> dict[str, AttributeValue]:
-        offload = self._task.offload
-        if offload is None:
-            return {}
+    def _payload_attributes(self, offload: Offload) -> dict[str, AttributeValue]:
         entry = self._manifest.cuts[offload.cut].representations[offload.representation_index]
         return {
             f"{_PREFIX}payload": offload.payload.value,
@@ -136,25 +146,37 @@ class _Spans:
             f"{_PREFIX}wire_bytes": offload.wire_bytes,
         }
 
-    def _offload(self) -> Iterator[Span]:
-        """The offload with what is in it; then, if it failed, the second waiting."""
-        trace, task, record = self._trace, self._task, self._record
-        context, offload, stages = trace.offload, task.offload, record.stages
-        if context is None or offload is None:
+    def _sendings(self) -> Iterator[Span]:
+        """Every offload with what is in it; then, if the last one failed, the second waiting."""
+        task, record, stages, sendings = self._task, self._record, self._record.stages, self._trace.sendings
+        if not sendings:
             return
-        sent_s = offload.sent_at_s
-        address, _, port = offload.edge_address.rpartition(":")
-        attributes = self._payload_attributes() | {"server.address": address.strip("[]"), "server.port": int(port)}
+        for sending, following in pairwise(sendings):
+            yield self._offload(sending, following.offload.sent_at_s, SENT_ON)
+        first_s, last = sendings[0].offload.sent_at_s, sendings[-1]
         is_answered = stages.edge_compute is not None
-        # An offload that was under way when the device stopped has no upload time.
-        ended_s = record.ended_at_s if is_answered or stages.upload is None else sent_s + stages.upload
-        error = None if is_answered else (task.hindrance or record.reason).value
-        yield self._span("offload", sent_s, ended_s, attributes, context=context, kind=SpanKind.CLIENT, error=error)
+        # The upload's time is that of all sendings; one that was under way when the device stopped has none.
+        ended_s = record.ended_at_s if is_answered or stages.upload is None else first_s + stages.upload
+        yield self._offload(last, ended_s, None if is_answered else (task.hindrance or record.reason).value)
         if stages.edge_queue is not None and stages.edge_compute is not None:
-            yield from self._way(context, sent_s, ended_s, stages.edge_queue, stages.edge_compute)
+            yield from self._way(last.context, last.offload.sent_at_s, ended_s, stages.edge_queue, stages.edge_compute)
         elif task.has_resumed:
-            served_s = next((step.began_s for step in trace.steps if step.began_s >= ended_s), record.ended_at_s)
+            served_s = next((step.began_s for step in self._trace.steps if step.began_s >= ended_s), record.ended_at_s)
             yield self._span("queue", ended_s, served_s)
+
+    def _offload(self, sending: Sending, ended_s: float, error: str | None) -> Span:
+        offload = sending.offload
+        address, _, port = offload.edge_address.rpartition(":")
+        attributes = self._payload_attributes(offload)
+        return self._span(
+            "offload",
+            offload.sent_at_s,
+            ended_s,
+            attributes | {"server.address": address.strip("[]"), "server.port": int(port)},
+            context=sending.context,
+            kind=SpanKind.CLIENT,
+            error=error,
+        )
 
     def _way(
         self, offload: SpanContext, sent_s: float, answered_s: float, queue_s: float, service_s: float

@@ -29,7 +29,7 @@ class TaskTracing:
     def sent(trace: TaskTrace, offload: Offload, round_trip_s: float | None) -> tuple[str, TraceClock]:
         """What goes with the payload: traceparent and clock."""
         earliest_s = offload.sent_at_s + 0.5 * (round_trip_s or 0.0)
-        return trace.traceparent(), TraceClock(earliest_s, trace.origin_unix_ns)
+        return trace.sent(offload), TraceClock(earliest_s, trace.origin_unix_ns)
 
     def ended(self, trace: TaskTrace, task: Task, record: TaskRecord, round_trip_s: float | None) -> None:
         """A task has its outcome."""

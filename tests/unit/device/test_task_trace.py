@@ -44,11 +44,18 @@ def _record(**changes: Any) -> TaskRecord:
     return replace(record, **changes)
 
 
-def _spans(record: TaskRecord, steps: list[StepTime], *, arrival_s: float | None = 1.38, **task: Any) -> list[Span]:
+def _spans(
+    record: TaskRecord,
+    steps: list[StepTime],
+    *,
+    arrival_s: float | None = 1.38,
+    earlier: tuple[Offload, ...] = (),
+    **task: Any,
+) -> list[Span]:
     """Spans of a task, seen to be one tree in which no child leaves its parent."""
     trace = TaskTrace(ORIGIN_NS, SpanContext.new(), list(steps), arrival_s=arrival_s)
-    if task.get("offload") is not None:
-        assert parse_traceparent(trace.traceparent()) == trace.offload
+    for offload in (*earlier, *([task["offload"]] if "offload" in task else [])):
+        assert parse_traceparent(trace.sent(offload)) == trace.sendings[-1].context
     spans = task_spans(trace, Task(5, "frame", 1.0, **task), record, MANIFEST, round_trip_s=0.02)
     by_context = {span.context: span for span in spans}
     assert len(by_context) == len(spans)
@@ -114,6 +121,24 @@ def test_a_task_that_came_back_waits_twice_and_says_why() -> None:
     spans = _spans(record, steps, offload=_offload(), has_resumed=True, hindrance=Reason.EDGE_LOST)
     assert _times(spans)[-2:] == [("offload", 1.3, 1.5), ("queue", 1.5, 1.6)]
     assert (spans[-2].error, spans[0].error) == ("edge-lost", None)
+
+
+def test_a_task_that_was_sent_on_shows_each_edge_that_it_went_to() -> None:
+    second = replace(_offload(), sent_at_s=1.35, edge_address="[::1]:7002")
+    record = _record(stages=replace(_record().stages, upload=0.1))
+    spans = _spans(record, STEPS, arrival_s=1.4, earlier=(_offload(),), offload=second)
+    assert _times(spans)[5:] == [
+        ("offload", 1.3, 1.35),
+        ("offload", 1.35, 1.6),
+        ("upload", 1.35, 1.4),
+        ("reply", 1.6, 1.6),
+    ]
+    assert (spans[5].error, spans[6].error) == ("sent-on", None)
+    assert (spans[6].attributes["server.address"], spans[6].attributes["server.port"]) == ("::1", 7002)
+    assert spans[7].parent == spans[6].context
+    lost = _record(outcome=Outcome.DEVICE, reason=Reason.EDGE_LOST, ended_at_s=1.9, stages=Stages(upload=0.2))
+    spans = _spans(lost, STEPS, earlier=(_offload(),), offload=second, has_resumed=True, hindrance=Reason.EDGE_LOST)
+    assert _times(spans)[5:] == [("offload", 1.3, 1.35), ("offload", 1.35, 1.5), ("queue", 1.5, 1.9)]
 
 
 def test_a_task_whose_offload_is_given_up_when_the_device_stops() -> None:
