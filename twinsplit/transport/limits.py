@@ -21,7 +21,8 @@ HANDSHAKE_TIMEOUT_S = 10.0
 METADATA_BYTES = 16 << 10
 """Largest set of headers of a call; a traceparent and a name need far less."""
 RECONNECT_FIRST_S = 0.1
-RECONNECT_LAST_S = 5.0
+RECONNECT_LAST_S = 2.0
+"""Longest pause between two tries: a peer that is back is found within so long, however long it was gone."""
 
 CONTROL_MESSAGE_BYTES = 16 << 20
 """Limit of messages without tensors; a manifest with many exits is the largest."""
