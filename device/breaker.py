@@ -22,7 +22,9 @@ class BreakerSettings:
     """So many failures in a row open it; a lost connection opens it at once."""
     open_s: float = 1.0
     """Time before it half-opens; doubled by every failed trial."""
-    max_open_s: float = 30.0
+    max_open_s: float = 2.0
+    """Longest such time: an edge that answers again is found within so long, and one that stays silent costs one task
+    in so long the wait for its answer."""
 
 
 class CircuitBreaker:

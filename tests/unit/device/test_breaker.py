@@ -99,3 +99,15 @@ def test_a_trial_lost_with_the_connection_frees_the_next(breaker):
     breaker.disconnected(1.1)
     breaker.connected(2.0)
     assert breaker.allows(2.0)
+
+
+def test_by_default_an_edge_that_answers_again_is_tried_soon_after_however_long_it_was_silent():
+    breaker = opened(CircuitBreaker())
+    now_s = 0.0
+    for _ in range(50):
+        while not breaker.allows(now_s):
+            now_s += 0.1
+        breaker.attempted(now_s)
+        breaker.failed(now_s)
+    assert not breaker.allows(now_s + 1.9)
+    assert breaker.allows(now_s + 2.1)
