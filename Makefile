@@ -16,7 +16,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system lint types proto proto-check check bench report model wheel up down logs issue
+.PHONY: help demo test test-system lint types proto proto-check check bench report model wheel wheelhouse up down logs issue
 # Two pips must not write into one .venv at once.
 .NOTPARALLEL:
 
@@ -72,17 +72,23 @@ wheel: $(VENV)/.dev ## build dist/twinsplit-*.whl
 	@rm -rf dist
 	$(BIN)/hatchling build --target wheel --directory dist
 
+# A version such as 2.13.0+cpu counts as newer than 2.13.0, the CUDA build, wherever it is found.
+wheelhouse: $(VENV)/.created ## torch's wheel for the CPU into wheelhouse/, for images built where PyTorch's index is out of reach
+	@ls wheelhouse/torch-*.whl 2>/dev/null || $(BIN)/python -m pip download --quiet --disable-pip-version-check --retries 0 \
+	  --extra-index-url $(TORCH_INDEX) --constraint constraints.txt --no-deps --only-binary=:all: --python-version 3.11 \
+	  --dest wheelhouse torch
+
 up: ## all services, Prometheus and Grafana in containers; LAN=ADDRESS lets other machines join; SERVICES="twin edge ..."
 	@LAN='$(LAN)' deploy/compose/up $(SERVICES)
 
 down: ## stop the containers; VOLUMES=1 forgets the twin's state, certificates and recorded metrics, too
-	docker compose down --remove-orphans $(if $(VOLUMES),--volumes)
+	@LAN=127.0.0.1 docker compose -f docker-compose.yml -f deploy/compose/lan.yml down --remove-orphans $(if $(VOLUMES),--volumes)
 
 logs: ## follow the containers' logs
-	docker compose logs --follow --tail 100
+	@docker compose logs --follow --tail 100
 
-issue: ## certificate for a machine that joins: NAME=camera-1, ROLE=device, LAN=ADDRESS, HOSTS="192.168.1.11 ..."
-	@deploy/compose/issue '$(or $(ROLE),device)' '$(NAME)' $(if $(LAN),--twin '$(LAN):$(or $(TWIN_PORT),7000)') $(HOSTS:%=--host %)
+issue: ## certificate for a machine that joins: NAME=camera-1, ROLE=device, HOSTS="192.168.1.11 ..." of an edge
+	@deploy/compose/issue '$(or $(ROLE),device)' '$(NAME)' $(HOSTS)
 
 $(VENV)/.created:
 	@command -v $(PYTHON) >/dev/null \

@@ -1,0 +1,278 @@
+"""The compose project for real: brought up, attacked service by service, joined from outside, taken down.
+
+The tests share one project and run in this order. They want a Docker engine; images that it cannot pull must be there
+already. Grafana is left out: nothing here depends on it, and its part of the file is checked by `config`.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.compose_project import PORTS, ROOT, SERVICES, ComposeProject, free_ports, until
+from twinsplit.telemetry.catalogue import CATALOGUE
+
+pytestmark = [pytest.mark.needs("docker", "docker-compose"), pytest.mark.timeout(900)]
+
+OVERLAYS = ("deploy/compose/lan.yml", "deploy/compose/insecure.yml")
+OURS = ("twin", "edge", "device-fast", "device-slow", "load")
+
+WITHOUT_SERIES = {
+    "twinsplit_source_problems_total": "frames come from a folder, which neither stalls nor ends",
+    "twinsplit_sink_records_total": "no device writes task records",
+    "twinsplit_sink_waiting_records": "no device writes task records",
+    "twinsplit_sink_lost_records_total": "no device writes task records",
+    "twinsplit_power_watts": "emulated devices have no meter",
+    "twinsplit_energy_meter_up": "emulated devices have no meter",
+    "twinsplit_energy_meter_losses_total": "emulated devices have no meter",
+    "twinsplit_device_temperature_celsius": "not every machine has the sensor",
+    "twinsplit_device_throttled": "not every machine tells",
+    "twinsplit_device_speed_share": "not every machine tells",
+}
+"""Metrics that cannot have a series in this project, and why."""
+
+
+def _has_a_cpu_torch() -> bool:
+    """Whether the twin image can be built with torch without gigabytes of CUDA."""
+    if list((ROOT / "wheelhouse").glob("torch-*.whl")):
+        return True
+    try:
+        return urllib.request.urlopen("https://download.pytorch.org/whl/cpu/torch/", timeout=10).status == 200
+    except OSError:
+        return False
+
+
+def _prometheus_image() -> str:
+    """The image that the compose file names, else another that is here."""
+    named = subprocess.run(
+        ["docker", "compose", "config", "--format", "json"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    image: str = json.loads(named.stdout)["services"]["prometheus"]["image"]
+    for candidate in (image, "prom/prometheus:latest"):
+        if subprocess.run(["docker", "image", "inspect", candidate], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return image
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[ComposeProject]:
+    variables = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
+    variables |= {"LAN": "127.0.0.1", "LEARN": str(int(_has_a_cpu_torch())), "PROMETHEUS_IMAGE": _prometheus_image()}
+    project = ComposeProject(f"twinsplit-test-{os.getpid()}", variables)
+    try:
+        yield project
+    finally:
+        project.compose("down", "--volumes", "--remove-orphans", "--timeout", "2")
+
+
+@pytest.fixture(scope="module")
+def told(project: ComposeProject) -> str:
+    """What `make up` says; the project is healthy then."""
+    return project.run("make", "up", "LAN=127.0.0.1", f"SERVICES={' '.join(SERVICES)}").stdout
+
+
+@pytest.fixture
+def up(project: ComposeProject, told: str) -> ComposeProject:
+    """The running project."""
+    return project
+
+
+@pytest.mark.parametrize("overlays", [(), *((overlay,) for overlay in OVERLAYS)], ids=["alone", "lan", "insecure"])
+def test_the_configuration_is_clean(project: ComposeProject, overlays: tuple[str, ...]) -> None:
+    files = [word for overlay in ("docker-compose.yml", *overlays) for word in ("-f", overlay)]
+    done = project.run("docker", "compose", *files, "config")
+    assert done.stderr == ""
+    assert "grafana" in done.stdout
+
+
+def test_a_taken_port_is_named_before_anything_is_built() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        other = ComposeProject(f"twinsplit-test-port-{os.getpid()}", {"PROMETHEUS_PORT": str(port)})
+        done = other.run("make", "up", fails=True)
+    assert f"Port {port} of 127.0.0.1 is taken" in done.stderr
+    assert "PROMETHEUS_PORT" in done.stderr
+    assert other.compose("ps", "--all", "--quiet") == ""
+
+
+def test_it_says_where_everything_is(project: ComposeProject, told: str) -> None:
+    console = f"http://127.0.0.1:{project.ports['CONSOLE_PORT']}/"
+    prometheus = f"http://127.0.0.1:{project.ports['PROMETHEUS_PORT']}"
+    assert console in told
+    assert prometheus in told
+    log = project.log("twin")
+    (line,) = (line for line in log.splitlines() if "front-ends" in line)
+    assert console.rstrip("/") in line
+    assert prometheus in line
+    token = project.compose("exec", "twin", "cat", "/state/console-token").strip()
+    assert len(token) > 20
+    with urllib.request.urlopen(console, timeout=10) as page:
+        assert page.status == 200
+    with urllib.request.urlopen(f"{console}api/snapshot", timeout=10) as snapshot:
+        assert {device["id"] for device in json.load(snapshot)["devices"]} >= {"device-fast", "device-slow"}
+
+
+def test_only_front_ends_are_published_and_only_on_this_machine(project: ComposeProject) -> None:
+    found = json.loads(project.run("docker", "compose", "config", "--format", "json").stdout)["services"]
+    published = {
+        (name, port["host_ip"], port["target"]) for name, each in found.items() for port in each.get("ports", [])
+    }
+    assert published == {
+        ("twin", "127.0.0.1", 8080), ("prometheus", "127.0.0.1", 9090), ("grafana", "127.0.0.1", 3000),
+    }  # fmt: skip
+    limits = [float(each["cpus"]) for each in found.values() if "cpus" in each]
+    assert len(limits) == len(SERVICES) + 1
+    assert sum(limits) <= 2.0
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_container_is_nobody_special_and_writes_nowhere(up: ComposeProject, service: str) -> None:
+    state = up.inspect(service)
+    assert state["Config"]["User"] == "10001:10001"
+    assert state["Config"]["StopSignal"] == "SIGTERM"
+    assert state["HostConfig"]["ReadonlyRootfs"]
+    assert state["HostConfig"]["CapDrop"] == ["ALL"]
+    labels = state["Config"]["Labels"]
+    version = up.run(sys.executable, "-c", "import twinsplit; print(twinsplit.__version__)").stdout.strip()
+    assert labels["org.opencontainers.image.version"] == version
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    up.run("docker", "exec", state["Id"], "sh", "-c", "touch /opt/twinsplit/x", fails=True)
+    # It sees its own key and nobody else's.
+    assert sorted(up.compose("exec", service, "ls", "-A", "/tls").split()) == ["ca.pem", "cert.pem", "key.pem"]
+    assert up.compose("exec", service, "stat", "-c", "%a", "/tls/key.pem").strip() == "600"
+
+
+def test_the_device_image_has_neither_torch_nor_onnx_nor_a_compiler(up: ComposeProject) -> None:
+    program = "import importlib.util as u, shutil as s; print(u.find_spec('torch'), u.find_spec('onnx'), s.which('cc'))"
+    assert up.compose("exec", "device-fast", "python", "-c", program).strip() == "None None None"
+
+
+def test_tasks_end_everywhere_they_should(up: ComposeProject) -> None:
+    def outcomes() -> set[str]:
+        return {found["metric"]["outcome"] for found in up.query("sum by (outcome) (twinsplit_tasks_total) > 0")}
+
+    until(lambda: outcomes() >= {"exit", "edge", "device"}, "tasks end at exits, on the device and at the edge")
+    for device in ("device-fast", "device-slow"):
+        offloads = f'twinsplit_tasks_total{{outcome="edge", instance="{device}:7201"}}'
+        until(lambda query=offloads: up.value(query) > 0, f"{device} offloads")  # type: ignore[misc]
+
+
+def test_prometheus_sees_every_target_up(up: ComposeProject) -> None:
+    until(lambda: up.value("sum(up)") == 4, "all four are up")
+    assert {found["metric"]["job"] for found in up.query("up == 1")} == {
+        "twinsplit-twin", "twinsplit-edge", "twinsplit-device",
+    }  # fmt: skip
+
+
+def test_commands_within_a_container_show_its_certificate(up: ComposeProject) -> None:
+    assert "device-slow" in up.compose("exec", "twin", "twinsplit", "twin", "list", "--twin", "twin:7000")
+
+
+def _device_outside(machine: Path, up: ComposeProject, name: str, *tls: str) -> "subprocess.Popen[bytes]":
+    """A device that runs for some seconds outside the project and writes its tasks into ``machine``/NAME.jsonl."""
+    command = [sys.executable, "-m", "device", "--id", name, "--twin", f"127.0.0.1:{up.ports['TWIN_PORT']}", *tls]
+    command += ["--model", "model", "--source", "frames:model/frames", "--arrivals", "poisson:5", "--duration-s", "6"]
+    command += ["--sink", f"{name}.jsonl", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+    command += ["--emulate-slowdown", "250", "--emulate-uplink-bytes-per-s", "20000"]
+    environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ} | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=machine, env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_a_device_outside_joins_with_its_folder_and_one_without_a_certificate_is_refused(
+    up: ComposeProject, tmp_path: Path
+) -> None:
+    said = up.run(str(ROOT / "deploy/compose/issue"), "device", "camera-1", cwd=tmp_path).stderr
+    assert f"twinsplit device run --id camera-1 --model MODEL_FOLDER --twin 127.0.0.1:{up.ports['TWIN_PORT']}" in said
+    shutil.copytree(ROOT / "models/alexnet-fashion/1", tmp_path / "model")
+    tls = [word for name in ("ca", "cert", "key") for word in (f"--tls-{name}", f"camera-1/{name}.pem")]
+    devices = {"camera-1": tls, "plain": [], "uncertified": tls[:2]}
+    running = [_device_outside(tmp_path, up, name, *options) for name, options in devices.items()]
+    assert [device.wait(60) for device in running] == [0, 0, 0]
+
+    outcomes = {
+        name: {json.loads(line)["outcome"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()}
+        for name in devices
+    }
+    assert "edge" in outcomes["camera-1"]
+    assert outcomes["plain"] | outcomes["uncertified"] <= {"exit", "device"}
+    attached = [line for line in up.log("twin").splitlines() if "device-attached" in line]
+    assert {name for name in devices if any(f"device={name}" in line for line in attached)} == {"camera-1"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_that_dies_is_started_again_and_the_others_go_on(up: ComposeProject, service: str) -> None:
+    up.crash(service)
+    entered, finished = "sum(twinsplit_tasks_entered_total)", "sum(twinsplit_tails_total)"
+    before = up.value(entered), up.value(finished)
+
+    def goes_on() -> bool:
+        is_attached = up.value("sum(twinsplit_twin_attached)") == 3 and up.value("sum(twinsplit_degraded)") == 0
+        return is_attached and up.value(entered) > before[0] and up.value(finished) > before[1]
+
+    until(goes_on, "edge and devices are attached, with plans; tasks enter, and the edge finishes tails")
+
+
+def test_the_twins_state_has_survived(up: ComposeProject) -> None:
+    served = [line for line in up.log("twin").splitlines() if "twin-serving" in line]
+    assert len(served) >= 2
+    assert "known_devices=0" not in served[-1]
+
+
+def test_devices_that_lose_the_edge_go_on_and_come_back(up: ComposeProject) -> None:
+    slow = 'instance="device-slow:7201"'
+    resumed = up.value(f"twinsplit_offloads_resumed_total{{{slow}}}")
+    up.disconnect("device-slow", "tensors")
+    try:
+        until(lambda: up.value(f"sum(twinsplit_offloads_resumed_total{{{slow}}})") > resumed, "offloads are resumed")
+        until(lambda: up.value(f'twinsplit_breaker_state{{state="open", {slow}}}') == 1, "the breaker opens")
+        ended = up.value(f"sum(twinsplit_tasks_total{{{slow}}})")
+        until(lambda: up.value(f"sum(twinsplit_tasks_total{{{slow}}})") > ended + 5, "tasks end without the edge")
+    finally:
+        up.reconnect("device-slow", "tensors")
+    offloads = f'twinsplit_tasks_total{{outcome="edge", {slow}}}'
+    before = up.value(offloads)
+    until(lambda: up.value(offloads) > before, "it offloads again")
+
+
+def test_an_edge_that_loses_the_twin_comes_back(up: ComposeProject) -> None:
+    up.disconnect("edge", "edges")
+    try:
+        until(lambda: up.value('twinsplit_twins{kind="edge", state="attached"}') == 0, "the twin misses the edge")
+        ended = up.value("sum(twinsplit_tasks_total)")
+        until(lambda: up.value("sum(twinsplit_tasks_total)") > ended + 5, "tasks end without it")
+    finally:
+        up.reconnect("edge", "edges")
+    until(lambda: up.value('twinsplit_twins{kind="edge", state="attached"}') == 1, "the twin has the edge again")
+    offloads = 'sum(twinsplit_tasks_total{outcome="edge"})'
+    before = up.value(offloads)
+    until(lambda: up.value(offloads) > before, "devices offload again")
+
+
+def test_every_catalogued_metric_that_can_have_a_series_has_had_one(up: ComposeProject) -> None:
+    found = {name for metric in up.metric_names() for name in (metric, metric.removesuffix("_bucket"))}
+    assert WITHOUT_SERIES.keys() <= CATALOGUE.keys()
+    assert CATALOGUE.keys() - found <= WITHOUT_SERIES.keys()
+
+
+def test_a_service_that_is_stopped_drains_first(up: ComposeProject) -> None:
+    for service, name in (("device-fast", "device"), ("edge", "edge"), ("twin", "twin")):
+        up.compose("stop", service)
+        assert up.inspect(service)["State"]["ExitCode"] == 0, service
+        log = up.log(service)
+        assert f"{name}-stopping" in log
+        assert f"{name}-stopped" in log.rpartition(f"{name}-stopping")[2]
+
+
+def test_down_leaves_nothing(up: ComposeProject) -> None:
+    up.run("make", "down", "VOLUMES=1")
+    label = f"label=com.docker.compose.project={up.name}"
+    for kind in (("ps", "--all"), ("network", "ls"), ("volume", "ls")):
+        assert up.run("docker", *kind, "--quiet", "--filter", label).stdout == "", kind
