@@ -182,7 +182,8 @@ SECTIONS = (
                 "mirror-errors",
                 signalling.mirror_errors,
                 "Mean error of every mirrored field, and what it does to decisions, against the report thresholds of "
-                "edge and device. Star: as shipped.",
+                "edge and device. Star: as shipped. Service times do not vary here, so that the device's threshold, "
+                "which is of progress, hardly counts.",
                 signalling.has_thresholds,
             ),
             Drawing(

@@ -45,6 +45,8 @@ _TITLES = {
 }
 """Fields of :data:`benchmarks.simulator.mirror_errors.FIELDS`, in short."""
 _COLUMNS = 4
+_DIGITS = 9
+"""Of an error: less is rounding."""
 
 
 def messages_against_cost(document: Mapping[str, Any]) -> Figure:
@@ -104,11 +106,11 @@ def mirror_errors(document: Mapping[str, Any]) -> Figure:
         for v in variants
     ]
     for axes, field in zip(panels, fields, strict=False):
-        errors = [v["errors"].get(field, float("nan")) for v in variants]
+        errors = [round(v["errors"].get(field, float("nan")), _DIGITS) for v in variants]
         axes.plot(errors, color=BLUE, marker="o", linewidth=1.2)
         axes.plot([shipped], [errors[shipped]], color=VERMILLION, marker="*", markersize=10)
         axes.set_xticks(range(len(names)), names, fontsize=7)
-        axes.set_ylim(bottom=0.0)
+        axes.set_ylim(0.0, 1.2 * max(*errors, 0.001))
         quiet(axes, _TITLES[field], "", "")
     for axes in panels[len(fields) :]:
         axes.set_visible(False)
@@ -125,7 +127,7 @@ def disturbances(document: Mapping[str, Any]) -> Figure:
         ("disorder", "10 ms + exp(50 ms)", lambda _: 0.0),
     )
     figure = canvas(10.5, 3.4)
-    panels = figure.subplots(1, len(groups), sharey=True, width_ratios=(3, 3, 3, 1))
+    panels = figure.subplots(1, len(groups), sharey=True, width_ratios=(3, 3, 3, 1.6))
     for axes, (group, title, read) in zip(panels, groups, strict=True):
         for word, colour, marker in (("plans", VERMILLION, "*"), ("polled", BLACK, "D")):
             variants = [v for v in document["variants"] if v["group"] == group and v["name"].startswith(word)]
@@ -139,7 +141,7 @@ def disturbances(document: Mapping[str, Any]) -> Figure:
     disturbed = [v for v in document["variants"] if v["group"] in {group for group, _, _ in groups}]
     highest = max(v["cost_ratio_to_exact"] for v in disturbed)
     panels[0].set_ylim(0.9, 1.3 * highest)
-    plain_ticks(panels[0], "y", (1, 1.5, 2, 3, 5, 10, 20))
+    plain_ticks(panels[0], "y", (1, 1.5, 2, 3, 5, 10, 20, 50, 100))
     legend_below(figure, panels[0], 2)
     return figure
 
