@@ -161,4 +161,6 @@ def _host_of(peer: str) -> str:
     if kind not in ("ipv4", "ipv6"):
         return ""
     host = place.rpartition(":")[0].replace("%5B", "[").replace("%5D", "]").removeprefix("[").removesuffix("]")
+    # Where IPv6 and IPv4 share a socket, an IPv4 peer has an IPv6 address.
+    host = host.removeprefix("::ffff:")
     return "" if Address(host, 0).is_loopback else host

@@ -1,0 +1,122 @@
+"""The table of who may call what, against one written down by hand, and every way in which a name may not fit."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+import twinsplit.rpc.v1
+from twinsplit.access.rights import ANYONE, HEALTH, RIGHTS, Caller, Scope, WithoutRole, caller_of, identity_of
+from twinsplit.certificates.subject import Role
+from twinsplit.errors import NotAllowedError
+
+# "own": under the own name only.
+WRITTEN = """
+method                       device  edge  twin  operator
+TwinService/AttachDevice     own     -     -     -
+TwinService/AttachEdge       -       own   -     -
+TwinService/GetTwin          own     -     all   all
+TwinService/DescribeService  own     -     all   all
+TwinService/ListTwins        -       -     all   all
+TwinService/WatchTwins       -       -     all   all
+TwinService/SetDesired       -       -     all   all
+TwinService/ExportTraces     -       -     all   all
+TwinService/ListWeights      -       -     all   all
+TwinService/ExportReplay     -       -     all   all
+EdgeService/Infer            own     -     -     -
+EdgeService/Describe         all     all   all   all
+DeviceService/Submit         own     -     -     all
+DeviceService/GetStatus      own     -     -     all
+"""
+LINES = [line.split() for line in WRITTEN.strip().splitlines()]
+ROLES = [Role(word) for word in LINES[0][1:]]
+CELLS = [
+    (f"/twinsplit.rpc.v1.{line[0]}", role, cell)
+    for line in LINES[1:]
+    for role, cell in zip(ROLES, line[1:], strict=True)
+]
+
+
+def methods() -> Iterator[str]:
+    """Every RPC that any file of the protocol declares."""
+    for module in pkgutil.iter_modules(twinsplit.rpc.v1.__path__, "twinsplit.rpc.v1."):
+        if module.name.endswith("_pb2"):
+            for service in importlib.import_module(module.name).DESCRIPTOR.services_by_name.values():
+                yield from (f"/{service.full_name}/{method.name}" for method in service.methods)
+
+
+def test_every_rpc_has_its_row_and_its_line_here() -> None:
+    assert set(RIGHTS) == set(methods())
+    assert {method for method, _, _ in CELLS} == set(methods())
+    assert set(ROLES) == set(Role)
+
+
+@pytest.mark.parametrize(("method", "role", "cell"), CELLS)
+def test_a_role_may_call_what_is_written_and_nothing_else(method: str, role: Role, cell: str) -> None:
+    if cell == "-":
+        with pytest.raises(NotAllowedError, match=f"role {role.value} may not call {method.rpartition('/')[2]}"):
+            caller_of(method, (role, "x"), WithoutRole.EVERYTHING)
+    else:
+        assert caller_of(method, (role, "x"), WithoutRole.HEALTH) == Caller(role, "x", Scope(cell))
+
+
+@pytest.mark.parametrize("role", Role)
+def test_what_has_no_row_nobody_may_call(role: Role) -> None:
+    with pytest.raises(NotAllowedError):
+        caller_of("/twinsplit.rpc.v1.TwinService/Format", (role, "x"), WithoutRole.EVERYTHING)
+
+
+@pytest.mark.parametrize("method", sorted(HEALTH))
+def test_health_is_open_to_every_certificate(method: str) -> None:
+    assert caller_of(method, None, WithoutRole.HEALTH) == ANYONE
+    assert caller_of(method, (Role.DEVICE, "cam"), WithoutRole.HEALTH).name == "cam"
+
+
+@pytest.mark.parametrize("method", sorted(RIGHTS))
+def test_a_certificate_without_a_role_may_do_what_the_setting_says(method: str) -> None:
+    with pytest.raises(NotAllowedError, match="names no role"):
+        caller_of(method, None, WithoutRole.HEALTH)
+    assert caller_of(method, None, WithoutRole.EVERYTHING) == ANYONE
+
+
+def test_whose_right_is_for_its_own_name_may_not_use_another() -> None:
+    device = Caller(Role.DEVICE, "cam", Scope.OWN)
+    device.must_be("cam")
+    for other in ("cam2", "Cam", "", "cam/", "*"):
+        with pytest.raises(NotAllowedError, match="device cam"):
+            device.must_be(other)
+    Caller(Role.OPERATOR, "ops").must_be("cam")
+    ANYONE.must_be("cam")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "is_in"),
+    [(["*"], True), (["cam-1"], True), (["cam-2", "cam-?"], True), (["cam"], False), (["CAM-1"], False), ([], False)],
+)
+def test_an_allow_list_goes_by_patterns_of_the_whole_name(patterns: list[str], is_in: bool) -> None:
+    caller = Caller(Role.DEVICE, "cam-1", Scope.OWN)
+    if is_in:
+        caller.must_match(patterns)
+    else:
+        with pytest.raises(NotAllowedError):
+            caller.must_match(patterns)
+    ANYONE.must_match(patterns)
+
+
+@pytest.mark.parametrize(
+    ("uris", "found"),
+    [
+        (["twinsplit://device/cam-1"], (Role.DEVICE, "cam-1")),
+        (["spiffe://x/y", "twinsplit://edge/e"], (Role.EDGE, "e")),
+        (["twinsplit://device/a", "twinsplit://operator/b"], None),
+        (["twinsplit://root/a"], None),
+        (["twinsplit://device/"], None),
+        (["twinsplit://device/a/b"], None),
+        (["twinsplit://device/../b"], None),
+        (["https://device/a"], None),
+        ([], None),
+    ],
+)
+def test_who_one_is_stands_in_exactly_one_uri(uris: list[str], found: object) -> None:
+    assert identity_of(uris) == found
