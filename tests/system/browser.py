@@ -24,15 +24,23 @@ _FLAGS = (
     "--hide-scrollbars",
 )
 
+_NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+
 
 class Browser:
     """One tab. ``driver`` is selenium's."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
+        self._errors: list[str] = []
 
     def open(self, url: str) -> None:
-        self.driver.get(url)
+        """Load a page, again where an interface that came or went on this machine (a container's, say) broke it off."""
+        for _ in range(5):
+            self.driver.get(url)
+            self._errors = self._new_errors()
+            if not any(_NETWORK_CHANGED in line for line in self._errors):
+                return
 
     def run(self, script: str, *arguments: object) -> Any:
         """What ``script``, the body of an async function, returns."""
@@ -52,8 +60,15 @@ class Browser:
         while True:
             if value := self.run(f"return ({condition});", *arguments):
                 return value
-            assert time.monotonic() < until_s, f"still not so after {timeout_s:g} s: {condition}"
+            assert time.monotonic() < until_s, self._not_yet(condition, timeout_s)
             time.sleep(0.1)
+
+    def _new_errors(self) -> list[str]:
+        return [line["message"] for line in self.driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+
+    def _not_yet(self, condition: str, timeout_s: float) -> str:
+        shown = self.run("return `${document.readyState} ${document.visibilityState}\\n${document.body.innerText}`;")
+        return f"still not so after {timeout_s:g} s: {condition}\nshown: {shown[:1500]}\nconsole: {self.errors()}"
 
     def text(self, selector: str) -> str:
         return str(self.run("return document.querySelector(args[0]).textContent;", selector))
@@ -74,7 +89,8 @@ class Browser:
 
     def errors(self) -> list[str]:
         """What the console has said of warnings and errors since the last look."""
-        return [line["message"] for line in self.driver.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+        said, self._errors = self._errors + self._new_errors(), []
+        return [line for line in said if _NETWORK_CHANGED not in line]
 
     def requests(self) -> list[str]:
         """Addresses asked for since the last look, by whatever in the page."""

@@ -59,7 +59,7 @@ def page(services: LiveServices, tab: Browser) -> Iterator[Browser]:
     tab.prefer()
     tab.size(*DESK)
     tab.open("about:blank")
-    tab.requests(), tab.errors()
+    tab.requests()
     tab.open(f"{services.console}#device=camera-1")
     tab.wait_for(SHOWN, timeout_s=60)
     yield tab

@@ -50,6 +50,7 @@ function chart(parent, width) {
 function facts(edge) {
   const parts = [
     [edge.predicted_backlog_s, `backlog ${seconds(edge.predicted_backlog_s)}`],
+    [edge.devices, edge.devices === 1 ? "1 device" : `${edge.devices} devices`],
     [edge.queue_length, `${expected(edge.queue_length)} waiting`],
     [edge.busy_share, `busy ${percent(edge.busy_share, 0)}`],
     [edge.speed_factor, `service × ${number(edge.speed_factor)}`],

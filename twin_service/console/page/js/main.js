@@ -52,12 +52,12 @@ async function onLink(link) {
 }
 
 function draw(now) {
-  devices.draw(now, still.matches || isPaused);
-  detail.draw(now, still.matches || isPaused);
+  devices.draw(now, still.matches);
+  detail.draw(now, still.matches);
 }
 
 function move(now) {
-  draw(now);
+  if (!isPaused) draw(now);
   if (!still.matches) requestAnimationFrame(move);
 }
 
@@ -71,4 +71,4 @@ pause.addEventListener("click", () => {
 document.addEventListener("visibilitychange", () => (document.hidden ? stream.stop() : stream.start()));
 watchTokenButton(() => stream.restart());
 requestAnimationFrame(move);
-if (!document.hidden) stream.start();
+stream.start();

@@ -98,7 +98,8 @@ export class Stream {
   }
 
   start() {
-    this.#follow((this.#run += 1));
+    this.stop();
+    this.#follow(this.#run);
   }
 
   stop() {
@@ -110,7 +111,6 @@ export class Stream {
   /** Connects anew at once: with another path, or a token that was not there before. */
   restart(path = this.#path) {
     this.#path = path;
-    this.stop();
     this.#tell("connecting", null);
     this.start();
   }
