@@ -295,10 +295,13 @@ def check_files(folder: Path, names: dict[str, str]) -> None:
     """Compare the named files of a model folder with their digests.
 
     Raises:
-        ModelFileError: a file is missing or differs.
+        ModelFileError: a file is missing, differs, or is a link to somewhere else.
     """
+    place = folder.resolve()
     for name, digest in names.items():
         path = folder / name
+        if not path.resolve().is_relative_to(place):
+            raise ModelFileError(f"{path}: is a link out of the model folder; copy the file itself")
         try:
             with path.open("rb") as file:
                 hasher = hashlib.sha256()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from twinsplit.errors import ComputeError, ModelError, ProviderError
 from twinsplit.model.answers import Answer as Answer
 from twinsplit.model.answers import ExitAnswer as ExitAnswer
+from twinsplit.model.external_data import check_external_data
 from twinsplit.model.manifest import Manifest, check_files, manifest_digest, read_manifest
 
 PROVIDERS = {
@@ -83,7 +84,7 @@ class SegmentRuntime:
 
         Raises:
             ManifestError: no manifest, or one that is not valid.
-            ModelFileError: a file is missing or its digest differs.
+            ModelFileError: a file is missing, its digest differs, or it points to a file that the manifest lacks.
             ComputeError: ONNX Runtime cannot load a file.
             ProviderError: the provider is unknown, not in this build of ONNX Runtime, or does not load.
         """
@@ -97,6 +98,10 @@ class SegmentRuntime:
             segment = manifest.segments[index]
             files |= {segment.file: segment.sha256} | segment.external_files
         check_files(folder, files | {e.file: e.sha256 for e in exits})
+        for index in wanted:
+            check_external_data(folder / manifest.segments[index].file, manifest.segments[index].external_files)
+        for each in exits:
+            check_external_data(folder / each.file, ())
         provider_name = provider_named(provider)
         return cls(
             manifest,

@@ -113,11 +113,15 @@ def test_a_segment_of_another_model_is_refused(copied: Callable[[], Path]) -> No
         SegmentRuntime.load(folder)
 
 
+NO_NETWORK = b"\x08\x07"
+"""A model with a version and nothing else."""
+
+
 def test_a_file_that_is_no_network_is_refused_even_with_the_right_digest(copied: Callable[[], Path]) -> None:
     folder = copied()
     document = json.loads((folder / MANIFEST_NAME).read_text())
-    (folder / "segment-0.onnx").write_bytes(b"garbage")
-    document["segments"][0]["sha256"] = manifest_digest(b"garbage")
+    (folder / "segment-0.onnx").write_bytes(NO_NETWORK)
+    document["segments"][0]["sha256"] = manifest_digest(NO_NETWORK)
     (folder / MANIFEST_NAME).write_text(json.dumps(document))
     with pytest.raises(ComputeError, match=r"segment-0\.onnx: ONNX Runtime cannot load it"):
         SegmentRuntime.load(folder)
