@@ -39,6 +39,8 @@ class CircuitBreaker:
         self._is_disconnected = False
         self.has_answered = False
         """Whether the edge is known to answer: it did since the last failure."""
+        self.is_connected = False
+        """Whether there is a connection on which the edge has answered."""
         self.openings = 0
         """How often it has opened."""
 
@@ -82,7 +84,7 @@ class CircuitBreaker:
 
     def disconnected(self, now_s: float) -> None:
         """The connection is gone: nothing goes until there is a new one."""
-        self.has_answered = False
+        self.has_answered = self.is_connected = False
         self._is_disconnected = True
         self._is_trial_out = False
         if self._opened_at_s is None:
@@ -93,7 +95,7 @@ class CircuitBreaker:
         if self._is_disconnected and self._opened_at_s is not None:
             self._opened_at_s = now_s - self._open_s
         self._is_disconnected = False
-        self.has_answered = True
+        self.has_answered = self.is_connected = True
 
     def _open(self, now_s: float) -> None:
         self._opened_at_s = now_s

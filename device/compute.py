@@ -68,7 +68,7 @@ class Cargo:
     exit_tensor: NDArray[Any] | None = None
     """Of the cut of the best exit, where that exit may be the last resort."""
     encoded: EncodedTensor | None = None
-    """The payload until it is handed to the uplink."""
+    """The payload until its answer is in: another edge may need it."""
     answer: Answer | None = None
     """The network's answer, whoever gave it."""
     problem: FrameError | None = None
@@ -204,6 +204,7 @@ class Engine:
         return lambda pipeline, now_s: pipeline.polled(now_s, decision)
 
     def _segment_done(self, index: int, cargo: Cargo, began_s: float) -> Event:
+        cargo.encoded = None
         cargo.tensor = tensor = self._runtime.run_segment(index, _present(cargo.tensor))
         if index + 1 == self._last_resort_cut:
             cargo.exit_tensor = tensor
@@ -223,7 +224,7 @@ class Engine:
             _present(prepared.tensor if is_input and prepared is not None else cargo.tensor),
             prepared.picture if prepared is not None else None,
         )
-        # A task is sent once at most: from here on only its boundary tensor is kept.
+        # No other payload is ever made: from here on only this one and the boundary tensor are kept.
         cargo.prepared = None
         self._stretch(("encode", offload.cut, offload.representation_index), began_s)
         return lambda pipeline, now_s: pipeline.encoded(now_s, encoded.wire_bytes)

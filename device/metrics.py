@@ -10,6 +10,7 @@ from dataclasses import fields
 import numpy as np
 
 from device.breaker import BreakerState
+from device.offloads import offload_of
 from device.pipeline import Pipeline
 from device.self_mirror import Truth
 from device.sinks import JsonLinesSink
@@ -162,9 +163,17 @@ class DeviceMetrics:
             yield "twinsplit_payload_raw_bytes_total", {"payload": payload}, count
         offloads, tracker = pipeline.offloads, pipeline.tracker
         yield "twinsplit_uploads_in_flight", {}, len(offloads)
-        yield "twinsplit_kept_tensor_bytes", {}, sum(self._cut_bytes[task.epoch] for task in pipeline.keepers())
+        tensor_bytes = sum(self._cut_bytes[task.epoch] for task in pipeline.keepers())
+        yield "twinsplit_kept_tensor_bytes", {}, tensor_bytes + sum(offload_of(task).wire_bytes for task in offloads)
         for cause, count in offloads.came_back.items():
             yield "twinsplit_offloads_resumed_total", {"reason": cause.value}, count
+        for cause, count in offloads.sent_on.items():
+            yield "twinsplit_offloads_sent_on_total", {"reason": cause.value}, count
+        for place, link in enumerate(offloads.links(now_s), start=1):
+            labels = {"place": str(place)}
+            yield "twinsplit_edge_goodput_bytes_per_second", labels, link.goodput_bytes_per_s
+            yield "twinsplit_edge_round_trip_seconds", labels, link.round_trip_s
+            yield "twinsplit_edge_reachable", labels, float(link.is_reachable)
         yield "twinsplit_uplink_goodput_bytes_per_second", {}, tracker.goodput_bytes_per_s
         yield "twinsplit_uplink_round_trip_seconds", {}, tracker.round_trip_s
         address = pipeline.plans.edge_address

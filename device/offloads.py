@@ -2,18 +2,25 @@
 
 At most ``kept_tensors`` boundary tensors are kept; while that many are, nothing is offloaded (reason ``uplink-full``):
 a task already sent is never given up for one that could be.
+
+Where the plan's edge cannot be used, the next one of the twin's list stands in for it. A task that an edge has lost or
+refused may be sent on, to every edge once at most and all within the time that its first upload had.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from device.breaker import BreakerSettings, BreakerState, CircuitBreaker
+from device.edge_list import EdgeList
 from device.plan_keeping import PlanKeeper
 from device.task import Offload, Task, Upload
 from device.tracking import Tracker
+from twinsplit.edge_list import EdgeLink, ListedEdge
+from twinsplit.model.manifest import Manifest
+from twinsplit.plan import NO_REPRESENTATION
 from twinsplit.types import Decision, Payload, Reason
 
 
@@ -33,13 +40,18 @@ class OffloadSettings:
 class Offloads:
     """Tasks whose answer is not in, by number, in the order in which they were sent."""
 
-    def __init__(self, settings: OffloadSettings, plans: PlanKeeper, tracker: Tracker) -> None:
+    def __init__(self, manifest: Manifest, settings: OffloadSettings, plans: PlanKeeper, tracker: Tracker) -> None:
         self.breakers: dict[str, CircuitBreaker] = {}
         """By the edge's address."""
+        self.edges = EdgeList(tracker)
+        """What the twin has listed; empty: there is the plan's edge only."""
         self.sent = 0
         """Payloads handed to the uplink."""
         self.came_back: Counter[Reason] = Counter()
-        """Offloads without an answer, by reason."""
+        """Offloads without an answer that resumed on the device, by reason."""
+        self.sent_on: Counter[Reason] = Counter()
+        """Offloads without an answer that went on to the next edge, by reason."""
+        self._manifest = manifest
         self._settings = settings
         self._plans = plans
         self._tracker = tracker
@@ -56,11 +68,43 @@ class Offloads:
         """Instant at which the next answer is too late; infinity: none is in flight."""
         return min((offload_of(task).deadline_s for task in self._in_flight.values()), default=float("inf"))
 
-    @property
-    def does_edge_answer(self) -> bool:
-        """Whether the plan's edge is known to answer."""
-        address = self._plans.edge_address
+    def does_edge_answer(self, now_s: float) -> bool:
+        """Whether the edge that is used now is known to answer."""
+        address = self.target(now_s)
         return address is not None and self.breaker(address).has_answered
+
+    def target(self, now_s: float) -> str | None:
+        """Where an offload goes now: to the plan's edge, or, while nothing may go there, to the first of the list that
+        is connected; ``None``: there is no edge."""
+        address = self._plans.edge_address
+        if address is None or not self.edges or self.breaker(address).allows(now_s):
+            return address
+        return self._stand_in(now_s, (address,)) or address
+
+    def _stand_in(self, now_s: float, without: tuple[str, ...]) -> str | None:
+        for edge in self.edges:
+            if edge.address not in without:
+                breaker = self.breaker(edge.address)
+                if breaker.is_connected and breaker.allows(now_s):
+                    return edge.address
+        return None
+
+    def backlog_s(self, now_s: float, epoch: int) -> float:
+        """Backlog to look the plan up with at ``epoch``: that of the plan's edge, or what the edge that stands in for
+        it amounts to."""
+        address, plan_address = self.target(now_s), self._plans.edge_address
+        if address is None or plan_address is None or address == plan_address:
+            return self._plans.backlog_s(now_s)
+        return self.edges.as_plan_backlog_s(address, plan_address, self._payloads(epoch), now_s)
+
+    def _payloads(self, epoch: int) -> list[tuple[int, float]]:
+        """(Cut, bytes) of what the plan may send at ``epoch``."""
+        chosen = ((epoch, Decision.OFFLOAD_TENSOR), (0, Decision.OFFLOAD_INPUT))
+        return [
+            (cut, self._manifest.cuts[cut].representations[position].mean_bytes)
+            for cut, decision in chosen
+            if (position := self._plans.representation(epoch, decision)) != NO_REPRESENTATION
+        ]
 
     def is_edge_reachable(self, now_s: float) -> bool:
         """False: the breaker of the way to the plan's edge is open."""
@@ -78,16 +122,16 @@ class Offloads:
         """Why ``task`` cannot be offloaded now, with so many tensors kept; ``None``: it can."""
         if task.has_resumed:
             return task.hindrance
-        address = self._plans.edge_address
+        address = self.target(now_s)
         if address is None:
             return Reason.NO_EDGE_HOLDS_MODEL
         if not self.breaker(address).allows(now_s):
             return Reason.BREAKER_OPEN
         return Reason.UPLINK_FULL if kept_tensors >= self._settings.kept_tensors else None
 
-    def prepare(self, task: Task, decision: Decision) -> Offload:
+    def prepare(self, now_s: float, task: Task, decision: Decision) -> Offload:
         """What ``task`` sends; only for a task that nothing hinders."""
-        address = self._plans.edge_address
+        address = self.target(now_s)
         assert address is not None, "an offload without an edge is hindered"
         is_tensor = decision is Decision.OFFLOAD_TENSOR
         task.offload = Offload(
@@ -95,6 +139,7 @@ class Offloads:
             cut=task.epoch if is_tensor else 0,
             representation_index=self._plans.representation(task.epoch, decision),
             edge_address=address,
+            edge_id=self._name(address),
         )
         return task.offload
 
@@ -110,38 +155,122 @@ class Offloads:
         self._in_flight[task.task_id] = task
         return Upload(task, offload, budget_s)
 
-    def answered(self, now_s: float, task_id: int, edge_queue_s: float, edge_compute_s: float) -> Task | None:
-        """The task whose answer is in; ``None``: nobody waits for it any more."""
-        task = self._in_flight.pop(task_id, None)
+    def answered(
+        self, now_s: float, task_id: int, edge_queue_s: float, edge_compute_s: float, address: str | None = None
+    ) -> Task | None:
+        """The task whose answer is in; ``None``: nobody waits for one any more, or not for one of the edge at
+        ``address`` (``None``: from where does not matter)."""
+        task = self.task(task_id, address)
         if task is None:
             return None
+        del self._in_flight[task_id]
         offload = offload_of(task)
         edge_s = edge_queue_s + edge_compute_s
-        transmitted_s = self._tracker.upload_done(offload.sent_at_s, now_s, edge_s, offload.wire_bytes)
-        task.upload_s = max(0.0, now_s - offload.sent_at_s - edge_s)
-        task.transmit_s = min(transmitted_s, task.upload_s)
+        transmitted_s = self._tracker.upload_done(
+            offload.sent_at_s, now_s, edge_s, offload.wire_bytes, offload.edge_address
+        )
+        upload_s = max(0.0, now_s - offload.sent_at_s - edge_s)
+        task.upload_s = (task.upload_s or 0.0) + upload_s
+        task.transmit_s += min(transmitted_s, upload_s)
         task.edge_queue_s, task.edge_compute_s = edge_queue_s, edge_compute_s
         self.breaker(offload.edge_address).succeeded()
         return task
 
-    def failed(self, now_s: float, task_id: int, reason: Reason) -> Task | None:
-        """The task that comes back, its waiting and energy so far charged to it; ``None``: it is not in flight."""
-        task = self._in_flight.pop(task_id, None)
+    def failed(self, now_s: float, task_id: int, address: str | None = None) -> Task | None:
+        """The task whose edge has failed it, waiting and energy so far charged to it. It is in flight until it is sent
+        on or comes back; ``None``: it is not, or not to the edge at ``address``."""
+        task = self.task(task_id, address)
         if task is None:
             return None
         offload = offload_of(task)
         self.breaker(offload.edge_address).failed(now_s)
-        task.upload_s = now_s - offload.sent_at_s
-        expected_s = self._tracker.expected_transmission_s(offload.wire_bytes)
-        task.transmit_s = task.upload_s if expected_s is None else min(expected_s, task.upload_s)
+        upload_s = now_s - offload.sent_at_s
+        expected_s = self._tracker.expected_transmission_s(offload.wire_bytes, offload.edge_address)
+        task.upload_s = (task.upload_s or 0.0) + upload_s
+        task.transmit_s += upload_s if expected_s is None else min(expected_s, upload_s)
+        task.lost_at = (*task.lost_at, offload.edge_address)
+        return task
+
+    def next_edge(self, now_s: float, task: Task) -> str | None:
+        """The edge that a task which was failed may go on to: the first that is connected, has not failed it yet and
+        is expected to answer in time; ``None``: there is none."""
+        plan_address, offload = self._plans.edge_address, offload_of(task)
+        if plan_address is None or not self.edges:
+            return None
+        left_s = offload.deadline_s - now_s
+        without = task.lost_at
+        while (address := self._stand_in(now_s, without)) is not None:
+            if self.edges.finish_s(address, offload.cut, offload.wire_bytes, now_s) <= left_s:
+                return address
+            without = (*without, address)
+        return None
+
+    def backlog_for_s(self, now_s: float, task: Task, address: str) -> float:
+        """Backlog with which to look up whether it pays to send ``task`` on to the edge at ``address``."""
+        offload, plan_address = offload_of(task), self._plans.edge_address
+        assert plan_address is not None, "without a plan's edge nothing is sent on"
+        return self.edges.as_plan_backlog_s(address, plan_address, [(offload.cut, offload.wire_bytes)], now_s)
+
+    def send_on(self, now_s: float, task: Task, address: str, reason: Reason) -> Upload:
+        """The same payload goes to the edge at ``address``, in the time that is left."""
+        before = offload_of(task)
+        task.offload = replace(before, edge_address=address, edge_id=self._name(address), sent_at_s=now_s)
+        self.breaker(address).attempted(now_s)
+        self.sent += 1
+        self.sent_on[reason] += 1
+        return Upload(task, task.offload, before.deadline_s - now_s)
+
+    def come_back(self, task: Task, reason: Reason) -> None:
+        """A task that was failed resumes on the device."""
+        del self._in_flight[task.task_id]
         task.hindrance = task.hindrance or reason
         task.has_resumed = True
         self.came_back[reason] += 1
+
+    def task(self, task_id: int, address: str | None = None) -> Task | None:
+        """The task of that number, if it is in flight, and to the edge at ``address`` (``None``: to any)."""
+        task = self._in_flight.get(task_id)
+        if task is None or (address is not None and offload_of(task).edge_address != address):
+            return None
         return task
 
-    def task(self, task_id: int) -> Task | None:
-        """The task of that number, if it is in flight."""
-        return self._in_flight.get(task_id)
+    # The list.
+
+    def edges_listed(self, edges: tuple[ListedEdge, ...]) -> None:
+        """The twin lists the edges that there are."""
+        self.edges.replaced(edges)
+        self._forget_others()
+
+    def addresses(self) -> frozenset[str]:
+        """Edges to be connected to: the plan's, those listed, and those at which something is in flight."""
+        used = {offload_of(task).edge_address for task in self._in_flight.values()}
+        plan_address = self._plans.edge_address
+        return self.edges.addresses | used | ({plan_address} if plan_address is not None else set())
+
+    def links(self, now_s: float) -> tuple[EdgeLink, ...]:
+        """The ways to the edges of the list."""
+        return tuple(
+            EdgeLink(
+                edge.edge_id,
+                self._tracker.link(edge.address).goodput_bytes_per_s,
+                self._tracker.link(edge.address).round_trip_s,
+                self.breaker(edge.address).state(now_s) is not BreakerState.OPEN,
+            )
+            for edge in self.edges
+        )
+
+    def _forget_others(self) -> None:
+        """An edge that is gone for good leaves nothing behind."""
+        addresses = self.addresses()
+        for gone in self.breakers.keys() - addresses:
+            del self.breakers[gone]
+        self._tracker.keep_links(addresses)
+
+    def _name(self, address: str) -> str | None:
+        edge, plan = self.edges.find(address), self._plans.plan
+        if edge is not None:
+            return edge.edge_id
+        return plan.edge_id if plan is not None and plan.edge_address == address else None
 
     def at(self, address: str) -> list[Task]:
         """Tasks in flight to the edge at ``address``."""

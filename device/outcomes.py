@@ -134,6 +134,8 @@ class Outcomes:
             energy_source=energy.source if energy is not None else None,
             plan_id=choice.plan_id if choice is not None else None,
             queue_length=task.queue_length,
+            edge_id=offload.edge_id if offload is not None else None,
+            sent_on=max(0, len(task.lost_at) - task.has_resumed),
             thumbnail_jpeg=task.thumbnail_jpeg,
         )
 

@@ -3,7 +3,8 @@
 Events come in with a clock reading and give back instructions. At most one *step* (segment, exit, encoding, question
 to the twin) is out at any time. After an OFFLOAD the next task starts at once; the offloaded task keeps its boundary
 tensor until its answer is in, so that it can resume at its cut, at the head of the queue, when the edge refuses, is
-lost or is too late. A resumed task never leaves the device again. Every task that entered gets exactly one outcome.
+lost or is too late. Before that it is sent on to the next edge of the twin's list, where the plan holds that worth it.
+A resumed task never leaves the device again. Every task that entered gets exactly one outcome.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING
 from device.energy import EnergyBooks
 from device.offloads import Offloads, OffloadSettings, offload_of
 from device.outcomes import Outcomes
-from device.plan_keeping import Choice, PlanKeeper
+from device.plan_keeping import Choice, Observed, PlanKeeper
 from device.reporting import Condition, Reporter
 from device.task import AskTwin, CancelUpload, Encode, Finish, Instruction, RunExit, RunSegment, Task
 from device.task_queue import TaskQueue
 from device.tracking import Tracker
+from twinsplit.edge_list import ListedEdge
 from twinsplit.model.manifest import Manifest
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
@@ -60,7 +62,8 @@ class Pipeline:
         self.reporter = reporter
         self.settings = settings or PipelineSettings()
         self.outcomes = Outcomes(manifest, energy)
-        self.offloads = Offloads(self.settings.offloads, plans, tracker)
+        self.offloads = Offloads(manifest, self.settings.offloads, plans, tracker)
+        tracker.edge_address = plans.edge_address or ""
         self.decisions: Counter[tuple[int, Decision, Reason]] = Counter()
         """Decisions taken, by (epoch, decision, reason)."""
         self.best_exit = max(
@@ -221,19 +224,29 @@ class Pipeline:
     # Offloads.
 
     def answer_received(
-        self, now_s: float, task_id: int, answer: Answer | None, *, edge_queue_s: float, edge_compute_s: float
+        self,
+        now_s: float,
+        task_id: int,
+        answer: Answer | None,
+        *,
+        edge_queue_s: float,
+        edge_compute_s: float,
+        edge_address: str | None = None,
     ) -> list[Instruction]:
-        """The edge answered. An answer that nobody waits for any more changes nothing."""
+        """The edge at ``edge_address`` answered (``None``: whichever has the task). An answer that nobody waits for any
+        more changes nothing, nor does one of an edge that the task has left for another."""
         out: list[Instruction] = []
-        task = self.offloads.answered(now_s, task_id, edge_queue_s, edge_compute_s)
+        task = self.offloads.answered(now_s, task_id, edge_queue_s, edge_compute_s, edge_address)
         if task is not None:
             self._answer_by_network(now_s, task, Outcome.EDGE, answer, out)
         return self._reported(now_s, out)
 
-    def upload_failed(self, now_s: float, task_id: int, reason: Reason) -> list[Instruction]:
-        """The edge refused (EDGE_REFUSED), is lost (EDGE_LOST) or is too late (EDGE_TOO_LATE)."""
+    def upload_failed(
+        self, now_s: float, task_id: int, reason: Reason, edge_address: str | None = None
+    ) -> list[Instruction]:
+        """The edge refused (EDGE_REFUSED), is lost (EDGE_LOST) or is too late (EDGE_TOO_LATE); which edge, as above."""
         out: list[Instruction] = []
-        self._resume(now_s, task_id, reason, out)
+        self._fail(now_s, task_id, reason, out, edge_address)
         return self._reported(now_s, out)
 
     def edge_connected(self, now_s: float, address: str) -> list[Instruction]:
@@ -246,7 +259,7 @@ class Pipeline:
         out: list[Instruction] = []
         self.offloads.breaker(address).disconnected(now_s)
         for task in self.offloads.at(address):
-            self._resume(now_s, task.task_id, Reason.EDGE_LOST, out)
+            self._fail(now_s, task.task_id, Reason.EDGE_LOST, out)
         return self._reported(now_s, out)
 
     # The twin.
@@ -265,6 +278,12 @@ class Pipeline:
         """
         if self.plans.plan_received(plan, backlog, now_s):
             self.reporter.plan_stands(plan.exits_run, now_s)
+            self.tracker.edge_address = self.plans.edge_address or ""
+        return self._reported(now_s, [])
+
+    def edges_listed(self, now_s: float, edges: tuple[ListedEdge, ...]) -> list[Instruction]:
+        """The twin lists the edges that hold the model."""
+        self.offloads.edges_listed(edges)
         return self._reported(now_s, [])
 
     def lease_renewed(self, now_s: float, lease_s: float) -> list[Instruction]:
@@ -275,6 +294,8 @@ class Pipeline:
     def backlog_seen(self, now_s: float, state: BacklogState, edge_address: str | None = None) -> list[Instruction]:
         """A backlog reading from an answer of the edge at ``edge_address``, or from the twin (``None``)."""
         self.plans.backlog_seen(state, edge_address)
+        if edge_address is not None:
+            self.offloads.edges.backlog_seen(state, edge_address)
         return self._reported(now_s, [])
 
     # Time and the end.
@@ -284,7 +305,7 @@ class Pipeline:
         out: list[Instruction] = []
         for task in self.offloads.overdue(now_s):
             out.append(CancelUpload(task, offload_of(task)))
-            self._resume(now_s, task.task_id, Reason.EDGE_TOO_LATE, out)
+            self._fail(now_s, task.task_id, Reason.EDGE_TOO_LATE, out)
         return self._reported(now_s, out)
 
     def close(self) -> list[Instruction]:
@@ -317,7 +338,7 @@ class Pipeline:
         task.queue_s += now_s - task.waiting_since_s
         if task.started_at_s is None:
             task.started_at_s = now_s
-            task.observed_at_start = self.plans.observed(len(self._queue), now_s, task.arrived_at_s)
+            task.observed_at_start = self._observed(now_s, task)
         self.reporter.service_started(task.task_id, now_s, task.epoch)
         self._reach_epoch(now_s, task, out)
 
@@ -344,9 +365,12 @@ class Pipeline:
         if task.observed_at_start is not None and not plans.observes_each_epoch:
             observed = task.observed_at_start
         else:
-            observed = plans.observed(len(self._queue), now_s, task.arrived_at_s)
-        does_answer = self.offloads.does_edge_answer
+            observed = self._observed(now_s, task)
+        does_answer = self.offloads.does_edge_answer(now_s)
         return plans.choose(now_s, task.epoch, task.evidence, observed, hindrance, does_edge_answer=does_answer)
+
+    def _observed(self, now_s: float, task: Task) -> Observed:
+        return Observed(len(self._queue), self.offloads.backlog_s(now_s, task.epoch), now_s - task.arrived_at_s)
 
     def _obey(self, now_s: float, task: Task, choice: Choice, out: list[Instruction]) -> None:
         if choice.decision.is_offload:
@@ -358,7 +382,7 @@ class Pipeline:
         self.decisions[task.epoch, choice.decision, choice.reason] += 1
         task.step_began_s = now_s
         if choice.decision.is_offload:
-            out.append(Encode(task, self.offloads.prepare(task, choice.decision)))
+            out.append(Encode(task, self.offloads.prepare(now_s, task, choice.decision)))
         elif choice.decision is Decision.EXIT and task.last_exit is not None:
             self._answer_by_exit(now_s, task, task.last_exit, task.hindrance or choice.reason, out)
         elif task.epoch < self._held:
@@ -366,12 +390,27 @@ class Pipeline:
         else:
             self._answer_by_best_exit(now_s, task, out)
 
-    def _resume(self, now_s: float, task_id: int, reason: Reason, out: list[Instruction]) -> None:
-        task = self.offloads.failed(now_s, task_id, reason)
-        if task is not None:
-            task.waiting_since_s = now_s
-            self._queue.put_back(task)
-            self._start_next(now_s, out)
+    def _fail(
+        self, now_s: float, task_id: int, reason: Reason, out: list[Instruction], address: str | None = None
+    ) -> None:
+        """An edge has failed a task: it goes on to the next one, or resumes here."""
+        task = self.offloads.failed(now_s, task_id, address)
+        if task is None:
+            return
+        next_address = self.offloads.next_edge(now_s, task)
+        if next_address is not None and self._is_worth_sending_on(now_s, task, next_address):
+            out.append(self.offloads.send_on(now_s, task, next_address, reason))
+            return
+        self.offloads.come_back(task, reason)
+        task.waiting_since_s = now_s
+        self._queue.put_back(task)
+        self._start_next(now_s, out)
+
+    def _is_worth_sending_on(self, now_s: float, task: Task, address: str) -> bool:
+        """Whether the plan would offload the task from where it stands, were its edge as good as this one."""
+        backlog_s = self.offloads.backlog_for_s(now_s, task, address)
+        observed = Observed(len(self._queue), backlog_s, now_s - task.arrived_at_s)
+        return self.plans.choose(now_s, task.epoch, task.evidence, observed, does_edge_answer=True).decision.is_offload
 
     # Outcomes.
 
@@ -431,4 +470,5 @@ class Pipeline:
             is_degraded=self.plans.is_degraded(now_s),
             entered=self.outcomes.entered,
             lost=self.outcomes.lost,
+            links=self.offloads.links(now_s),
         )

@@ -17,10 +17,13 @@ from typing import TypeAlias
 from device.health import Health
 from device.self_mirror import FieldLayers, SelfMirror, Truth
 from device.tracking import Tracker
+from twinsplit.edge_list import EdgeLink
 from twinsplit.model.manifest import Manifest
 from twinsplit.reckoning import ProgressModel, task_boundaries_s
 from twinsplit.types import Outcome, TaskRecord
 
+_LINK_SHARE = 0.1
+"""A way to an edge is told again when a number of it has moved by more than this share."""
 _PROFILE_SHARE = 0.1
 """A tracked profile is sent again when it has moved by more than this share of the report threshold."""
 
@@ -51,6 +54,8 @@ class DeviceState:
     lost: int
     health: Health = field(default_factory=Health)
     """Of the machine; its speed is that at which the tracked times hold."""
+    links: tuple[EdgeLink, ...] = ()
+    """Ways to listed edges that have moved since they were last told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Condition:
     is_degraded: bool
     entered: int
     lost: int
+    links: tuple[EdgeLink, ...] = ()
+    """Ways to the edges of the twin's list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,7 @@ class Reporter:
         self._is_speed_due = False
         self.health = Health()
         """As last seen."""
+        self._links_told: dict[str, EdgeLink] = {}
         # No heartbeat before a twin has attached.
         self._last_sent_s = float("inf")
         self.profile_reported()
@@ -161,6 +169,7 @@ class Reporter:
         self._late_at = None
         self._last_sent_s = float("-inf")
         self._mirror.forgotten()
+        self._links_told.clear()
 
     def plan_stands(self, exits_run: tuple[bool, ...], now_s: float) -> None:
         """A plan has arrived by which these exits are run; the twin reckons with them from now on, too."""
@@ -276,7 +285,15 @@ class Reporter:
             entered=condition.entered,
             lost=condition.lost,
             health=self.health,
+            links=self._moved(condition.links),
         )
+
+    def _moved(self, links: tuple[EdgeLink, ...]) -> tuple[EdgeLink, ...]:
+        """Those of ``links`` that have moved since they were last told; they count as told."""
+        moved = tuple(link for link in links if _has_moved(self._links_told.get(link.edge_id), link))
+        self._links_told = {link.edge_id: self._links_told.get(link.edge_id, link) for link in links}
+        self._links_told.update({link.edge_id: link for link in moved})
+        return moved
 
     @property
     def next_heartbeat_s(self) -> float:
@@ -312,3 +329,13 @@ class Reporter:
             )
             self._boundaries[first_epoch] = boundaries_s
         return boundaries_s
+
+
+def _has_moved(told: EdgeLink | None, now: EdgeLink) -> bool:
+    if told is None or told.is_reachable != now.is_reachable:
+        return True
+    pairs = ((told.goodput_bytes_per_s, now.goodput_bytes_per_s), (told.round_trip_s, now.round_trip_s))
+    return any(
+        (before is None) != (after is None) or abs((after or 0.0) - (before or 0.0)) > _LINK_SHARE * (before or 0.0)
+        for before, after in pairs
+    )

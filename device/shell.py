@@ -25,6 +25,7 @@ from device.twin_link import TwinLink
 from device.twin_wire import Attachment, LiveState
 from device.uplink import Uplink
 from twinsplit.clock import Clock
+from twinsplit.edge_list import ListedEdge
 from twinsplit.errors import FrameError, RefusedError, TensorError
 from twinsplit.model.preprocessing import PreparedInput, prepare
 from twinsplit.model.runtime import Answer, SegmentRuntime
@@ -88,11 +89,14 @@ class Shell:
 
     def _upload(self, upload: Upload) -> None:
         cargo = cargo_of(upload.task)
-        encoded, cargo.encoded = cargo.encoded, None
-        assert encoded is not None, "what is sent was encoded before"
+        encoded = cargo.encoded
+        if encoded is None:
+            # The edge was lost and the task went on here, before it was told so.
+            return
         trace = None
         if self.tracing is not None and cargo.trace is not None:
-            round_trip_s = self.engine.look(lambda pipeline, now_s: pipeline.tracker.round_trip_s)
+            address = upload.offload.edge_address
+            round_trip_s = self.engine.look(lambda pipeline, now_s: pipeline.tracker.round_trip_to(address))
             trace = self.tracing.sent(cargo.trace, upload.offload, round_trip_s)
         self.uplink.send(upload.task.task_id, upload.offload, encoded, trace)
         self.metrics.note_upload(upload.offload.payload.value, encoded.wire_bytes, encoded.header.raw_bytes)
@@ -165,16 +169,21 @@ class Shell:
 
         def event(pipeline: Pipeline, now_s: float) -> list[Instruction]:
             if response.backlog is not None:
-                pipeline.plans.backlog_seen(response.backlog, address)
-            task = pipeline.offloads.task(task_id)
+                pipeline.backlog_seen(now_s, response.backlog, address)
+            task = pipeline.offloads.task(task_id, address)
             if error is not None or task is None:
-                return pipeline.upload_failed(now_s, task_id, Reason.EDGE_REFUSED)
+                return pipeline.upload_failed(now_s, task_id, Reason.EDGE_REFUSED, address)
             cargo = cargo_of(task)
             cargo.answer = answer
             if cargo.trace is not None:
                 cargo.trace.arrival_s = response.traced_arrival_s or None
             return pipeline.answer_received(
-                now_s, task_id, answer, edge_queue_s=response.queue_wait_s, edge_compute_s=response.service_s
+                now_s,
+                task_id,
+                answer,
+                edge_queue_s=response.queue_wait_s,
+                edge_compute_s=response.service_s,
+                edge_address=address,
             )
 
         self.engine.event(event)
@@ -192,7 +201,7 @@ class Shell:
         """The edge answers."""
 
         def event(pipeline: Pipeline, now_s: float) -> list[Instruction]:
-            pipeline.tracker.round_trip_measured(round_trip_s)
+            pipeline.tracker.round_trip_measured(round_trip_s, address)
             return pipeline.edge_connected(now_s, address)
 
         self.engine.event(event)
@@ -250,6 +259,12 @@ class Shell:
             if address is not None:
                 self.uplink.prepare(address)
 
+    def edges_listed(self, edges: tuple[ListedEdge, ...]) -> None:
+        """The twin lists the edges that there are."""
+        self.engine.event(lambda pipeline, now_s: pipeline.edges_listed(now_s, edges))
+        _log.info("edges-listed", edges=[edge.edge_id for edge in edges])
+        self._keep_streams()
+
     def backlog_updated(self, backlog: BacklogState) -> None:
         """A newer backlog of the plan's edge has arrived."""
         self.engine.event(lambda pipeline, now_s: pipeline.backlog_seen(now_s, backlog))
@@ -263,6 +278,7 @@ class Shell:
     def tick(self) -> None:
         """Time has passed."""
         self.engine.event(lambda pipeline, now_s: pipeline.tick(now_s))
+        self._keep_streams()
         absence = self.engine.look(lambda pipeline, now_s: pipeline.plans.absence(now_s))
         is_degraded = absence is not None and self.link is not None
         if is_degraded != self._was_degraded:
@@ -271,6 +287,12 @@ class Shell:
                 _log.warning("degraded", reason=absence.value if absence is not None else "")
             else:
                 _log.info("plan-in-force")
+
+    def _keep_streams(self) -> None:
+        """Stay connected to the edges that may be used, and to no others."""
+        addresses = self.engine.look(lambda pipeline, now_s: pipeline.offloads.addresses())
+        if addresses != self.uplink.addresses:
+            self.uplink.keep(addresses)
 
     def samples(self) -> list[Sample]:
         """The metrics now."""

@@ -26,6 +26,7 @@ def status_document(pipeline: Pipeline, now_s: float, identity: Mapping[str, Any
         **identity,
         "plan": _plan_document(pipeline, now_s),
         "edge": _edge_document(pipeline, now_s),
+        "edges": _edge_documents(pipeline, now_s),
         "task": _task_document(pipeline, now_s),
         "queue_length": pipeline.queue_length,
         "entered": pipeline.outcomes.entered,
@@ -85,7 +86,27 @@ def _edge_document(pipeline: Pipeline, now_s: float) -> dict[str, Any] | None:
         "breaker": pipeline.offloads.breaker(address).state(now_s).value,
         "in_flight": len(pipeline.offloads),
         "came_back": {reason.value: count for reason, count in pipeline.offloads.came_back.items()},
+        "sent_on": {reason.value: count for reason, count in pipeline.offloads.sent_on.items()},
     }
+
+
+def _edge_documents(pipeline: Pipeline, now_s: float) -> list[dict[str, Any]]:
+    """The twin's list, the most promising edge first."""
+    offloads, target = pipeline.offloads, pipeline.offloads.target(now_s)
+    links = {link.edge_id: link for link in offloads.links(now_s)}
+    return [
+        {
+            "edge": edge.edge_id,
+            "address": edge.address,
+            "is_used": edge.address == target,
+            "breaker": offloads.breaker(edge.address).state(now_s).value,
+            "is_connected": offloads.breaker(edge.address).is_connected,
+            "goodput_bytes_per_s": links[edge.edge_id].goodput_bytes_per_s,
+            "round_trip_s": links[edge.edge_id].round_trip_s,
+            "backlog_s": offloads.edges.backlog_s(edge.address, now_s),
+        }
+        for edge in offloads.edges
+    ]
 
 
 def _task_document(pipeline: Pipeline, now_s: float) -> dict[str, Any] | None:

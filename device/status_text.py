@@ -29,7 +29,9 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         came_back = sum(edge["came_back"].values())
         yield (
             f"edge: {edge['address']}, breaker {edge['breaker']}, {edge['in_flight']} in flight, {came_back} came back"
+            f"{_sent_on(edge)}"
         )
+    yield from _edge_lines(status.get("edges", []))
     yield from _energy_lines(status["energy"])
     yield from _health_lines(status["health"])
     task = status["task"]
@@ -61,6 +63,26 @@ def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:
     yield f"  exits run: {', '.join(runs) or 'none'}"
     if plan["backlog_s"] is not None:
         yield f"  backlog of the edge, dead-reckoned: {plan['backlog_s']:.3f} s"
+
+
+def _sent_on(edge: dict[str, Any]) -> str:
+    count = sum(edge.get("sent_on", {}).values())
+    return f", {count} sent on to the next edge" if count else ""
+
+
+def _edge_lines(edges: list[dict[str, Any]]) -> Iterator[str]:
+    for edge in edges:
+        parts = [
+            "used now" if edge["is_used"] else "stands by",
+            "connected" if edge["is_connected"] else "NOT connected",
+            f"breaker {edge['breaker']}",
+            f"backlog {edge['backlog_s']:.3f} s",
+        ]
+        if edge["goodput_bytes_per_s"] is not None:
+            parts.append(f"{edge['goodput_bytes_per_s'] / 1e6:.3g} MB/s")
+        if edge["round_trip_s"] is not None:
+            parts.append(f"round trip {1000.0 * edge['round_trip_s']:.3g} ms")
+        yield f"  {edge['edge']} ({edge['address']}): {', '.join(parts)}"
 
 
 def _energy_lines(energy: dict[str, Any]) -> Iterator[str]:

@@ -22,6 +22,8 @@ class Offload:
     """The edge starts from this cut; 0 for the input."""
     representation_index: int
     edge_address: str
+    edge_id: str | None = None
+    """Name of the edge, where the device knows it."""
     wire_bytes: int = 0
     sent_at_s: float = 0.0
     deadline_s: float = float("inf")
@@ -52,7 +54,9 @@ class Task:
     choice: Choice | None = None
     """Newest decision."""
     offload: Offload | None = None
-    """What was sent, also when the edge then failed."""
+    """What was sent, also when the edge then failed; to which edge last."""
+    lost_at: tuple[str, ...] = ()
+    """Edges that lost or refused it before it was sent on, by address."""
     hindrance: Reason | None = None
     """What first kept it from the edge."""
     has_resumed: bool = False

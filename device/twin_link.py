@@ -31,6 +31,7 @@ from device.twin_wire import (
     report_to_wire,
 )
 from twinsplit.clock import Clock
+from twinsplit.edge_list import ListedEdge
 from twinsplit.errors import BadMessageError, RefusedError
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
@@ -40,7 +41,7 @@ from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_echo import ClockEcho
-from twinsplit.transport.convert import backlog_from_wire, plan_from_wire, seconds_from_wire
+from twinsplit.transport.convert import backlog_from_wire, edges_from_wire, plan_from_wire, seconds_from_wire
 from twinsplit.transport.status import error_from_wire, error_to_wire
 from twinsplit.transport.tls import TlsFiles
 from twinsplit.types import Decision, TaskRecord
@@ -77,6 +78,9 @@ class TwinEvents(Protocol):
 
     def backlog_updated(self, backlog: BacklogState) -> None:
         """A newer backlog of the plan's edge has arrived."""
+
+    def edges_listed(self, edges: tuple[ListedEdge, ...]) -> None:
+        """The twin lists the edges that hold the model."""
 
     def lease_renewed(self, lease_s: float) -> None:
         """A message of the twin has arrived."""
@@ -220,6 +224,8 @@ class TwinLink:
         elif kind == "backlog":
             self.backlog_updates += 1
             self._events.backlog_updated(backlog_from_wire(message.backlog.backlog, self._now_s()))
+        elif kind == "edges":
+            self._events.edges_listed(edges_from_wire(message.edges, self._now_s()))
         elif kind == "poll":
             self._take_poll(message.poll)
         elif kind == "live":
@@ -236,6 +242,8 @@ class TwinLink:
         self._is_welcome.set()
         self.attached_times += 1
         _log.info("twin-attached", address=self._address, twin_version=welcome.version)
+        # This twin lists anew what there is; what another one listed may be gone.
+        self._events.edges_listed(())
         self._events.attached(seconds_from_wire(welcome.heartbeat_s, "heartbeat_s"))
 
     def _take_plan(self, message: twin_pb2.Plan) -> None:

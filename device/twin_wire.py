@@ -9,7 +9,7 @@ from device.reporting import DeviceState, Heartbeat, ProgressReport, Report, Sta
 from device.task import AskTwin
 from twinsplit import __version__
 from twinsplit.rpc.v1 import twin_pb2
-from twinsplit.transport.convert import digest_to_wire, outcome_to_wire, payload_to_wire
+from twinsplit.transport.convert import digest_to_wire, link_to_wire, outcome_to_wire, payload_to_wire
 from twinsplit.types import Payloads, TaskRecord
 
 UNKNOWN_CONFIDENCE = -1.0
@@ -176,6 +176,8 @@ def ended_to_wire(record: TaskRecord, now_s: float) -> twin_pb2.EndedTask:
         confidence=UNKNOWN_CONFIDENCE if record.confidence is None else record.confidence,
         thumbnail_jpeg=record.thumbnail_jpeg or b"",
         queue_length=record.queue_length,
+        edge_id=record.edge_id or "",
+        sent_on=record.sent_on,
     )
 
 
@@ -205,6 +207,7 @@ def _state(state: DeviceState) -> twin_pb2.DeviceState:
         temperature_celsius=state.health.temperature_celsius,
         is_throttled=state.health.is_throttled,
         speed_share=state.health.speed_share,
+        links=[link_to_wire(link) for link in state.links],
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -97,6 +97,7 @@ class Uplink:
         self.rng = rng
         self._is_input_forbidden = is_input_forbidden
         self._edges: dict[str, EdgeStream] = {}
+        self._closing: set[asyncio.Future[None]] = set()
 
     def prepare(self, address: str) -> None:
         """Connect to the edge at ``address``, so that the first offload need not."""
@@ -112,8 +113,23 @@ class Uplink:
         """Nobody waits for the answer any more."""
         self._edge(offload.edge_address).cancel(task_id)
 
+    def keep(self, addresses: Set[str]) -> None:
+        """Connect to the edges at ``addresses``, and end the streams to all others."""
+        for address in sorted(addresses):
+            self.prepare(address)
+        for gone in self._edges.keys() - addresses:
+            closing = asyncio.ensure_future(self._edges.pop(gone).close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    @property
+    def addresses(self) -> Set[str]:
+        """Edges to which there are streams."""
+        return self._edges.keys()
+
     async def close(self) -> None:
         """End all streams."""
+        await asyncio.gather(*self._closing)
         await asyncio.gather(*(edge.close() for edge in self._edges.values()))
 
     def _edge(self, address: str) -> EdgeStream:

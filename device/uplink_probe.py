@@ -83,7 +83,8 @@ async def measure_uplink(
         uploads = 0
         while uploads < _MOST_UPLOADS:
             sent_at_s = clock.monotonic_s()
-            offload = Offload(Payload.TENSOR if cut else Payload.INPUT, cut, index, address, encoded.wire_bytes)
+            payload = Payload.TENSOR if cut else Payload.INPUT
+            offload = Offload(payload, cut, index, address, wire_bytes=encoded.wire_bytes)
             offload.deadline_s = sent_at_s + PATIENCE_S
             uplink.send(uploads + 1, offload, encoded)
             response = await _in_time(probe.responses.get(), f"{address} takes a payload and does not answer")

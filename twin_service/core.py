@@ -20,6 +20,7 @@ from twin_service.decision.situation import Weights
 from twin_service.decision.value_net import ValueNet
 from twin_service.device_twin import DeviceTwin
 from twin_service.documents import Desired
+from twin_service.edge_choice import has_changed
 from twin_service.edge_twin import EdgeTwin
 from twin_service.learning.learner import Learner
 from twin_service.manifests import Manifests
@@ -58,6 +59,8 @@ class CoreSettings:
     """Devices planned at one tick: larger batches are hardly cheaper each, and keep everybody else waiting."""
     look_batch: int = 512
     """Devices looked at for backlog updates at one tick."""
+    tell_batch: int = 128
+    """Devices whose list of edges is looked at at one tick, after an edge has come or gone."""
     max_devices: int = 20_000
     """Documents kept; beyond it the first that is not attached is forgotten."""
 
@@ -111,6 +114,8 @@ class TwinCore:
         self._schedule = Schedule()
         self._to_weigh: dict[str, Cause] = {}
         self._to_look: dict[str, None] = {}
+        self._to_tell: dict[str, None] = {}
+        """Devices whose list of edges may be another by now."""
         self._streams = 0
 
     # Devices.
@@ -126,6 +131,7 @@ class TwinCore:
         status = StatusTwin(hello, manifest, now_s, None if before is None else before.status.mirror)
         if before is not None:
             self._watch.forget(before)
+            self.planner.forget(before)
         document = self.archive.opened(hello.device_id)
         document.announce(hello.model_digest, hello.decided)
         self._memory.plan_id_seen(hello.last_plan_id)
@@ -135,6 +141,7 @@ class TwinCore:
         self._schedule.put(hello.device_id, Appointment.LEASE, now_s + self._renewal_s)
         if manifest is not None:
             self._to_weigh[hello.device_id] = Cause.ATTACHED
+            self._to_tell[hello.device_id] = None
         self._changed(hello.device_id)
         return device.stream, [Send(hello.device_id, messages.Welcome(needs_manifest=manifest is None))]
 
@@ -147,8 +154,9 @@ class TwinCore:
         self._schedule.discard(device_id)
         self._to_weigh.pop(device_id, None)
         self._to_look.pop(device_id, None)
+        self._to_tell.pop(device_id, None)
         device.is_attached = False
-        device.standing = None
+        self.planner.forget(device)
         self._changed(device_id)
 
     def device_said(self, device_id: str, stream: int, event: messages.DeviceEvent, now_s: float) -> list[Send]:
@@ -183,6 +191,7 @@ class TwinCore:
         elif isinstance(event, messages.ManifestUpload):
             digest = device.status.hello.model_digest
             device.status.manifest_known(self.manifests.received(digest, event.manifest_json))
+            self._to_tell[device_id] = None
         self._changed(device_id)
         if device.is_plannable and (cause := self.planner.cause(device, self.edges.values(), now_s)) is not None:
             self._to_weigh.setdefault(device_id, cause)
@@ -196,10 +205,7 @@ class TwinCore:
         edge = EdgeTwin(hello, now_s, self._streams)
         self.edges[hello.edge_id] = edge
         self._forget_surplus_edge()
-        for device in self.devices.values():
-            is_meant = device.is_plannable and device.status.hello.model_digest in edge.models
-            if is_meant and self.planner.edge_of(device, self.edges.values()) is edge:
-                self._to_weigh.setdefault(device.device_id, Cause.EDGE_FOUND)
+        self._tell_of(edge)
         self.changes += 1
         return edge.stream
 
@@ -212,6 +218,7 @@ class TwinCore:
         for device in self.devices.values():
             if device.standing is not None and device.standing.plan.edge_id == edge_id:
                 self._to_weigh[device.device_id] = Cause.EDGE_LOST
+        self._tell_of(edge)
         self.changes += 1
 
     def edge_said(
@@ -239,17 +246,21 @@ class TwinCore:
 
     def next_due_s(self) -> float:
         """Instant at which :meth:`tick` has something to do; ``-inf``: now; ``inf``: nothing is due."""
-        return -math.inf if self._to_weigh or self._to_look else self._schedule.next_s()
+        return -math.inf if self._to_weigh or self._to_look or self._to_tell else self._schedule.next_s()
 
     def tick(self, now_s: float) -> list[Send]:
-        """Do what is due: a batch of plans, a batch of looks, leases."""
+        """Do what is due: a batch of plans, of lists of edges, of looks, leases."""
         sends: list[Send] = []
+        edges = list(self.edges.values())
+        for device_id, _ in taken(self._to_tell, self.settings.tell_batch):
+            self._edges_changed(self.devices[device_id], edges, now_s, sends)
         chosen = taken(self._to_weigh, self.settings.plan_batch)
         weighed = [(self.devices[device_id], cause) for device_id, cause in chosen]
         weighed = [(device, cause) for device, cause in weighed if device.is_plannable]
         if weighed:
-            for send in self.planner.weigh(weighed, list(self.edges.values()), now_s):
+            for send in self.planner.weigh(weighed, edges, now_s):
                 self._note_sent(send, now_s, sends)
+                self._tell_edges(self.devices[send.device_id], edges, now_s, sends)
             for device, _ in weighed:
                 self._watch.planned(device)
                 self._watch_again(device, now_s)
@@ -370,7 +381,8 @@ class TwinCore:
             if (found := self.manifests.task_ended(status.hello.model_digest, task)) is not None:
                 self._recalibrate(found)
             is_edge_heard = task.outcome is Outcome.EDGE or task.reason in _EDGE_SPOKE
-            if is_edge_heard and edge is not None and device.standing is not None:
+            is_plans = edge is not None and task.edge_id in (None, edge.edge_id)
+            if is_edge_heard and is_plans and edge is not None and device.standing is not None:
                 device.standing.hears(edge.reading_at(min(task.ended_at_s, now_s)))
         if self.workload is not None:
             take_tasks(self.workload, self.planner, device, edge, report, now_s)
@@ -396,6 +408,28 @@ class TwinCore:
         look_at_s = math.inf if edge is None else self._watch.watch(device, edge, now_s)
         self._schedule.put(device.device_id, Appointment.LOOK, max(look_at_s, now_s + _SHORTEST_LOOK_S))
 
+    def _tell_of(self, edge: EdgeTwin) -> None:
+        """An edge has come or gone: that may concern all devices of its models."""
+        for device in self.devices.values():
+            if device.is_plannable and device.status.hello.model_digest in edge.models:
+                self._to_tell[device.device_id] = None
+
+    def _edges_changed(self, device: DeviceTwin, edges: list[EdgeTwin], now_s: float, sends: list[Send]) -> None:
+        if not device.is_plannable:
+            return
+        if (cause := self.planner.edges_changed(device, edges, now_s)) is not None:
+            self._to_weigh.setdefault(device.device_id, cause)
+        self._tell_edges(device, edges, now_s, sends)
+
+    def _tell_edges(self, device: DeviceTwin, edges: list[EdgeTwin], now_s: float, sends: list[Send]) -> None:
+        """Send a device the list of its edges if it is another than the one it was sent."""
+        if len(edges) < 2 and len(device.told_edges) < 2:
+            return
+        listed = self.planner.chooser.listed(device, edges, now_s)
+        if has_changed(device.told_edges, listed):
+            device.told_edges = listed
+            self._note_sent(Send(device.device_id, messages.EdgeList(listed)), now_s, sends)
+
     def _plan_edge(self, device: DeviceTwin) -> EdgeTwin | None:
         """The edge that the standing plan names, while it is attached."""
         edge_id = None if device.standing is None else device.standing.plan.edge_id
@@ -412,6 +446,7 @@ class TwinCore:
             if gone is not None:
                 del self.edges[gone]
                 self._watch.forget_edge(gone)
+                self.planner.chooser.forget(gone)
                 if self.workload is not None:
                     self.workload.forget_edge(gone)
 

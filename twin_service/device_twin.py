@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from twin_service.break_points import PlanBreakPoints
 from twin_service.decision.rules import Evaluation
@@ -11,8 +12,18 @@ from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.documents import Document
 from twin_service.status_twin import StatusTwin
+from twinsplit.edge_list import ListedEdge
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
+
+
+class Challenge(NamedTuple):
+    """Another edge was weighed and not found better enough."""
+
+    edge_id: str
+    bound_s: float
+    """What it could have been better by at most, by the numbers of then."""
+    at_s: float
 
 
 @dataclass(slots=True)
@@ -29,6 +40,9 @@ class StandingPlan:
     """What the rule made of the situation for which the plan was made."""
     held: BacklogState | None
     """The newest backlog reading that the device has: sent by the twin, or told by the edge in an answer."""
+
+    challenge: Challenge | None = None
+    """The newest weighing of another edge that did not win."""
 
     def hears(self, reading: BacklogState) -> None:
         """The device gets a reading; the newest one counts, as on the device itself."""
@@ -48,6 +62,8 @@ class DeviceTwin:
     standing: StandingPlan | None = None
     seen_at_start: tuple[int, int, float, float] | None = None
     """Polled mode: (task, queue length, backlog, age) at its service start, for rules that decide there."""
+    told_edges: tuple[ListedEdge, ...] = ()
+    """The list of edges that it was sent last; empty: none."""
     rule_failed_at_s: float = -math.inf
     """Instant at which the rule last failed on this device."""
     last_sent_s: float = 0.0

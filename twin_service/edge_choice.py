@@ -1,35 +1,228 @@
-"""Which edge a device's plan names."""
+"""Which edge a device's plan names, and which others it is told of (design section 7). Sans-IO.
+
+Two edges differ in what sending each payload costs: the way there, the wait, the tail, the energy of sending. A task is
+sent once at most, so two plans that differ in nothing else differ in expected utility by no more than the largest of
+these differences. Where that bound is within the margin nothing else is looked at; only beyond it is the rule evaluated
+for both edges.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_service.decision.situation import Situation
+from twin_service.device_twin import DeviceTwin, StandingPlan
 from twin_service.edge_twin import EdgeTwin
+from twinsplit.edge_list import MOST_LISTED, ListedEdge
+from twinsplit.model.manifest import Manifest
+
+Array = NDArray[np.float64]
+SituationAt = Callable[[DeviceTwin, "EdgeTwin | None", float], Situation]
+
+_HORIZON_S = 2.0
+"""Backlogs are compared as they are expected to be over this time: a plan stands longer than a burst."""
+_CHALLENGE_S = 30.0
+"""An edge that was not found better is weighed again after this time, or when the bound has grown by"""
+_CHALLENGE_GROWTH = 1.2
+"""this factor."""
+_PACE_SHARE = 0.125
+"""Share of an edge's devices that may leave it for a better one within"""
+_PACE_S = 1.0
+"""this time, one at least: the backlogs must show what the first ones did before the others follow."""
 
 
-def chosen_edge(
-    edges: Iterable[EdgeTwin],
-    model_digest: str,
-    *,
-    tail_count: int,
-    fixed_address: str | None,
-    current_id: str | None,
-    margin_s: float,
-) -> EdgeTwin | None:
-    """The attached edge that holds the model and is expected to finish an input soonest; ``None``: there is none.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One edge as a device sees it."""
 
-    A device that was told its edge gets that one or none. The edge of the standing plan stays unless another promises
-    to be faster by more than ``margin_s``, so that plans do not flap between equal edges.
-    """
-    best: EdgeTwin | None = None
-    best_s = float("inf")
+    edge: EdgeTwin
+    costs_s: Array  # (payloads,) from sending a payload to its answer, and the price of the energy
+    quickest_s: float
+    """Service start to answer with the payload that is quickest, the same price included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The edge that a plan is made for, and one that may be better."""
+
+    edge: EdgeTwin | None
+    """``None``: there is none."""
+    challenger: EdgeTwin | None = None
+    """Weighed against ``edge`` by what plans with either are worth; ``None``: no other can be clearly better."""
+    bound_s: float = 0.0
+    """What the challenger may be better by, at most."""
+
+
+class EdgeChooser:
+    """Chooses for every device among the edges that hold its model."""
+
+    def __init__(self, situation: SituationAt, margin_s: float) -> None:
+        """
+        Args:
+            situation: what a rule is told about a device with an edge.
+            margin_s: expected utility per task, seconds, that another edge must promise more before plans change to it.
+        """
+        self._situation = situation
+        self._margin_s = margin_s
+        self._named: Counter[str] = Counter()
+        self._left: dict[str, tuple[float, int]] = {}
+        """By edge: since when, and how many devices have left it for a better one."""
+
+    def devices_at(self, edge_id: str) -> int:
+        """Devices whose standing plan names that edge."""
+        return self._named[edge_id]
+
+    def choice(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> Choice:
+        """The edge of the standing plan while it can be used, and a challenger; else the most promising edge.
+
+        Edges that promise the same within the margin share the devices that have none yet.
+        """
+        usable = usable_edges(device, edges)
+        reachable = [edge for edge in usable if device.status.reaches(edge.edge_id)] or usable
+        current_id = None if device.standing is None else device.standing.plan.edge_id
+        current = next((edge for edge in reachable if edge.edge_id == current_id), None)
+        if len(reachable) <= 1:
+            return Choice(reachable[0] if reachable else None)
+        ways = [self._way(device, edge, now_s) for edge in reachable]
+        if current is None:
+            quickest_s = min(way.quickest_s for way in ways)
+            alike = [way for way in ways if way.quickest_s <= quickest_s + self._margin_s]
+            return Choice(min(alike, key=lambda way: (self._named[way.edge.edge_id], way.quickest_s)).edge)
+        own = next(way for way in ways if way.edge is current)
+        best = min((way for way in ways if way is not own), key=lambda way: way.quickest_s)
+        bound_s = float((own.costs_s - best.costs_s).max())
+        if bound_s <= self._margin_s or not self.may_leave(current.edge_id, now_s):
+            return Choice(current)
+        return Choice(current, best.edge, bound_s)
+
+    @staticmethod
+    def stands(device: DeviceTwin, edges: Iterable[EdgeTwin]) -> bool:
+        """Whether the edge of the standing plan can be used as the plan says; a plan without an edge stands while there
+        is none."""
+        assert device.standing is not None
+        plan, usable = device.standing.plan, usable_edges(device, edges)
+        if plan.edge_id is None:
+            return not usable
+        return any(
+            (edge.edge_id, edge.address) == (plan.edge_id, plan.edge_address)
+            and (len(usable) == 1 or device.status.reaches(edge.edge_id))
+            for edge in usable
+        )
+
+    @staticmethod
+    def is_challenged(standing: StandingPlan, choice: Choice, now_s: float) -> bool:
+        """Whether a challenger is to be weighed that was not found wanting just before, by much the same numbers."""
+        if choice.challenger is None:
+            return False
+        before = standing.challenge
+        if before is None or before.edge_id != choice.challenger.edge_id or now_s > before.at_s + _CHALLENGE_S:
+            return True
+        return choice.bound_s > _CHALLENGE_GROWTH * before.bound_s
+
+    def named(self, before: str | None, after: str | None) -> None:
+        """A device's plan names ``after`` and no longer ``before``; ``None``: no edge."""
+        self._named.update({before: -1} if before is not None else {})
+        self._named.update({after: 1} if after is not None else {})
+        if before is not None and self._named[before] <= 0:
+            del self._named[before]
+
+    def left_for_better(self, edge_id: str, now_s: float) -> None:
+        """A device's plan names a better edge than this one from now on."""
+        since_s, count = self._left.get(edge_id, (now_s, 0))
+        self._left[edge_id] = (now_s, 1) if now_s >= since_s + _PACE_S else (since_s, count + 1)
+
+    def forget(self, edge_id: str) -> None:
+        """An edge is forgotten."""
+        self._left.pop(edge_id, None)
+
+    def listed(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> tuple[ListedEdge, ...]:
+        """What a device is told of the edges that it may use: its plan's first, the others by promise."""
+        usable = usable_edges(device, edges)
+        current_id = None if device.standing is None else device.standing.plan.edge_id
+        if len(usable) > 1:
+            ways = [self._way(device, edge, now_s) for edge in usable]
+            ways.sort(key=lambda way: (way.edge.edge_id != current_id, way.quickest_s))
+            usable = [way.edge for way in ways[:MOST_LISTED]]
+        digest = device.status.hello.model_digest
+        return tuple(
+            ListedEdge(edge.edge_id, edge.address, edge.tail_s(digest) or (), edge.reading_at(now_s)) for edge in usable
+        )
+
+    def _way(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> Way:
+        situation = self._situation(device, edge, now_s)
+        cuts, sizes = payload_sizes(situation.manifest, situation.is_tensors_only)
+        costs_s = payload_costs_s(situation, edge.expected_backlog_s(now_s, _HORIZON_S), cuts, sizes)
+        reached_s = np.concatenate(([0.0], np.cumsum(situation.segment_s)))
+        return Way(edge, costs_s, float((reached_s[cuts] + costs_s).min(initial=np.inf)))
+
+    def quickest_s(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> float:
+        """Service start to answer by an edge with the quickest payload, and the price of its energy, seconds."""
+        return self._way(device, edge, now_s).quickest_s
+
+    def may_leave(self, edge_id: str, now_s: float) -> bool:
+        """Whether one more device may leave an edge for a better one now."""
+        since_s, count = self._left.get(edge_id, (now_s, 0))
+        return now_s >= since_s + _PACE_S or count < max(1, int(_PACE_SHARE * self._named[edge_id]))
+
+
+def usable_edges(device: DeviceTwin, edges: Iterable[EdgeTwin]) -> list[EdgeTwin]:
+    """Attached edges that hold the device's model. A device that was told its edge gets that one or none."""
+    hello, manifest = device.status.hello, device.status.manifest
+    if manifest is None:
+        return []
+    found = []
     for edge in edges:
-        tails_s = edge.tail_s(model_digest)
-        if tails_s is None or len(tails_s) != tail_count or not edge.is_attached:
+        tail_s = edge.models.get(hello.model_digest)
+        if tail_s is None or len(tail_s) != manifest.segment_count or not edge.is_attached:
             continue
-        if fixed_address is not None and fixed_address not in edge.addresses:
-            continue
-        expected_s = edge.reading.mean_s + tails_s[0] - (margin_s if edge.edge_id == current_id else 0.0)
-        if expected_s < best_s:
-            best, best_s = edge, expected_s
-    return best
+        if hello.fixed_edge_address is None or hello.fixed_edge_address in edge.addresses:
+            found.append(edge)
+    return found
+
+
+def payload_costs_s(situation: Situation, backlog_s: float, cuts: NDArray[np.intp], sizes: Array) -> Array:
+    """From the sending of each payload to its answer, and the price of the energy, seconds.  # (payloads,)"""
+    assert situation.tail_s is not None
+    sending_s = sizes / situation.goodput_bytes_per_s
+    weights = situation.weights
+    busy_s = np.maximum(situation.overhead_s + sending_s, backlog_s)
+    costs_s: Array = busy_s + np.array(situation.tail_s)[cuts]
+    return costs_s + weights.beta_s_per_joule * weights.transmit_watts * sending_s
+
+
+@lru_cache(maxsize=64)
+def payload_sizes(manifest: Manifest, is_tensors_only: bool) -> tuple[NDArray[np.intp], Array]:
+    """Cut and bytes of every payload that a device may send, one row per representation offered."""
+    rows = [
+        (cut.index, representation.mean_bytes)
+        for cut in manifest.cuts[: manifest.held_segments + 1]
+        if cut.index < manifest.segment_count and not (is_tensors_only and cut.index == 0)
+        for representation in cut.representations
+        if representation.is_offered
+    ]
+    return np.array([cut for cut, _ in rows], dtype=np.intp), np.array([size for _, size in rows], dtype=np.float64)
+
+
+def has_changed(told: Sequence[ListedEdge], now: Sequence[ListedEdge]) -> bool:
+    """Whether a device that was told one list is to be told the other: its members have changed, or one has become
+    much busier or idler. A list of one edge is told only in place of a longer one: the plan names it anyway."""
+    if len(now) < 2 and len(told) < 2:
+        return False
+    before = {edge.edge_id: edge for edge in told}
+    if {(edge.edge_id, edge.address) for edge in told} != {(edge.edge_id, edge.address) for edge in now}:
+        return True
+    return any(_has_moved(before[edge.edge_id].backlog.mean_s, edge.backlog.mean_s) for edge in now)
+
+
+def _has_moved(before_s: float, now_s: float) -> bool:
+    return abs(now_s - before_s) > max(_NOTICEABLE_MEAN_S, _NOTICEABLE_MEAN_SHARE * before_s)
+
+
+_NOTICEABLE_MEAN_S = 0.05
+_NOTICEABLE_MEAN_SHARE = 0.5

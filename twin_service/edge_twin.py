@@ -48,6 +48,13 @@ class EdgeTwin:
         """Backlog expected at ``now_s``, seconds of service."""
         return predicted_backlog_s(self.reading, now_s)
 
+    def expected_backlog_s(self, now_s: float, horizon_s: float) -> float:
+        """Mean of the backlog expected over the next ``horizon_s``, seconds of service."""
+        reading = self.reading
+        excess_s = self.backlog_s(now_s) - reading.mean_s
+        share = reading.time_constant_s / horizon_s
+        return max(0.0, reading.mean_s + excess_s * share * -math.expm1(-1.0 / share))
+
     @property
     def arrived_work_s(self) -> tuple[float, ...]:
         """Work that arrived within the last 0.25, 1 and 4 s as last reported, seconds of service."""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from twinsplit.edge_list import EdgeLink, ListedEdge
 from twinsplit.errors import TwinsplitError
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
@@ -73,6 +74,8 @@ class DeviceState:
     is_throttled: bool | None = None
     speed_share: float | None = None
     """Speed of the processor over its full speed; times in this message are times at this speed."""
+    links: tuple[EdgeLink, ...] = ()
+    """Ways to edges of its list that have moved since they were last told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,13 @@ class PlanMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeList:
+    """The edges that a device may use, the most promising first; it replaces the list before."""
+
+    edges: tuple[ListedEdge, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BacklogUpdate:
     """A newer backlog of the plan's edge."""
 
@@ -263,7 +273,7 @@ class Refusal:
     error: Exception
 
 
-DeviceMessage = Welcome | PlanMessage | BacklogUpdate | LeaseRenewal | PollResponse | LiveRequest | Refusal
+DeviceMessage = Welcome | PlanMessage | EdgeList | BacklogUpdate | LeaseRenewal | PollResponse | LiveRequest | Refusal
 """What the twin says to a device."""
 
 EdgeMessage = Welcome | BacklogInterest | Refusal

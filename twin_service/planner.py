@@ -9,18 +9,19 @@ in one batch.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from twin_service.break_points import PlanBreakPoints
 from twin_service.contingency import contingency_of
-from twin_service.decision.regret import backlog_regret, regret_s
+from twin_service.decision.regret import backlog_regret, regret_s, start_value_s
 from twin_service.decision.rules import Evaluation, Rule
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
-from twin_service.device_twin import DeviceTwin, StandingPlan
-from twin_service.edge_choice import chosen_edge
+from twin_service.device_twin import Challenge, DeviceTwin, StandingPlan
+from twin_service.edge_choice import Choice, EdgeChooser
 from twin_service.edge_twin import EdgeTwin
 from twin_service.messages import PlanMessage, Send
 from twinsplit.errors import RuleError
@@ -33,6 +34,7 @@ class Cause(str, Enum):
     ATTACHED = "attached"
     EDGE_FOUND = "edge-found"
     EDGE_LOST = "edge-lost"
+    EDGE_BETTER = "edge-better"
     WEIGHTS = "weights"
     TASK_RATE = "task-rate"
     BUSY_SHARE = "busy-share"
@@ -71,6 +73,15 @@ class RuleFailure:
     cause: str
 
 
+class _Prospect(NamedTuple):
+    """What a plan with one edge would be."""
+
+    edge: EdgeTwin | None
+    situation: Situation
+    evaluation: Evaluation | None
+    """``None``: the rule failed."""
+
+
 class Planner:
     """Makes plans and says who gets a new one."""
 
@@ -80,6 +91,7 @@ class Planner:
         self.rule = rule
         self.weights = weights
         self.settings = settings
+        self.chooser = EdgeChooser(self.situation, settings.plan_threshold_s)
         self._next_plan_id = next_plan_id
         self.weighed = 0
         """Devices weighed so far."""
@@ -92,39 +104,51 @@ class Planner:
         self.last_failures: list[RuleFailure] = []
         """Those of the latest weighing."""
 
-    def cause(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> Cause | None:
+    def cause(self, device: DeviceTwin, edges: Collection[EdgeTwin], now_s: float) -> Cause | None:
         """Why the plan of ``device`` should be weighed again; ``None``: nothing has moved noticeably."""
         if now_s < device.rule_failed_at_s + self.settings.shortest_weighing_s:
             return None
         standing = device.standing
         if standing is None:
             return Cause.ATTACHED
-        edge = self.edge_of(device, edges)
-        plan = standing.plan
-        if (edge.edge_id if edge else None, edge.address if edge else None) != (plan.edge_id, plan.edge_address):
-            return Cause.EDGE_LOST if edge is None else Cause.EDGE_FOUND
-        if now_s < standing.weighed_at_s + self.settings.shortest_weighing_s:
+        is_fresh = now_s < standing.weighed_at_s + self.settings.shortest_weighing_s
+        if is_fresh and self.chooser.stands(device, edges):
             return None
-        share = self.settings.noticeable_share
-        return _largest_move(standing.weighed, self.situation(device, edge, now_s), share)
-
-    def edge_of(self, device: DeviceTwin, edges: Iterable[EdgeTwin]) -> EdgeTwin | None:
-        """The edge that a plan made now would name."""
-        standing, manifest = device.standing, device.status.manifest
-        return chosen_edge(
-            edges,
-            device.status.hello.model_digest,
-            tail_count=0 if manifest is None else manifest.segment_count,
-            fixed_address=device.status.hello.fixed_edge_address,
-            current_id=None if standing is None else standing.plan.edge_id,
-            margin_s=self.settings.plan_threshold_s,
+        choice = self.chooser.choice(device, edges, now_s)
+        if not _names(standing.plan, choice.edge):
+            return _change_of_edge(standing.plan, choice.edge)
+        if self.chooser.is_challenged(standing, choice, now_s):
+            return Cause.EDGE_BETTER
+        return _largest_move(
+            standing.weighed, self.situation(device, choice.edge, now_s), self.settings.noticeable_share
         )
+
+    def edges_changed(self, device: DeviceTwin, edges: Collection[EdgeTwin], now_s: float) -> Cause | None:
+        """Why the plan of ``device`` should be weighed, now that an edge has come or gone; ``None``: no need."""
+        standing = device.standing
+        if standing is None:
+            return Cause.ATTACHED
+        choice = self.chooser.choice(device, edges, now_s)
+        if not _names(standing.plan, choice.edge):
+            return _change_of_edge(standing.plan, choice.edge)
+        return Cause.EDGE_BETTER if self.chooser.is_challenged(standing, choice, now_s) else None
+
+    def edge_of(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> EdgeTwin | None:
+        """The edge that a plan made now would name, unless a challenger turns out to be better."""
+        return self.chooser.choice(device, edges, now_s).edge
+
+    def forget(self, device: DeviceTwin) -> None:
+        """The plan of ``device`` stands no longer."""
+        if device.standing is not None:
+            self.chooser.named(device.standing.plan.edge_id, None)
+            device.standing = None
 
     def situation(self, device: DeviceTwin, edge: EdgeTwin | None, now_s: float) -> Situation:
         """What the rule is told about ``device``."""
         status, settings = device.status, self.settings
         assert status.manifest is not None
-        reading = None if edge is None else edge.reading
+        reading, edge_id = (None, None) if edge is None else (edge.reading, edge.edge_id)
+        round_trip_s = status.round_trip_to(edge_id)
         return Situation(
             manifest=status.manifest,
             weights=device.weights(self.weights),
@@ -132,8 +156,8 @@ class Planner:
             exit_s=status.exit_s,
             encode_s=status.encode_s(),
             tail_s=None if edge is None else edge.tail_s(status.hello.model_digest),
-            goodput_bytes_per_s=status.goodput_bytes_per_s or settings.assumed_goodput_bytes_per_s,
-            overhead_s=settings.assumed_round_trip_s if status.round_trip_s is None else status.round_trip_s,
+            goodput_bytes_per_s=status.goodput_to(edge_id) or settings.assumed_goodput_bytes_per_s,
+            overhead_s=settings.assumed_round_trip_s if round_trip_s is None else round_trip_s,
             task_rate_per_s=status.task_rate_per_s(now_s),
             busy_share=status.busy_share(now_s),
             uplink_busy_s=status.uplink_busy_s(now_s),
@@ -154,25 +178,68 @@ class Planner:
             by_model[device.status.hello.model_digest].append((device, cause))
         sends: list[Send] = []
         for group in by_model.values():
-            chosen = [self.edge_of(device, edges) for device, _ in group]
-            situations = [self.situation(d, edge, now_s) for (d, _), edge in zip(group, chosen, strict=True)]
-            evaluations = self._evaluated([device for device, _ in group], situations, now_s)
+            choices = [self.chooser.choice(device, edges, now_s) for device, _ in group]
+            situations = [self.situation(d, c.edge, now_s) for (d, _), c in zip(group, choices, strict=True)]
+            challenged = [k for k, choice in enumerate(choices) if self._is_challenged(group[k][0], choice, now_s)]
+            situations += [self.situation(group[k][0], choices[k].challenger, now_s) for k in challenged]
+            devices_of = [device for device, _ in group] + [group[k][0] for k in challenged]
+            evaluations = self._evaluated(devices_of, situations, now_s)
             self.weighed += len(group)
             for pruning in {id(e.pruning): e.pruning for e in evaluations if e is not None}.values():
                 self.considered_pairs += pruning.considered
                 self.pruned_pairs += pruning.pruned
-            for (device, cause), edge, situation, evaluation in zip(
-                group, chosen, situations, evaluations, strict=True
-            ):
-                if evaluation is None:
+            challengers = {
+                k: _Prospect(choices[k].challenger, situations[place], evaluations[place])
+                for place, k in enumerate(challenged, start=len(group))
+            }
+            for k, (device, cause) in enumerate(group):
+                own = _Prospect(choices[k].edge, situations[k], evaluations[k])
+                other = challengers.get(k)
+                if other is not None and self._is_better(device, own, other, now_s):
+                    sends += self._weighed(device, Cause.EDGE_BETTER, other, now_s)
                     continue
-                if self._is_worth_sending(device, edge, situation, evaluation, now_s):
-                    sends.append(self._plan(device, cause, edge, situation, evaluation, now_s))
-                elif (standing := device.standing) is not None:
-                    standing.weighed, standing.weighed_at_s = situation, now_s
-                    # What a wrong backlog costs moves with the queue and the load, though no decision of the plan does.
-                    standing.points = _break_points(standing.table, evaluation, situation)
+                if other is not None and other.edge is not None and device.standing is not None:
+                    device.standing.challenge = Challenge(other.edge.edge_id, choices[k].bound_s, now_s)
+                sends += self._weighed(device, cause, own, now_s)
         return sends
+
+    def _is_challenged(self, device: DeviceTwin, choice: Choice, now_s: float) -> bool:
+        return device.standing is not None and self.chooser.is_challenged(device.standing, choice, now_s)
+
+    def _is_better(self, device: DeviceTwin, own: _Prospect, other: _Prospect, now_s: float) -> bool:
+        """Whether plans with the other edge are worth more by the margin; of rules that do not say what decisions are
+        worth: whether the other edge is quicker by it. Of several devices not all may leave an edge at once."""
+        if own.evaluation is None or other.evaluation is None or own.edge is None or other.edge is None:
+            return False
+        if not self.chooser.may_leave(own.edge.edge_id, now_s):
+            return False
+        own_s, other_s = (self._value_s(device, prospect, now_s) for prospect in (own, other))
+        if own_s is None or other_s is None:
+            own_s, other_s = (-self.chooser.quickest_s(device, edge, now_s) for edge in (own.edge, other.edge))
+        return other_s > own_s + self.settings.plan_threshold_s
+
+    @staticmethod
+    def _value_s(device: DeviceTwin, prospect: _Prospect, now_s: float) -> float | None:
+        assert prospect.evaluation is not None
+        assert prospect.edge is not None
+        return start_value_s(
+            prospect.evaluation,
+            prospect.situation,
+            backlog_s=prospect.edge.backlog_s(now_s),
+            queue_length=device.status.queue_length,
+        )
+
+    def _weighed(self, device: DeviceTwin, cause: Cause, prospect: _Prospect, now_s: float) -> list[Send]:
+        edge, situation, evaluation = prospect
+        if evaluation is None:
+            return []
+        if self._is_worth_sending(device, edge, situation, evaluation, now_s):
+            return [self._plan(device, cause, edge, situation, evaluation, now_s)]
+        if (standing := device.standing) is not None:
+            standing.weighed, standing.weighed_at_s = situation, now_s
+            # What a wrong backlog costs moves with the queue and the load, though no decision of the plan does.
+            standing.points = _break_points(standing.table, evaluation, situation)
+        return []
 
     def _evaluated(
         self, devices: Sequence[DeviceTwin], situations: Sequence[Situation], now_s: float
@@ -194,8 +261,7 @@ class Planner:
         standing = device.standing
         if standing is None:
             return True
-        plan = standing.plan
-        if (edge.edge_id if edge else None, edge.address if edge else None) != (plan.edge_id, plan.edge_address):
+        if not _names(standing.plan, edge):
             return True
         lost_s = regret_s(
             standing.table,
@@ -234,13 +300,28 @@ class Planner:
         )
         points = _break_points(table, evaluation, situation)
         reading = None if edge is None else edge.reading
-        held = device.standing.held if device.standing and device.standing.plan.edge_id == plan.edge_id else None
+        before = None if device.standing is None else device.standing.plan.edge_id
+        self.chooser.named(before, plan.edge_id)
+        if cause is Cause.EDGE_BETTER and before is not None and before != plan.edge_id:
+            self.chooser.left_for_better(before, now_s)
+        held = device.standing.held if device.standing and before == plan.edge_id else None
         device.standing = StandingPlan(plan, table, points, situation, now_s, evaluation, held)
         if reading is not None:
             device.standing.hears(reading)
         device.status.plan_stands(plan.exits_run, now_s)
         device.document.plan_revisions[cause.value] += 1
         return Send(device.device_id, PlanMessage(plan, reading))
+
+
+def _names(plan: Plan, edge: EdgeTwin | None) -> bool:
+    """Whether ``plan`` names ``edge``, as it is reached now."""
+    named = (None, None) if edge is None else (edge.edge_id, edge.address)
+    return named == (plan.edge_id, plan.edge_address)
+
+
+def _change_of_edge(plan: Plan, edge: EdgeTwin | None) -> Cause:
+    is_lost = plan.edge_id is not None and (edge is None or edge.edge_id != plan.edge_id)
+    return Cause.EDGE_LOST if is_lost else Cause.EDGE_FOUND
 
 
 def _break_points(table: PlanTable, evaluation: Evaluation, situation: Situation) -> PlanBreakPoints:

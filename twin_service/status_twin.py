@@ -13,6 +13,7 @@ from dataclasses import replace
 from twin_service.epoch_mirror import EpochMirror
 from twin_service.fields import FieldView, MirroredField
 from twin_service.messages import DeviceHello, DeviceState, LiveReport, ProgressReport, StartReport
+from twinsplit.edge_list import MOST_LISTED, EdgeLink
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import Manifest
 from twinsplit.reckoning import (
@@ -26,6 +27,9 @@ from twinsplit.types import Outcome, TaskRecord
 
 _MAX_UPLINK_SHARE = 0.9
 """Above this the expected wait for the uplink is reckoned with this share: it would grow without bound."""
+
+_MOST_LINKS = 4 * MOST_LISTED
+"""Ways kept to edges that have come and gone."""
 
 HEALTH = ("cpu_share", "memory_share", "temperature_celsius", "is_throttled", "speed_share")
 """How the machine does; what it has no sensor for is never reported."""
@@ -62,6 +66,8 @@ class StatusTwin:
         """Speed of the processor at which ``segment_s`` and ``exit_s`` hold."""
         self.goodput_bytes_per_s = hello.goodput_bytes_per_s
         self.round_trip_s = hello.round_trip_s
+        self.links: dict[str, EdgeLink] = {}
+        """Ways to single edges by name, for a device that has a list of them."""
         self.is_edge_reachable = True
         self.is_degraded = False
         self.task: ProgressModel | None = None
@@ -159,6 +165,11 @@ class StatusTwin:
         """How the device does, apart from its task."""
         self._take_times(state, now_s)
         self._take_uplink(state.goodput_bytes_per_s, state.round_trip_s, now_s, is_live=is_live)
+        for link in state.links:
+            self.links.pop(link.edge_id, None)
+            self.links[link.edge_id] = link
+        while len(self.links) > _MOST_LINKS:
+            del self.links[next(iter(self.links))]
         self.is_edge_reachable = state.is_edge_reachable
         self.is_degraded = state.is_degraded
         self._fields["is_edge_reachable"].report(float(state.is_edge_reachable), now_s, is_live=is_live)
@@ -278,6 +289,21 @@ class StatusTwin:
     def busy_share(self, now_s: float) -> float:
         """Share of time in service, 0..1."""
         return min(self._busy.per_second(now_s), 1.0)
+
+    def goodput_to(self, edge_id: str | None) -> float | None:
+        """Goodput of the uplink to an edge, bytes per second; where nothing was sent there yet, to the edge used."""
+        link = None if edge_id is None else self.links.get(edge_id)
+        return self.goodput_bytes_per_s if link is None else link.goodput_bytes_per_s or self.goodput_bytes_per_s
+
+    def round_trip_to(self, edge_id: str | None) -> float | None:
+        """Round trip to an edge, seconds; where it was not measured yet, to the edge used."""
+        link = None if edge_id is None else self.links.get(edge_id)
+        return self.round_trip_s if link is None else link.round_trip_s or self.round_trip_s
+
+    def reaches(self, edge_id: str) -> bool:
+        """Whether the device can use an edge, as far as it has told."""
+        link = self.links.get(edge_id)
+        return link is None or link.is_reachable
 
     def uplink_busy_s(self, now_s: float) -> float:
         """Expected wait for an uplink that earlier offloads still use, seconds (Pollaczek-Khinchine)."""

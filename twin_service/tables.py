@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from twin_service.fields import FieldView
 from twin_service.views import DeviceView, Listing
+from twinsplit.edge_list import EdgeLink
 from twinsplit.plan import QUEUE_LEVELS, Plan
 from twinsplit.types import Decision
 
@@ -84,6 +85,8 @@ def device_text(view: DeviceView, *, is_live: bool) -> str:
     how = "just asked" if is_live else "from the twin"
     parts = [f"device {view.device_id}: {state}, document version {view.version}, {how}"]
     parts.append(_fields_table(view.fields) if view.fields else "nothing reported since the twin service started")
+    if view.links:
+        parts.append(_links_table(view.links))
     parts.append(plan_text(view.plan) if view.plan is not None else "no plan stands")
     parts.append(_reasons_table(view))
     parts.append(_signalling_table(view))
@@ -183,6 +186,20 @@ def _fields_table(fields: Iterable[FieldView]) -> str:
             field.source.value if field.predicted is not None else "-",
         )
         for field in fields
+    ]
+    return table(head, rows)
+
+
+def _links_table(links: Iterable[EdgeLink]) -> str:
+    head = ("edge", "goodput", "round trip", "breaker")
+    rows = [
+        (
+            link.edge_id,
+            "-" if link.goodput_bytes_per_s is None else f"{link.goodput_bytes_per_s / 1e6:.3g} MB/s",
+            "-" if link.round_trip_s is None else f"{1000.0 * link.round_trip_s:.3g} ms",
+            "not open" if link.is_reachable else "open",
+        )
+        for link in links
     ]
     return table(head, rows)
 

@@ -9,6 +9,7 @@ from twin_service.device_twin import DeviceTwin
 from twin_service.documents import Document
 from twin_service.edge_twin import EdgeTwin
 from twin_service.fields import FieldView
+from twinsplit.edge_list import EdgeLink
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
 
@@ -33,6 +34,8 @@ class DeviceView:
     plan_revisions: Mapping[str, int]
     messages_per_task: Mapping[str, float]
     mirror_accuracy: float | None
+    links: tuple[EdgeLink, ...] = ()
+    """Ways to edges as last told, for a device that has a list of them; not in lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def device_view(document: Document, device: DeviceTwin | None, now_s: float) -> 
         plan_revisions=dict(document.plan_revisions),
         messages_per_task={kind: count / ended for kind, count in sorted(document.messages.items())},
         mirror_accuracy=None if device is None else device.status.mirror.accuracy,
+        links=() if device is None else tuple(device.status.links.values()),
     )
 
 

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from twin_service import messages
 from twinsplit import __version__
+from twinsplit.edge_list import MOST_LISTED, EdgeLink
 from twinsplit.errors import BadMessageError, SettingsError
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.address import Address
@@ -24,6 +25,8 @@ from twinsplit.transport.convert import (
     backlog_from_wire,
     backlog_to_wire,
     digest_from_wire,
+    edges_to_wire,
+    link_from_wire,
     outcome_from_wire,
     payload_from_wire,
     plan_to_wire,
@@ -177,6 +180,8 @@ def device_response(
         response.welcome.CopyFrom(_welcome(message, heartbeat_s))
     elif isinstance(message, messages.PlanMessage):
         response.plan.CopyFrom(plan_to_wire(message.plan, message.backlog, now_s))
+    elif isinstance(message, messages.EdgeList):
+        response.edges.CopyFrom(edges_to_wire(message.edges, now_s))
     elif isinstance(message, messages.BacklogUpdate):
         response.backlog.CopyFrom(twin_pb2.BacklogUpdate(backlog=backlog_to_wire(message.backlog, now_s)))
     elif isinstance(message, messages.LeaseRenewal):
@@ -260,6 +265,8 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
         energy_source=task.energy_source[:_MAX_SOURCE] or None,
         plan_id=task.plan_id or None,
         queue_length=task.queue_length if task.HasField("queue_length") else queue_length,
+        edge_id=_name(task.edge_id, "edge_id") if task.edge_id else None,
+        sent_on=task.sent_on,
         thumbnail_jpeg=_thumbnail(task.thumbnail_jpeg),
     )
 
@@ -302,7 +309,14 @@ def _state(state: twin_pb2.DeviceState) -> messages.DeviceState:
         temperature_celsius=_temperature(state),
         is_throttled=state.is_throttled if state.HasField("is_throttled") else None,
         speed_share=_speed_share(state),
+        links=_links(state.links),
     )
+
+
+def _links(links: Sequence[twin_pb2.EdgeLink]) -> tuple[EdgeLink, ...]:
+    if len(links) > MOST_LISTED:
+        raise BadMessageError(f"links: has {len(links)} edges, a list has at most {MOST_LISTED}")
+    return tuple(link_from_wire(link) for link in links)
 
 
 def _temperature(state: twin_pb2.DeviceState) -> float | None:

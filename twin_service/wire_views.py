@@ -14,6 +14,8 @@ from twinsplit.transport.convert import (
     backlog_from_wire,
     digest_from_wire,
     digest_to_wire,
+    link_from_wire,
+    link_to_wire,
     plan_from_wire,
     plan_to_wire,
 )
@@ -47,6 +49,8 @@ def device_to_wire(view: DeviceView, now_s: float, *, is_listed: bool = False) -
         messages_per_task=view.messages_per_task,
         plan_id=view.plan_id or 0,
     )
+    if not is_listed:
+        document.links.extend(map(link_to_wire, view.links))
     if view.plan is not None and not is_listed:
         document.plan.CopyFrom(plan_to_wire(view.plan, view.backlog, now_s))
     return document
@@ -105,6 +109,7 @@ def device_from_wire(document: twin_pb2.TwinDocument, now_s: float) -> DeviceVie
         plan_revisions=dict(document.plan_revisions),
         messages_per_task=dict(document.messages_per_task),
         mirror_accuracy=document.mirror_accuracy if document.HasField("mirror_accuracy") else None,
+        links=tuple(map(link_from_wire, document.links)),
     )
 
 

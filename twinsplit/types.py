@@ -147,6 +147,10 @@ class TaskRecord:
     plan_id: int | None = None
     queue_length: int = 0
     """Tasks waiting when this one ended its service on the device."""
+    edge_id: str | None = None
+    """Edge that the payload went to, the last one where it was several; ``None``: none, or its name is not known."""
+    sent_on: int = 0
+    """Edges that lost or refused the payload before it went on to the next one."""
     thumbnail_jpeg: bytes | None = None
     """Small picture of its frame for the twin's console, where the device makes one."""
 

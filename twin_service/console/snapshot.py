@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from twin_service.console.feed import Ended, TaskFeed
@@ -89,7 +90,7 @@ def device_document(core: TwinCore, feed: TaskFeed, device_id: str, now_s: float
 def _state(core: TwinCore, feed: TaskFeed, device: DeviceTwin | None, now_s: float) -> dict[str, Any]:
     """What is known of a device that has attached since the start; nothing of another."""
     if device is None:
-        names = ("is_tensors_only", "weights", "model", "task", "queue_length", "uplink", "is_edge_reachable")
+        names = ("is_tensors_only", "weights", "model", "task", "queue_length", "uplink", "links", "is_edge_reachable")
         return {**dict.fromkeys((*names, "is_degraded", "plan")), "mirror": {"accuracy": None, "report_age_s": None}}
     status, is_attached = device.status, device.is_attached
     queue_length = status.queue_expected(now_s)
@@ -106,6 +107,7 @@ def _state(core: TwinCore, feed: TaskFeed, device: DeviceTwin | None, now_s: flo
             "wait_s": status.uplink_busy_s(now_s),
             "in_flight": feed.in_flight(device.device_id),
         },
+        "links": [asdict(link) for link in status.links.values()],
         "mirror": {"accuracy": status.mirror.accuracy, "report_age_s": max(0.0, now_s - status.reported_at_s)},
         "is_edge_reachable": status.is_edge_reachable,
         "is_degraded": status.is_degraded,
@@ -124,8 +126,8 @@ def weights_document(weights: Weights) -> dict[str, Any]:
     }
 
 
-def edge_document(edge: EdgeTwin, now_s: float) -> dict[str, Any]:
-    """One edge."""
+def edge_document(edge: EdgeTwin, now_s: float, devices: int) -> dict[str, Any]:
+    """One edge; ``devices``: whose plan names it."""
     fields = {field.name: field for field in edge.views(now_s)}
     backlog = fields["backlog_s"]
     return {
@@ -133,6 +135,7 @@ def edge_document(edge: EdgeTwin, now_s: float) -> dict[str, Any]:
         "address": edge.address,
         "is_attached": edge.is_attached,
         "models": len(edge.models),
+        "devices": devices,
         "backlog_s": backlog.reported,
         "predicted_backlog_s": backlog.predicted if edge.is_attached else None,
         "backlog_mean_s": edge.reading.mean_s,
@@ -208,7 +211,8 @@ def head_document(core: TwinCore, *, is_token_needed: bool, unix_s: float) -> di
 
 def edge_documents(core: TwinCore, now_s: float) -> list[dict[str, Any]]:
     """All edges by name."""
-    return [edge_document(core.edges[edge_id], now_s) for edge_id in sorted(core.edges)]
+    devices_at = core.planner.chooser.devices_at
+    return [edge_document(core.edges[edge_id], now_s, devices_at(edge_id)) for edge_id in sorted(core.edges)]
 
 
 def position(task: ProgressModel, now_s: float) -> float:

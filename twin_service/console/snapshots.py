@@ -123,7 +123,9 @@ class Snapshots:
         edges = []
         for edge_id in sorted(core.edges):
             if edge_id in core.edges:  # one may be forgotten while others had the loop
-                edges.append(_json(edge_document(core.edges[edge_id], self._now_s())))
+                edges.append(
+                    _json(edge_document(core.edges[edge_id], self._now_s(), core.planner.chooser.devices_at(edge_id)))
+                )
             await self._breathe()
         tasks = await self._tasks(selection.device_id)
         lists = (("devices", devices), ("edges", edges), ("tasks", tasks))

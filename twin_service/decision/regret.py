@@ -151,6 +151,30 @@ def regret_s(
     return lost
 
 
+def start_value_s(evaluation: Evaluation, situation: Situation, *, backlog_s: float, queue_length: int) -> float | None:
+    """Expected utility of a task at service start by the plan of ``evaluation``, seconds, averaged over likely
+    backlogs, queue lengths and ages; ``None``: the rule does not say what decisions are worth."""
+    table = evaluation.plan_table
+    backlogs = _likely_backlogs_s(situation, backlog_s)
+    weights = _queue_weights(queue_length, situation.busy_share)[:, None] / len(backlogs)  # (Q, 1)
+    if evaluation.timed_with is not None:
+        timed = evaluation.timed_with(table)
+        ages = [
+            (_worth_at_age(timed, table, age_s), share) for age_s, share in zip(*likely_ages_s(situation), strict=True)
+        ]
+        grid_s = timed.backlog_s
+    elif evaluation.payoffs_with is not None:
+        worth, grid_s = evaluation.payoffs_with(table)
+        ages = [(worth, 1.0)]
+    else:
+        return None
+    value_s = 0.0
+    for worth, share in ages:
+        start = interpolated(worth[:, 0, ..., NO_EVIDENCE], grid_s, backlogs).max(axis=0)
+        value_s += share * float((weights * start).sum())
+    return value_s
+
+
 def _timed_regret_s(
     old: PlanTable, evaluation: Evaluation, situation: Situation, backlogs_s: Array, weights: Array
 ) -> float:

@@ -25,6 +25,10 @@ def take_tasks(
     situation = planner.situation(device, edge, now_s)
     edge_id = None if edge is None else edge.edge_id
     for task in report.ended:
+        if task.sent_on or (edge_id is not None and task.edge_id not in (None, edge_id)):
+            # Part of it happened at another edge than the one whose time line it would be replayed on.
+            workload.left_out["other-edge"] += 1
+            continue
         ended = Ended(
             device.device_id,
             task,

@@ -6,17 +6,22 @@ Readings of the other side's clock never cross: instants travel as ages and are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from twinsplit.errors import BadMessageError, RefusedError, TensorError
+from twinsplit.edge_list import MOST_LISTED, EdgeLink, ListedEdge
+from twinsplit.errors import BadMessageError, RefusedError, SettingsError, TensorError
 from twinsplit.plan import MAX_AGE_BANDS, MAX_BANDS, QUEUE_LEVELS, Contingency, Observation, Plan
 from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2, tensor_pb2, twin_pb2
 from twinsplit.tensor import TensorHeader, compress, decompress
+from twinsplit.transport.address import Address
 from twinsplit.types import Outcome, Payload
 
 DIGEST_BYTES = 32
+MOST_SEGMENTS = 4096
+MOST_NAME = 63
 MAX_TABLE_CELLS = 1 << 24
 """Bound on a plan's table before it is unpacked: some 250 segments with 1,000 evidence states and all bands."""
 
@@ -185,6 +190,79 @@ def header_from_wire(message: tensor_pb2.TensorHeader) -> TensorHeader:
             "is unknown to this version"
         )
     return TensorHeader(tuple(message.shape), *names, message.scale, message.zero_point)
+
+
+def edges_to_wire(edges: Sequence[ListedEdge], now_s: float) -> twin_pb2.EdgeList:
+    """A list of edges on the wire, backlogs as expected at ``now_s``."""
+    return twin_pb2.EdgeList(
+        edges=[
+            twin_pb2.ListedEdge(
+                edge_id=edge.edge_id,
+                address=edge.address,
+                tail_s=edge.tail_s,
+                backlog=backlog_to_wire(edge.backlog, now_s),
+            )
+            for edge in edges
+        ]
+    )
+
+
+def edges_from_wire(message: twin_pb2.EdgeList, now_s: float) -> tuple[ListedEdge, ...]:
+    """A list of edges from the wire, with readings of ``now_s``.
+
+    Raises:
+        BadMessageError: too many edges, one named twice, or a field that is missing or impossible.
+    """
+    if len(message.edges) > MOST_LISTED:
+        raise BadMessageError(f"edges: has {len(message.edges)} edges, at most {MOST_LISTED} are allowed")
+    for name in ("edge_id", "address"):
+        values = [getattr(edge, name) for edge in message.edges]
+        if not all(values) or len(set(values)) < len(values):
+            raise BadMessageError(f"edges.{name}: is missing, or named twice")
+    try:
+        addresses = [str(Address.parse(edge.address)) for edge in message.edges]
+    except SettingsError:
+        raise BadMessageError("edges.address: is not HOST:PORT") from None
+    if any(len(edge.tail_s) > MOST_SEGMENTS for edge in message.edges):
+        raise BadMessageError(f"edges.tail_s: has more than {MOST_SEGMENTS} times")
+    return tuple(
+        ListedEdge(
+            edge.edge_id,
+            address,
+            tuple(seconds_from_wire(value, "edges.tail_s") for value in edge.tail_s),
+            backlog_from_wire(edge.backlog, now_s),
+        )
+        for edge, address in zip(message.edges, addresses, strict=True)
+    )
+
+
+def link_to_wire(link: EdgeLink) -> twin_pb2.EdgeLink:
+    """The way to an edge on the wire."""
+    return twin_pb2.EdgeLink(
+        edge_id=link.edge_id,
+        goodput_bytes_per_s=link.goodput_bytes_per_s or 0.0,
+        round_trip_s=link.round_trip_s or 0.0,
+        is_reachable=link.is_reachable,
+    )
+
+
+def link_from_wire(message: twin_pb2.EdgeLink) -> EdgeLink:
+    """The same, read.
+
+    Raises:
+        BadMessageError: a field that is missing or impossible.
+    """
+    if not message.edge_id or len(message.edge_id) > MOST_NAME:
+        raise BadMessageError("links.edge_id: is missing, or too long")
+    goodput = message.goodput_bytes_per_s
+    if not 0.0 <= goodput < math.inf:
+        raise BadMessageError(f"links.goodput_bytes_per_s: {goodput} is impossible; 0 where it is unknown")
+    return EdgeLink(
+        message.edge_id,
+        goodput or None,
+        seconds_from_wire(message.round_trip_s, "links.round_trip_s") or None,
+        message.is_reachable,
+    )
 
 
 def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin_pb2.Plan:

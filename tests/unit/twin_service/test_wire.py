@@ -7,6 +7,7 @@ from tests.unit.twin_service.made_up_twins import DIGEST, EDGE_ADDRESS, EXIT_S, 
 from twin_service import messages, wire, wire_views
 from twin_service.fields import FieldView, Source
 from twin_service.views import DeviceView, EdgeView
+from twinsplit.edge_list import ListedEdge
 from twinsplit.errors import BadMessageError, StaleWriteError
 from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2, errors_pb2, twin_pb2
@@ -220,6 +221,7 @@ SENT = [
     (messages.Welcome(True), "welcome"),
     (messages.BacklogUpdate(BacklogState(0.4, 99.0, 0.1, 2.0)), "backlog"),
     (messages.LeaseRenewal(), "renewal"),
+    (messages.EdgeList((ListedEdge("hall-2", EDGE_ADDRESS, (0.1,), BacklogState(0.4, 99.0)),)), "edges"),
     (messages.PollResponse(1, 2, Decision.EXIT), "poll"),
     (messages.LiveRequest(9), "live"),
     (messages.Refusal(StaleWriteError("moved on")), "error"),

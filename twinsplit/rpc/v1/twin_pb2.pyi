@@ -88,7 +88,7 @@ class AttachDeviceRequest(_message.Message):
     def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., hello: _Optional[_Union[DeviceHello, _Mapping]] = ..., manifest: _Optional[_Union[ManifestUpload, _Mapping]] = ..., task: _Optional[_Union[TaskReport, _Mapping]] = ..., start: _Optional[_Union[StartReport, _Mapping]] = ..., progress: _Optional[_Union[ProgressReport, _Mapping]] = ..., heartbeat: _Optional[_Union[DeviceHeartbeat, _Mapping]] = ..., poll: _Optional[_Union[PollRequest, _Mapping]] = ..., live: _Optional[_Union[LiveReport, _Mapping]] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ...) -> None: ...
 
 class AttachDeviceResponse(_message.Message):
-    __slots__ = ("clock", "lease_s", "welcome", "plan", "backlog", "renewal", "poll", "live", "error")
+    __slots__ = ("clock", "lease_s", "welcome", "plan", "backlog", "renewal", "poll", "live", "error", "edges")
     CLOCK_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,7 @@ class AttachDeviceResponse(_message.Message):
     POLL_FIELD_NUMBER: _ClassVar[int]
     LIVE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    EDGES_FIELD_NUMBER: _ClassVar[int]
     clock: ClockEcho
     lease_s: float
     welcome: Welcome
@@ -107,7 +108,8 @@ class AttachDeviceResponse(_message.Message):
     poll: PollResponse
     live: LiveRequest
     error: _errors_pb2.Error
-    def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., lease_s: _Optional[float] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., backlog: _Optional[_Union[BacklogUpdate, _Mapping]] = ..., renewal: _Optional[_Union[LeaseRenewal, _Mapping]] = ..., poll: _Optional[_Union[PollResponse, _Mapping]] = ..., live: _Optional[_Union[LiveRequest, _Mapping]] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ...) -> None: ...
+    edges: EdgeList
+    def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., lease_s: _Optional[float] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., backlog: _Optional[_Union[BacklogUpdate, _Mapping]] = ..., renewal: _Optional[_Union[LeaseRenewal, _Mapping]] = ..., poll: _Optional[_Union[PollResponse, _Mapping]] = ..., live: _Optional[_Union[LiveRequest, _Mapping]] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., edges: _Optional[_Union[EdgeList, _Mapping]] = ...) -> None: ...
 
 class DeviceHello(_message.Message):
     __slots__ = ("device_id", "model_digest", "segment_s", "exit_s", "encode_s", "tensors_only", "fixed_edge_address", "goodput_bytes_per_s", "round_trip_s", "last_plan_id", "compute_watts", "transmit_watts", "is_polled", "version", "report_threshold_s", "speed_share")
@@ -162,7 +164,7 @@ class ManifestUpload(_message.Message):
     def __init__(self, manifest_json: _Optional[bytes] = ...) -> None: ...
 
 class EndedTask(_message.Message):
-    __slots__ = ("task_id", "outcome", "reason", "arrived_age_s", "started_age_s", "ended_age_s", "epoch_s", "stop_epoch", "evidence", "exit_index", "payload", "representation_index", "wire_bytes", "encode_s", "upload_s", "edge_queue_s", "edge_service_s", "energy_joules", "exit_confidence", "exit_agrees", "degraded", "plan_id", "label", "confidence", "thumbnail_jpeg", "energy_source", "queue_length")
+    __slots__ = ("task_id", "outcome", "reason", "arrived_age_s", "started_age_s", "ended_age_s", "epoch_s", "stop_epoch", "evidence", "exit_index", "payload", "representation_index", "wire_bytes", "encode_s", "upload_s", "edge_queue_s", "edge_service_s", "energy_joules", "exit_confidence", "exit_agrees", "degraded", "plan_id", "label", "confidence", "thumbnail_jpeg", "energy_source", "queue_length", "edge_id", "sent_on")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +192,8 @@ class EndedTask(_message.Message):
     THUMBNAIL_JPEG_FIELD_NUMBER: _ClassVar[int]
     ENERGY_SOURCE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    EDGE_ID_FIELD_NUMBER: _ClassVar[int]
+    SENT_ON_FIELD_NUMBER: _ClassVar[int]
     task_id: int
     outcome: Outcome
     reason: str
@@ -217,7 +221,9 @@ class EndedTask(_message.Message):
     thumbnail_jpeg: bytes
     energy_source: str
     queue_length: int
-    def __init__(self, task_id: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., arrived_age_s: _Optional[float] = ..., started_age_s: _Optional[float] = ..., ended_age_s: _Optional[float] = ..., epoch_s: _Optional[_Iterable[float]] = ..., stop_epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., exit_index: _Optional[int] = ..., payload: _Optional[_Union[Payload, str]] = ..., representation_index: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., edge_queue_s: _Optional[float] = ..., edge_service_s: _Optional[float] = ..., energy_joules: _Optional[float] = ..., exit_confidence: _Optional[_Iterable[float]] = ..., exit_agrees: _Optional[bool] = ..., degraded: _Optional[bool] = ..., plan_id: _Optional[int] = ..., label: _Optional[str] = ..., confidence: _Optional[float] = ..., thumbnail_jpeg: _Optional[bytes] = ..., energy_source: _Optional[str] = ..., queue_length: _Optional[int] = ...) -> None: ...
+    edge_id: str
+    sent_on: int
+    def __init__(self, task_id: _Optional[int] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., reason: _Optional[str] = ..., arrived_age_s: _Optional[float] = ..., started_age_s: _Optional[float] = ..., ended_age_s: _Optional[float] = ..., epoch_s: _Optional[_Iterable[float]] = ..., stop_epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., exit_index: _Optional[int] = ..., payload: _Optional[_Union[Payload, str]] = ..., representation_index: _Optional[int] = ..., wire_bytes: _Optional[int] = ..., encode_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., edge_queue_s: _Optional[float] = ..., edge_service_s: _Optional[float] = ..., energy_joules: _Optional[float] = ..., exit_confidence: _Optional[_Iterable[float]] = ..., exit_agrees: _Optional[bool] = ..., degraded: _Optional[bool] = ..., plan_id: _Optional[int] = ..., label: _Optional[str] = ..., confidence: _Optional[float] = ..., thumbnail_jpeg: _Optional[bytes] = ..., energy_source: _Optional[str] = ..., queue_length: _Optional[int] = ..., edge_id: _Optional[str] = ..., sent_on: _Optional[int] = ...) -> None: ...
 
 class TaskReport(_message.Message):
     __slots__ = ("ended", "started", "queue_length", "state")
@@ -256,7 +262,7 @@ class ProgressReport(_message.Message):
     def __init__(self, task_id: _Optional[int] = ..., epoch: _Optional[int] = ..., reached_age_s: _Optional[float] = ..., queue_length: _Optional[int] = ...) -> None: ...
 
 class DeviceState(_message.Message):
-    __slots__ = ("goodput_bytes_per_s", "round_trip_s", "segment_s", "exit_s", "is_edge_reachable", "is_degraded", "entered", "lost", "cpu_share", "memory_share", "temperature_celsius", "is_throttled", "speed_share")
+    __slots__ = ("goodput_bytes_per_s", "round_trip_s", "segment_s", "exit_s", "is_edge_reachable", "is_degraded", "entered", "lost", "cpu_share", "memory_share", "temperature_celsius", "is_throttled", "speed_share", "links")
     GOODPUT_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_S_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_S_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +276,7 @@ class DeviceState(_message.Message):
     TEMPERATURE_CELSIUS_FIELD_NUMBER: _ClassVar[int]
     IS_THROTTLED_FIELD_NUMBER: _ClassVar[int]
     SPEED_SHARE_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
     goodput_bytes_per_s: float
     round_trip_s: float
     segment_s: _containers.RepeatedScalarFieldContainer[float]
@@ -283,7 +290,20 @@ class DeviceState(_message.Message):
     temperature_celsius: float
     is_throttled: bool
     speed_share: float
-    def __init__(self, goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., is_edge_reachable: _Optional[bool] = ..., is_degraded: _Optional[bool] = ..., entered: _Optional[int] = ..., lost: _Optional[int] = ..., cpu_share: _Optional[float] = ..., memory_share: _Optional[float] = ..., temperature_celsius: _Optional[float] = ..., is_throttled: _Optional[bool] = ..., speed_share: _Optional[float] = ...) -> None: ...
+    links: _containers.RepeatedCompositeFieldContainer[EdgeLink]
+    def __init__(self, goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., is_edge_reachable: _Optional[bool] = ..., is_degraded: _Optional[bool] = ..., entered: _Optional[int] = ..., lost: _Optional[int] = ..., cpu_share: _Optional[float] = ..., memory_share: _Optional[float] = ..., temperature_celsius: _Optional[float] = ..., is_throttled: _Optional[bool] = ..., speed_share: _Optional[float] = ..., links: _Optional[_Iterable[_Union[EdgeLink, _Mapping]]] = ...) -> None: ...
+
+class EdgeLink(_message.Message):
+    __slots__ = ("edge_id", "goodput_bytes_per_s", "round_trip_s", "is_reachable")
+    EDGE_ID_FIELD_NUMBER: _ClassVar[int]
+    GOODPUT_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_S_FIELD_NUMBER: _ClassVar[int]
+    IS_REACHABLE_FIELD_NUMBER: _ClassVar[int]
+    edge_id: str
+    goodput_bytes_per_s: float
+    round_trip_s: float
+    is_reachable: bool
+    def __init__(self, edge_id: _Optional[str] = ..., goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., is_reachable: _Optional[bool] = ...) -> None: ...
 
 class DeviceHeartbeat(_message.Message):
     __slots__ = ("queue_length", "started", "state")
@@ -401,6 +421,24 @@ class BacklogUpdate(_message.Message):
     backlog: _edge_pb2.Backlog
     def __init__(self, backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ...) -> None: ...
 
+class EdgeList(_message.Message):
+    __slots__ = ("edges",)
+    EDGES_FIELD_NUMBER: _ClassVar[int]
+    edges: _containers.RepeatedCompositeFieldContainer[ListedEdge]
+    def __init__(self, edges: _Optional[_Iterable[_Union[ListedEdge, _Mapping]]] = ...) -> None: ...
+
+class ListedEdge(_message.Message):
+    __slots__ = ("edge_id", "address", "tail_s", "backlog")
+    EDGE_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TAIL_S_FIELD_NUMBER: _ClassVar[int]
+    BACKLOG_FIELD_NUMBER: _ClassVar[int]
+    edge_id: str
+    address: str
+    tail_s: _containers.RepeatedScalarFieldContainer[float]
+    backlog: _edge_pb2.Backlog
+    def __init__(self, edge_id: _Optional[str] = ..., address: _Optional[str] = ..., tail_s: _Optional[_Iterable[float]] = ..., backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ...) -> None: ...
+
 class LeaseRenewal(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -516,7 +554,7 @@ class TwinField(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reported: _Optional[float] = ..., predicted: _Optional[float] = ..., desired: _Optional[float] = ..., age_s: _Optional[float] = ..., error: _Optional[float] = ..., source: _Optional[_Union[Source, str]] = ...) -> None: ...
 
 class TwinDocument(_message.Message):
-    __slots__ = ("device_id", "version", "is_attached", "model_digest", "fields", "plan", "outcomes", "reasons", "mirror_accuracy", "plan_revisions", "messages_per_task", "plan_id")
+    __slots__ = ("device_id", "version", "is_attached", "model_digest", "fields", "plan", "outcomes", "reasons", "mirror_accuracy", "plan_revisions", "messages_per_task", "plan_id", "links")
     class OutcomesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -557,6 +595,7 @@ class TwinDocument(_message.Message):
     PLAN_REVISIONS_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_PER_TASK_FIELD_NUMBER: _ClassVar[int]
     PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     version: int
     is_attached: bool
@@ -569,7 +608,8 @@ class TwinDocument(_message.Message):
     plan_revisions: _containers.ScalarMap[str, int]
     messages_per_task: _containers.ScalarMap[str, float]
     plan_id: int
-    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., is_attached: _Optional[bool] = ..., model_digest: _Optional[bytes] = ..., fields: _Optional[_Iterable[_Union[TwinField, _Mapping]]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., outcomes: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., mirror_accuracy: _Optional[float] = ..., plan_revisions: _Optional[_Mapping[str, int]] = ..., messages_per_task: _Optional[_Mapping[str, float]] = ..., plan_id: _Optional[int] = ...) -> None: ...
+    links: _containers.RepeatedCompositeFieldContainer[EdgeLink]
+    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., is_attached: _Optional[bool] = ..., model_digest: _Optional[bytes] = ..., fields: _Optional[_Iterable[_Union[TwinField, _Mapping]]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., outcomes: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., mirror_accuracy: _Optional[float] = ..., plan_revisions: _Optional[_Mapping[str, int]] = ..., messages_per_task: _Optional[_Mapping[str, float]] = ..., plan_id: _Optional[int] = ..., links: _Optional[_Iterable[_Union[EdgeLink, _Mapping]]] = ...) -> None: ...
 
 class EdgeDocument(_message.Message):
     __slots__ = ("edge_id", "advertise_address", "is_attached", "model_digests", "fields")
