@@ -72,6 +72,9 @@ class Workstation:
             if (_ROOT / name).is_file():
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(_ROOT / name, self.folder / name)
+        # As for every image of this checkout: then layers that are built once serve all tests.
+        for wheel in (_ROOT / "wheelhouse").glob("*.whl"):
+            shutil.copy(wheel, self.folder / "wheelhouse")
         programs = self.folder / ".venv/bin"
         programs.mkdir(parents=True)
         (programs / "activate").write_text(f"export PATH={programs}:$PATH\n")

@@ -61,6 +61,6 @@ def test_a_device_outside_attaches_by_node_ports_and_is_answered_by_the_edge(
 def test_a_restarted_twin_stops_in_order_and_still_knows_the_device(cluster: Cluster, workstation: Workstation) -> None:
     cluster.restart("twinsplit-twin")
     cluster.await_start("twinsplit-twin")
-    tls = "--tls-ca certs/camera-2/ca.pem --tls-cert certs/camera-2/cert.pem --tls-key certs/camera-2/key.pem"
+    tls = "--tls-ca certs/twin/ca.pem --tls-cert certs/twin/cert.pem --tls-key certs/twin/key.pem"
     listed = workstation.run(f"twinsplit twin list --twin 127.0.0.1:30700 {tls}")
     assert "camera-2" in listed.stdout, listed.stdout + listed.stderr + cluster.log("twinsplit-twin")
