@@ -23,11 +23,15 @@ FILLED_S = 110.0
 _MARKER = 'document.querySelector(".strip-large .strip-predicted")'
 _UNDER_WAY = f"""!{_MARKER}.hidden && 0.25 < Number({_MARKER}.style.getPropertyValue("--share")) &&
     Number({_MARKER}.style.getPropertyValue("--share")) < 0.7"""
+_IS_COLOURFUL = """[...document.querySelectorAll("#feed canvas")].slice(0, 6).filter((canvas) =>
+    canvas.getContext("2d").getImageData(48, 48, 1, 1).data[3] > 0).length > 1 &&
+    new Set([...document.querySelectorAll("#feed .task")].slice(0, 6).map((task) => task.dataset.outcome)).size > 1 &&
+    document.querySelectorAll(".plan .band").length > 3"""
 
 
 def _take(page: Browser, name: str) -> None:
-    """A picture at an instant at which a task is under way, in few enough colours to be small."""
-    page.wait_for(_UNDER_WAY, timeout_s=60)
+    """A picture at an instant at which a task is under way and pictures came in, in few enough colours to be small."""
+    page.wait_for(f"{_UNDER_WAY} && {_IS_COLOURFUL}", timeout_s=120)
     image = Image.open(io.BytesIO(page.driver.get_screenshot_as_png())).convert("RGB")
     path = ROOT / "docs" / name
     image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

@@ -14,12 +14,13 @@ export function columnsOf(tables, bands) {
   return columns;
 }
 
-function bandText(edges_s, [first, last]) {
+/** Head of a column: short, and in full for whoever points at it or has it read. */
+function bandHead(edges_s, [first, last]) {
   const from = first > 0 ? milliseconds(edges_s[first - 1]) : null;
   const to = last < edges_s.length ? milliseconds(edges_s[last]) : null;
-  if (from === null && to === null) return "any";
-  if (from === null) return `< ${to}`;
-  return to === null ? `≥ ${from}` : `${from} – ${to}`;
+  const short = to !== null ? `< ${to}` : from === null ? "any" : `≥ ${from}`;
+  const full = from !== null && to !== null ? `${from} to ${to} ms` : short;
+  return element("th", { scope: "col", class: "band", title: full, abbr: full }, short);
 }
 
 /** What the colours mean. */
@@ -75,7 +76,7 @@ export class PlanTable {
 
   #head(columns, edges_s, hasPayload) {
     this.#heads = columns.map(([first, last]) => ({
-      node: element("th", { scope: "col", class: "band" }, bandText(edges_s, [first, last])),
+      node: bandHead(edges_s, [first, last]),
       first,
       last,
     }));
