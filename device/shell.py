@@ -261,6 +261,8 @@ class Shell:
 
     def edges_listed(self, edges: tuple[ListedEdge, ...]) -> None:
         """The twin lists the edges that there are."""
+        if not edges and not self.engine.look(lambda pipeline, now_s: len(pipeline.offloads.edges)):
+            return
         self.engine.event(lambda pipeline, now_s: pipeline.edges_listed(now_s, edges))
         _log.info("edges-listed", edges=[edge.edge_id for edge in edges])
         self._keep_streams()

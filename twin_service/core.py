@@ -44,6 +44,8 @@ _RENEW_AT_SHARE = 0.5
 """Share of the lease after which silence is ended by a renewal."""
 _SHORTEST_LOOK_S = 0.001
 """A look is never scheduled nearer than this, so that rounding cannot make it due again at once."""
+_LIST_AGAIN_S = 5.0
+"""After this time it is looked at whether what a device was told of its edges still holds."""
 _MAX_EDGES = 256
 """Edges kept; beyond it the first detached one is forgotten."""
 _EDGE_SPOKE = frozenset({Reason.EDGE_REFUSED})
@@ -195,6 +197,8 @@ class TwinCore:
         self._changed(device_id)
         if device.is_plannable and (cause := self.planner.cause(device, self.edges.values(), now_s)) is not None:
             self._to_weigh.setdefault(device_id, cause)
+        if len(self.edges) > 1 and now_s >= device.edges_looked_at_s + _LIST_AGAIN_S:
+            self._to_tell[device_id] = None
         return self._look(device, now_s)
 
     # Edges.
@@ -425,6 +429,7 @@ class TwinCore:
         """Send a device the list of its edges if it is another than the one it was sent."""
         if len(edges) < 2 and len(device.told_edges) < 2:
             return
+        device.edges_looked_at_s = now_s
         listed = self.planner.chooser.listed(device, edges, now_s)
         if has_changed(device.told_edges, listed):
             device.told_edges = listed

@@ -64,6 +64,8 @@ class DeviceTwin:
     """Polled mode: (task, queue length, backlog, age) at its service start, for rules that decide there."""
     told_edges: tuple[ListedEdge, ...] = ()
     """The list of edges that it was sent last; empty: none."""
+    edges_looked_at_s: float = -math.inf
+    """Instant at which that list was last compared with what there is."""
     rule_failed_at_s: float = -math.inf
     """Instant at which the rule last failed on this device."""
     last_sent_s: float = 0.0

@@ -25,6 +25,9 @@ from twinsplit.model.manifest import Manifest
 Array = NDArray[np.float64]
 SituationAt = Callable[[DeviceTwin, "EdgeTwin | None", float], Situation]
 
+ANY_BACKLOG_S = (0.0, 1000.0)
+"""A backlog hides the way to an edge: at whatever backlog two edges have alike, what a payload costs by them differs by
+something between what it does where both are idle and where both are never idle."""
 _HORIZON_S = 2.0
 """Backlogs are compared as they are expected to be over this time: a plan stands longer than a burst."""
 _CHALLENGE_S = 30.0
@@ -42,7 +45,7 @@ class Way:
     """One edge as a device sees it."""
 
     edge: EdgeTwin
-    costs_s: Array  # (payloads,) from sending a payload to its answer, and the price of the energy
+    costs_s: Array  # (backlogs, payloads) from sending a payload to its answer, and the price of the energy
     quickest_s: float
     """Service start to answer with the payload that is quickest, the same price included."""
 
@@ -96,7 +99,7 @@ class EdgeChooser:
             return Choice(min(alike, key=lambda way: (self._named[way.edge.edge_id], way.quickest_s)).edge)
         own = next(way for way in ways if way.edge is current)
         best = min((way for way in ways if way is not own), key=lambda way: way.quickest_s)
-        bound_s = float((own.costs_s - best.costs_s).max())
+        bound_s = float((own.costs_s - best.costs_s).max(initial=0.0))
         if bound_s <= self._margin_s or not self.may_leave(current.edge_id, now_s):
             return Choice(current)
         return Choice(current, best.edge, bound_s)
@@ -143,7 +146,8 @@ class EdgeChooser:
 
     def listed(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> tuple[ListedEdge, ...]:
         """What a device is told of the edges that it may use: its plan's first, the others by promise."""
-        usable = usable_edges(device, edges)
+        # Of two edges that claim one address a device could not tell which one answers.
+        usable = list({edge.address: edge for edge in usable_edges(device, edges)}.values())
         current_id = None if device.standing is None else device.standing.plan.edge_id
         if len(usable) > 1:
             ways = [self._way(device, edge, now_s) for edge in usable]
@@ -157,9 +161,10 @@ class EdgeChooser:
     def _way(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> Way:
         situation = self._situation(device, edge, now_s)
         cuts, sizes = payload_sizes(situation.manifest, situation.is_tensors_only)
-        costs_s = payload_costs_s(situation, edge.expected_backlog_s(now_s, _HORIZON_S), cuts, sizes)
+        backlogs_s = np.array([edge.expected_backlog_s(now_s, _HORIZON_S), *ANY_BACKLOG_S])
+        costs_s = payload_costs_s(situation, backlogs_s, cuts, sizes)
         reached_s = np.concatenate(([0.0], np.cumsum(situation.segment_s)))
-        return Way(edge, costs_s, float((reached_s[cuts] + costs_s).min(initial=np.inf)))
+        return Way(edge, costs_s, float((reached_s[cuts] + costs_s[0]).min(initial=np.inf)))
 
     def quickest_s(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> float:
         """Service start to answer by an edge with the quickest payload, and the price of its energy, seconds."""
@@ -186,12 +191,12 @@ def usable_edges(device: DeviceTwin, edges: Iterable[EdgeTwin]) -> list[EdgeTwin
     return found
 
 
-def payload_costs_s(situation: Situation, backlog_s: float, cuts: NDArray[np.intp], sizes: Array) -> Array:
-    """From the sending of each payload to its answer, and the price of the energy, seconds.  # (payloads,)"""
+def payload_costs_s(situation: Situation, backlogs_s: Array, cuts: NDArray[np.intp], sizes: Array) -> Array:
+    """From the sending of each payload to its answer, and the price of the energy, seconds.  # (backlogs, payloads)"""
     assert situation.tail_s is not None
     sending_s = sizes / situation.goodput_bytes_per_s
     weights = situation.weights
-    busy_s = np.maximum(situation.overhead_s + sending_s, backlog_s)
+    busy_s = np.maximum(situation.overhead_s + sending_s, backlogs_s[:, None])
     costs_s: Array = busy_s + np.array(situation.tail_s)[cuts]
     return costs_s + weights.beta_s_per_joule * weights.transmit_watts * sending_s
 

@@ -195,11 +195,12 @@ class Planner:
             for k, (device, cause) in enumerate(group):
                 own = _Prospect(choices[k].edge, situations[k], evaluations[k])
                 other = challengers.get(k)
-                if other is not None and self._is_better(device, own, other, now_s):
-                    sends += self._weighed(device, Cause.EDGE_BETTER, other, now_s)
-                    continue
-                if other is not None and other.edge is not None and device.standing is not None:
-                    device.standing.challenge = Challenge(other.edge.edge_id, choices[k].bound_s, now_s)
+                # Others of this batch may have left the edge just now: then this device may follow later.
+                if other is not None and own.edge is not None and self.chooser.may_leave(own.edge.edge_id, now_s):
+                    if self._is_better(device, own, other, now_s):
+                        sends += self._weighed(device, Cause.EDGE_BETTER, other, now_s)
+                        continue
+                    self._has_lost(device, other, choices[k], now_s)
                 sends += self._weighed(device, cause, own, now_s)
         return sends
 
@@ -208,15 +209,18 @@ class Planner:
 
     def _is_better(self, device: DeviceTwin, own: _Prospect, other: _Prospect, now_s: float) -> bool:
         """Whether plans with the other edge are worth more by the margin; of rules that do not say what decisions are
-        worth: whether the other edge is quicker by it. Of several devices not all may leave an edge at once."""
+        worth: whether the other edge is quicker by it."""
         if own.evaluation is None or other.evaluation is None or own.edge is None or other.edge is None:
-            return False
-        if not self.chooser.may_leave(own.edge.edge_id, now_s):
             return False
         own_s, other_s = (self._value_s(device, prospect, now_s) for prospect in (own, other))
         if own_s is None or other_s is None:
             own_s, other_s = (-self.chooser.quickest_s(device, edge, now_s) for edge in (own.edge, other.edge))
         return other_s > own_s + self.settings.plan_threshold_s
+
+    @staticmethod
+    def _has_lost(device: DeviceTwin, other: _Prospect, choice: Choice, now_s: float) -> None:
+        if other.edge is not None and device.standing is not None:
+            device.standing.challenge = Challenge(other.edge.edge_id, choice.bound_s, now_s)
 
     @staticmethod
     def _value_s(device: DeviceTwin, prospect: _Prospect, now_s: float) -> float | None:
