@@ -171,7 +171,7 @@ class ByPlans(Deciding, Listener):
             device_id=_name(device.index),
             model_digest=self._world.model_digest,
             payloads=scenario.payloads,
-            fixed_edge_address=None,
+            fixed_edge_address=device.edge.address,
             compute_watts=scenario.weights.compute_watts,
             transmit_watts=scenario.weights.transmit_watts,
             is_polled=self.signalling.scheme is Scheme.POLLED,
@@ -232,7 +232,7 @@ class ByPlans(Deciding, Listener):
         wire = edge_report_to_wire(reading, now_s)
         self.core.attach_edge(
             EdgeHello(
-                edge_id=edge.address,
+                edge_id=edge.edge_id,
                 advertise_address=edge.address,
                 models={self._world.model_digest: edge.tail_s},
                 report_threshold_s=signalling.backlog_threshold_s,
@@ -281,7 +281,7 @@ class ByPlans(Deciding, Listener):
     def _twin_hears_edge(self, said: tuple[SimulatedEdge, BacklogReport]) -> None:
         edge, report = said
         now_s = self._world.now_s
-        answer = self.core.edge_said(edge.address, self.core.edges[edge.address].stream, report, now_s)
+        answer = self.core.edge_said(edge.edge_id, self.core.edges[edge.edge_id].stream, report, now_s)
         if answer is not None:
             wire = edge_response(answer, ClockReadings(now_s), heartbeat_s=self.signalling.heartbeat_s)
             way = ("twin to edge", edge.index)

@@ -55,7 +55,8 @@ class SimulatedEdge:
             started: told every tail that enters service, in order.
         """
         self.index = index
-        self.address = f"edge-{index}"
+        self.edge_id = f"edge-{index}"
+        self.address = f"{self.edge_id}:7100"
         self.tail_s = tuple(tail_s)
         self.queue: TailQueue[Work] = TailQueue(capacity, {digest: tail_s, OTHERS: jobs.sizes_s}, begin_s)
         self.jobs = jobs

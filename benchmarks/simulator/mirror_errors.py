@@ -76,7 +76,7 @@ class MirrorErrors:
         self._looks += 1
         world.schedule(now_s + _EVERY_S, self._look, None)
         twin = self._twin(device)
-        edge_twin = self._core.edges.get(device.edge.address)
+        edge_twin = self._core.edges.get(device.edge.edge_id)
         if twin is None or edge_twin is None:
             return
         backlog_s = device.edge.backlog_s(now_s)

@@ -232,7 +232,7 @@ class _Tracks:
     def _look(self, _: None) -> None:
         world, now_s = self._world, self._world.now_s
         device = world.devices[0]
-        twin, edge = self._core.devices.get("device-0"), self._core.edges.get(device.edge.address)
+        twin, edge = self._core.devices.get("device-0"), self._core.edges.get(device.edge.edge_id)
         self._rows.append(
             (
                 math.nan if twin is None else twin.status.task_rate_per_s(now_s),

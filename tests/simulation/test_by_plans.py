@@ -74,6 +74,16 @@ def test_as_shipped_hardly_anything_is_lost_by_what_devices_are_not_told() -> No
     assert (run.messages_per_task or 0.0) < 3.0
 
 
+def test_devices_that_share_edges_are_planned_for_the_edge_that_they_use() -> None:
+    deciding, world, _ = by_plans(Signalling(), tasks=600, devices=4, edges=2, load_share=0.4)
+    world.run()
+    for device in world.devices:
+        standing = deciding.core.devices[f"device-{device.index}"].standing
+        assert standing is not None
+        assert standing.plan.edge_id == device.edge.edge_id
+    assert deciding.errors.means()["lost_s"] < 0.0015
+
+
 @pytest.mark.parametrize("scheme", list(Scheme))
 def test_every_task_gets_its_outcome_though_messages_are_late_lost_and_out_of_order(scheme: Scheme) -> None:
     signalling = Signalling(scheme, delay_s=0.02, delay_jitter_s=0.05, loss_share=0.2, is_ordered=False)
