@@ -72,7 +72,9 @@ def offloads(board: Board) -> bool:
 
 
 def test_an_edge_box_serves_twin_and_edge_and_answers(fleet: Fleet, edge_box_log: Transcript) -> None:
-    assert edge_box_log.of("Start").splitlines()[-4:] == ["active", "active", "ok", "ok"]
+    *_, twin, edge, twin_ready, edge_ready, title = edge_box_log.of("Start").splitlines()
+    assert (twin, edge, twin_ready, edge_ready) == ("active", "active", "ok", "ok")
+    assert "twinsplit" in title
     first = edge_box_log.of("The first answer")
     assert "tails arrived" in first
     assert " 0 answered" not in first
