@@ -27,8 +27,8 @@ QUEUE_KNOTS = np.array([0.0, 1.0, 2.0, 3.0, 6.0, 12.0])
 """Queue lengths at which going on is evaluated; beyond the last it goes on along the last piece."""
 _UPLINK_SHARES = (0.5, 1.0, 2.0, 6.0)
 """Busy uplinks at which it is evaluated, beside an idle one, in parts of the longest way of a payload."""
-_MAX_KEPT = 1024
-"""Evaluations kept, some 300 kB each."""
+_MAX_KEPT = 64
+"""Evaluations kept, 100 to 300 kB each: a service that runs for weeks holds so many. One takes 3 ms to make anew."""
 _PROFILE_SHARE = 0.2
 """Times of device and edge are rounded so much more finely than rates: they move little, and tasks add them up."""
 

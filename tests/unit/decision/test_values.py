@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -122,3 +123,18 @@ def test_a_point_costs_less_than_15_microseconds() -> None:
             values.at(1, 2, 1.5, 0.07, 0.01)
         spans_s.append((time.perf_counter() - started_s) / 200)
     assert min(spans_s) < 15e-6
+
+
+@pytest.mark.slow
+def test_what_is_kept_is_bounded_whatever_has_been_asked_for() -> None:
+    manifest = MANIFESTS[0]
+    for seed in range(70):
+        values_of(situation_of(manifest, seed))
+    tracemalloc.start()
+    try:
+        for seed in range(70, 210):
+            values_of(situation_of(manifest, seed))
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 32e6
