@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from PIL import Image
 
 from benchmarks.testbed.process import HOST, ServiceProcess, free_ports
 from tests.integration.test_twin_process import ENVIRONMENT, running_twin, twinsplit
 from tests.integration.test_twin_streams import attached_device, attached_edge, running
-from tests.integration.test_twin_tls import write_identity
+from tests.integration.test_twin_tls import identity
 from twin_service.console.event_stream import Broadcast
+from twinsplit.certificates.authority import Authority
+from twinsplit.certificates.subject import Role
 from twinsplit.errors import InsecureBindError, ListenError, SettingsError, StorageError
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.channel import open_channel
@@ -182,10 +183,9 @@ async def test_a_reader_that_does_not_read_loses_its_connection(
 
 
 async def test_beyond_loopback_it_is_encrypted_and_asks_for_the_token(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    files = write_identity(tmp_path / "twin", authority)
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
+    authority = Authority.made()
+    files = identity(tmp_path / "twin", authority, Role.TWIN, "twin")
+    context = ssl.create_default_context(cadata=authority.certificate.decode())
     settings = {"tls_ca": files.ca, "tls_cert": files.cert, "tls_key": files.key}
     async with running(tmp_path / "state", console_listen="0.0.0.0:0", **settings) as twin:
         assert twin.console is not None
@@ -198,6 +198,13 @@ async def test_beyond_loopback_it_is_encrypted_and_asks_for_the_token(tmp_path: 
         assert snapshot["is_token_needed"] is True
         with pytest.raises((http.client.BadStatusLine, ConnectionResetError)):
             await in_thread(Browser(url.replace("https", "http")).ask, "/")
+        # Renewed under another authority: in force from the next connection on.
+        renewed = Authority.made()
+        identity(tmp_path / "twin", renewed, Role.TWIN, "twin")
+        other = ssl.create_default_context(cadata=renewed.certificate.decode())
+        assert (await in_thread(Browser(url, context=other).ask, "/"))[0] == 200
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await in_thread(Browser(url, context=context).ask, "/")
 
 
 def test_the_log_names_the_console_and_it_comes_back_after_a_restart(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -26,8 +27,11 @@ from twinsplit.clock import Clock
 from twinsplit.errors import InsecureBindError, ListenError
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
+from twinsplit.transport.tls import TlsFiles
 
 MAX_CONNECTIONS = 128
+REQUEST_TIMEOUT_S = 10.0
+"""A request that is not whole after so long is not waited for."""
 _KEEP_ALIVE_S = 15
 _LAST_ANSWERS_S = 1
 _BACKLOG = 128
@@ -123,7 +127,7 @@ async def start_console(
     )
     config.load()
     if place.is_encrypted:
-        config.ssl = _tls_context(settings)
+        config.ssl = _tls_context(settings.tls)
     server = _Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     await asyncio.wait({serving, asyncio.ensure_future(server.is_up.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -150,10 +154,29 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
+    """uvicorn waits without end for the rest of a request; here a connection has so long for it."""
+
+    _unfinished: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        self._unfinished = self.loop.call_later(REQUEST_TIMEOUT_S, transport.abort)
+
     def data_received(self, data: bytes) -> None:
         # The answer's task is made in here, and takes this context with it.
         CONNECTION.set(self.transport)
         super().data_received(data)
+        is_finished = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+        if is_finished and self._unfinished is not None:
+            self._unfinished.cancel()
+            self._unfinished = None
+        elif not is_finished and self._unfinished is None:
+            self._unfinished = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._unfinished is not None:
+            self._unfinished.cancel()
+        super().connection_lost(exc)
 
 
 def _listening(address: Address) -> socket.socket:
@@ -172,10 +195,28 @@ def _listening(address: Address) -> socket.socket:
     return listener
 
 
-def _tls_context(settings: TwinSettings) -> ssl.SSLContext:
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """What the files hold; a pair that is replaced is in force from the next connection on."""
+    context, stamp = _loaded(files), files.stamp()
+    current = context
+
+    def renew(connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext) -> None:
+        nonlocal current, stamp
+        now = files.stamp()
+        if now != stamp:
+            # Half a pair: the old one serves, and the next connection looks again.
+            with contextlib.suppress(OSError):
+                current, stamp = _loaded(files), now
+        connection.context = current
+
+    context.sni_callback = renew  # called at every handshake, with or without a name
+    return context
+
+
+def _loaded(files: TlsFiles) -> ssl.SSLContext:
+    assert files.cert is not None, "a place is encrypted with a certificate only"
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    assert settings.tls_cert is not None, "a place is encrypted with a certificate only"
-    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    context.load_cert_chain(files.cert, files.key)
     return context
 
 

@@ -87,8 +87,11 @@ def unpacked(data: bytes) -> str:
     """Lines that :meth:`TraceLog.packed` wrote.
 
     Raises:
-        zstandard.ZstdError: they are damaged.
+        zstandard.ZstdError: they are damaged, or larger than any batch is.
     """
+    # The library bounds only frames that do not say how large they are.
+    if zstandard.frame_content_size(data) > _MOST_UNPACKED_BYTES:
+        raise zstandard.ZstdError("a batch is larger than any that is written")
     return zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_UNPACKED_BYTES).decode()
 
 

@@ -7,6 +7,7 @@ the fitted picture as PNG or JPEG, so the edge only has to run the second half, 
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,7 +23,11 @@ Frame: TypeAlias = bytes | NDArray[Any]
 
 MAX_FRAME_PIXELS = 100_000_000
 """Frames of more pixels are refused before they are decoded."""
+PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+"""Pillow knows more, among them some that it hands to other programs."""
+
 _NPY_MAGIC = b"\x93NUMPY"
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,7 @@ def _normalised(picture: NDArray[np.uint8], preprocessing: Preprocessing, spec: 
 
 def _decoded(data: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
         if image.width * image.height > MAX_FRAME_PIXELS:
             raise FrameError(
                 f"frame: {image.width}x{image.height} pixels are more than {MAX_FRAME_PIXELS}; send a smaller picture"
@@ -174,15 +179,30 @@ def _image_of_array(frame: NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(frame))
 
 
+def _array_of_npy(data: bytes) -> NDArray[Any]:
+    """The array in a ``.npy`` file; its header is compared with the bytes that are there before memory is taken."""
+    stream = io.BytesIO(data)
+    try:
+        reader = _NPY_HEADERS.get(np.lib.format.read_magic(stream))
+        if reader is None:
+            raise FrameError("frame: a .npy file of a version that is not read; write version 1.0 or 2.0")
+        shape, _, dtype = reader(stream)
+        size = math.prod(shape) * dtype.itemsize
+        if size != len(data) - stream.tell():
+            raise FrameError(f"frame: the .npy header tells of {size} bytes, {len(data) - stream.tell()} follow it")
+        stream.seek(0)
+        array: NDArray[Any] = np.load(stream, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise FrameError(f"frame: not a complete .npy file ({error})") from None
+    return array
+
+
 def _as_tensor(frame: Frame, spec: TensorSpec) -> NDArray[Any]:
     dtype = np.dtype(spec.dtype)
     if isinstance(frame, np.ndarray):
         array = frame
     elif frame.startswith(_NPY_MAGIC):
-        try:
-            array = np.load(io.BytesIO(frame), allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise FrameError(f"frame: not a complete .npy file ({error})") from None
+        array = _array_of_npy(frame)
     else:
         size = int(np.prod(spec.shape)) * dtype.itemsize
         if len(frame) != size:

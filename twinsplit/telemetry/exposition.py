@@ -39,6 +39,10 @@ Sample = tuple[str, Mapping[str, str], "float | Histogram | None"]
 T = TypeVar("T")
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
+MAX_CONNECTIONS = 64
+"""More at once are closed unanswered."""
+CONNECTION_S = 15.0
+"""A connection is ended after so long; every answer closes it anyway."""
 LOOP_PATIENCE_S = 2.0
 """An event loop that does not answer for this long is unhealthy."""
 
@@ -224,6 +228,27 @@ def _text(start_response: StartResponse, status: str, body: str) -> list[bytes]:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def __init__(self, *arguments: Any) -> None:
+        self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # The handler's own timeout is for each read alone: whoever sends a byte now and then would stay for ever.
+        end = threading.Timer(CONNECTION_S, _shut, (request,))
+        end.daemon = True
+        end.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            end.cancel()
+            self._room.release()
+
     def server_bind(self) -> None:
         # The base class would look the host's name up, which may take seconds without a name server.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -238,6 +263,11 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
+
+
+def _shut(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -18,6 +18,8 @@ KEEPALIVE_TIMEOUT_S = 5.0
 """A probe without an answer for this long ends the connection."""
 HANDSHAKE_TIMEOUT_S = 10.0
 """A connection that has not shown within this long that it speaks HTTP/2 (and TLS) is closed."""
+IDLE_CONNECTION_S = 300.0
+"""A connection without a call is closed after this long; a channel makes another when it needs one."""
 METADATA_BYTES = 16 << 10
 """Largest set of headers of a call; a traceparent and a name need far less."""
 RECONNECT_FIRST_S = 0.1
@@ -55,6 +57,8 @@ def channel_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME_S * 1000)),
         ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        # Without this a probe without an answer ends the connection after a minute, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
@@ -74,10 +78,14 @@ def server_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME_S * 1000)),
         ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        # Without this a probe without an answer ends the connection after a minute, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(KEEPALIVE_TIME_S * 500)),
         ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT_S * 1000)),
+        ("grpc.http2.settings_timeout", int(HANDSHAKE_TIMEOUT_S * 1000)),
+        ("grpc.max_connection_idle_ms", int(IDLE_CONNECTION_S * 1000)),
         ("grpc.max_metadata_size", METADATA_BYTES // 2),
         ("grpc.absolute_max_metadata_size", METADATA_BYTES),
         # Two servers on one port would share its connections in silence; a port in use must be an error.
