@@ -25,6 +25,9 @@ _FLAGS = (
 )
 
 _NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+_UNANSWERED = """
+return performance.getEntriesByType("resource").filter((each) => each.responseStatus === 0).map((each) => each.name);
+"""
 
 
 class Browser:
@@ -38,8 +41,9 @@ class Browser:
         """Load a page, again where an interface that came or went on this machine (a container's, say) broke it off."""
         for _ in range(5):
             self.driver.get(url)
+            unanswered = self.run(_UNANSWERED)
             self._errors = self._new_errors()
-            if not any(_NETWORK_CHANGED in line for line in self._errors):
+            if not unanswered and not any(_NETWORK_CHANGED in line for line in self._errors):
                 return
 
     def run(self, script: str, *arguments: object) -> Any:
@@ -68,7 +72,8 @@ class Browser:
 
     def _not_yet(self, condition: str, timeout_s: float) -> str:
         shown = self.run("return `${document.readyState} ${document.visibilityState}\\n${document.body.innerText}`;")
-        return f"still not so after {timeout_s:g} s: {condition}\nshown: {shown[:1500]}\nconsole: {self.errors()}"
+        said = self._errors + self._new_errors()
+        return f"still not so after {timeout_s:g} s: {condition}\nshown: {shown[:1500]}\nconsole: {said}"
 
     def text(self, selector: str) -> str:
         return str(self.run("return document.querySelector(args[0]).textContent;", selector))

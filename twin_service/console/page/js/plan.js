@@ -18,7 +18,8 @@ export function columnsOf(tables, bands) {
 function bandHead(edges_s, [first, last]) {
   const from = first > 0 ? milliseconds(edges_s[first - 1]) : null;
   const to = last < edges_s.length ? milliseconds(edges_s[last]) : null;
-  const short = to !== null ? `< ${to}` : from === null ? "any" : `≥ ${from}`;
+  const [least, most] = [from, to].map((edge) => (Number(edge) > 10 ? String(Math.round(Number(edge))) : edge));
+  const short = to !== null ? `< ${most}` : from === null ? "any" : `≥ ${least}`;
   const full = from !== null && to !== null ? `${from} to ${to} ms` : short;
   return element("th", { scope: "col", class: "band", title: full, abbr: full }, short);
 }
