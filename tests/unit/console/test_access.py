@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from starlette.routing import Match
 
 from tests.unit.console.asking import TOKEN, Console
 from tests.unit.twin_service.made_up_twins import World
@@ -26,6 +27,14 @@ def world() -> World:
     world.attach_edge()
     world.attach_device()
     return world
+
+
+def test_every_route_of_the_console_is_tried_below() -> None:
+    tried = [*PAGES, *READS, "/api/events", WEIGHTS]
+    for route in Console(world()).app.routes:
+        assert any(
+            route.matches({"type": "http", "path": path, "method": "GET"})[0] is not Match.NONE for path in tried
+        ), route.path
 
 
 @pytest.mark.parametrize("place", PLACES)
