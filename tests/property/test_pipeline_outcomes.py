@@ -20,6 +20,7 @@ from tests.unit.device.made_up_device import (
     settings_of,
     whole_answer,
 )
+from twinsplit.edge_list import ListedEdge
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import Manifest
 from twinsplit.plan import Observation
@@ -28,6 +29,8 @@ from twinsplit.types import Decision, DropPolicy, Outcome, Payload, Payloads, Re
 
 QUEUE_CAPACITY = 2
 KEPT_TENSORS = 3
+SECOND = "127.0.0.1:7002"
+EDGES = (EDGE, SECOND)
 MANIFESTS = (manifest_of(), manifest_of(3, (1,), device_segments=2), manifest_of(3, (), device_segments=2))
 DURATIONS_S = (0.0, 0.01, 0.3)
 
@@ -54,6 +57,9 @@ class AnyOrder:
         self.sent: Counter[int] = Counter()
         self.is_stopped = False
         self.plan_arrives(1)
+        for address in EDGES:
+            self.device.take(self.pipeline.edge_connected(self.device.now_s, address))
+        self.list_arrives(1)
 
     def frame_arrives(self, number: int) -> None:
         self.device.arrive()
@@ -88,25 +94,46 @@ class AnyOrder:
         if self.device.uploads:
             task_id = sorted(self.device.uploads)[number % len(self.device.uploads)]
             self.device.answer(task_id)
-            self.device.take(
-                self.pipeline.answer_received(
-                    self.device.now_s, task_id, whole_answer(), edge_queue_s=0.0, edge_compute_s=0.0
-                )
+            self.answer_again(number)
+
+    def answer_again(self, number: int) -> None:
+        """Any edge answers any task, whether it was ever asked or not; what is not waited for changes nothing."""
+        task_id, address = number % (self.pipeline.outcomes.entered + 1), EDGES[number // 7 % 2]
+        task = self.pipeline.offloads.task(task_id)
+        is_waited_for = task is not None and task.offload.edge_address == address
+        ended = len(self.device.records)
+        self.device.take(
+            self.pipeline.answer_received(
+                self.device.now_s, task_id, whole_answer(), edge_queue_s=0.0, edge_compute_s=0.0, edge_address=address
             )
+        )
+        assert len(self.device.records) == ended + is_waited_for
+        if is_waited_for:
+            self.device.uploads.pop(task_id, None)
 
     def upload_fails(self, number: int) -> None:
         if self.device.uploads:
             task_id = sorted(self.device.uploads)[number % len(self.device.uploads)]
             reason = (Reason.EDGE_REFUSED, Reason.EDGE_LOST)[number % 2]
-            self.device.take(self.pipeline.upload_failed(self.device.now_s, task_id, reason))
+            address = (None, *EDGES)[number // 3 % 3]
+            self.device.take(self.pipeline.upload_failed(self.device.now_s, task_id, reason, address))
 
     def time_passes(self, number: int) -> None:
         self.device.clock.advance((0.001, 0.1, 0.6)[number % 3])
         self.device.take(self.pipeline.tick(self.device.now_s))
 
     def connection_changes(self, number: int) -> None:
-        event = self.pipeline.edge_disconnected if number % 4 == 0 else self.pipeline.edge_connected
-        self.device.take(event(self.device.now_s, EDGE))
+        event = self.pipeline.edge_disconnected if number % 5 == 0 else self.pipeline.edge_connected
+        self.device.take(event(self.device.now_s, EDGES[number // 5 % 2]))
+
+    def list_arrives(self, number: int) -> None:
+        tails_s = (0.01,) * self.device.manifest.segment_count
+        backlogs_s = (0.0, 0.05, 0.3)
+        edges = (
+            ListedEdge(f"edge-{k}", address, tails_s, BacklogState(backlogs_s[number // 5 % 3], self.device.now_s))
+            for k, address in enumerate(EDGES)
+        )
+        self.device.take(self.pipeline.edges_listed(self.device.now_s, tuple(edges)[: (2, 2, 2, 1, 0)[number % 5]]))
 
     def plan_arrives(self, number: int) -> None:
         def decide(epoch: int, evidence: int, queue: int, band: int) -> Decision:
@@ -122,6 +149,7 @@ class AnyOrder:
             decide,
             plan_id=self.plan_id,
             edge_id=None if number % 7 == 0 else "edge",
+            edge_address=EDGES[number // 11 % 2],
             lease_s=0.05 if number % 11 == 0 else 10.0,
             contingency_cut=(None, 1, 2)[number % 3],
             exits_run=tuple(bool(number >> e.index & 1) for e in self.device.manifest.exits),
@@ -148,7 +176,11 @@ class AnyOrder:
         assert is_busy == (self.device.step is not None) or self.is_stopped
         assert pipeline.queue_length <= QUEUE_CAPACITY + KEPT_TENSORS
         assert pipeline.kept_tensors <= KEPT_TENSORS
-        assert all(count == 1 for count in self.sent.values()), "a task was sent twice"
+        assert all(count == 1 for count in self.sent.values()), "a payload was made twice"
+        uploads = [(u.task.task_id, u.offload.edge_address) for u in self.device.uploads_seen]
+        assert len(uploads) == len(set(uploads)), "a task was sent to one edge twice"
+        offloads = pipeline.offloads
+        assert offloads.sent == len(uploads) == len({task_id for task_id, _ in uploads}) + offloads.sent_on.total()
         for record in records:
             assert record.latency_s >= 0.0
             assert (record.label is not None) == record.outcome.is_answered
@@ -173,8 +205,10 @@ EVENTS: list[tuple[Callable[[AnyOrder, int], None], int]] = [
     (AnyOrder.answer_comes, 2),
     (AnyOrder.upload_fails, 2),
     (AnyOrder.time_passes, 1),
-    (AnyOrder.connection_changes, 1),
+    (AnyOrder.connection_changes, 2),
     (AnyOrder.plan_arrives, 1),
+    (AnyOrder.list_arrives, 1),
+    (AnyOrder.answer_again, 1),
     (AnyOrder.bad_frame_arrives, 1),
 ]
 WEIGHTED = [event for event, weight in EVENTS for _ in range(weight)]

@@ -80,6 +80,7 @@ def plan_of(
     *,
     plan_id: int = 1,
     edge_id: str | None = "edge",
+    edge_address: str = EDGE,
     exits_run: tuple[bool, ...] | None = None,
     band_edges_s: tuple[float, ...] = (0.1,),
     lease_s: float = 10.0,
@@ -97,7 +98,7 @@ def plan_of(
         model_digest=DIGEST,
         rule="open-loop",
         edge_id=edge_id,
-        edge_address=EDGE if edge_id else None,
+        edge_address=edge_address if edge_id else None,
         exits_run=exits_run if exits_run is not None else (True,) * len(manifest.exits),
         band_edges_s=band_edges_s,
         table=table,
@@ -156,6 +157,7 @@ class MadeUpDevice:
         self.pipeline = Pipeline(m, self.plans, self.tracker, self.reporter, ModelBooks(3.0, 1.2), self.settings)
         self.step: Step | None = None
         self.uploads: dict[int, Upload] = {}
+        self.uploads_seen: list[Upload] = []
         self.cancelled: list[CancelUpload] = []
         self.records: list[TaskRecord] = []
         self.reports: list[Report] = []
@@ -179,6 +181,7 @@ class MadeUpDevice:
                 self.steps.append(instruction)
             elif isinstance(instruction, Upload):
                 self.uploads[instruction.task.task_id] = instruction
+                self.uploads_seen.append(instruction)
             elif isinstance(instruction, CancelUpload):
                 self.cancelled.append(instruction)
             elif isinstance(instruction, Finish):

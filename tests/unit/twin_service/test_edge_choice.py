@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -191,19 +192,19 @@ class TestTheChoice:
     def test_not_all_devices_leave_an_edge_at_once(self):
         world = World(Optimising())
         world.attach_edge("first")
-        ids = [f"cam-{number}" for number in range(32)]
+        ids = [f"cam-{number}" for number in range(16)]
         for device_id in ids:
             world.attach_device(device_id)
         tails_s = (0.003, 0.002, 0.001)
         world.attach_edge("second", advertise_address=SECOND_ADDRESS, models={DIGEST: tails_s})
         left = []
-        for _ in range(40):
+        for _ in range(18):
             left.append(sum(named(world, device_id) == "second" for device_id in ids))
             world.wait(1.1)
             for device_id in ids:
                 world.say(messages.DeviceHeartbeat(), device_id)
-        assert left[0] == 3, "an eighth of those that are left"
-        assert all(after - before <= 3 for before, after in zip(left, left[1:], strict=False))
+        assert left[0] == 1, "an eighth of those that are left"
+        assert all(after - before <= 1 for before, after in pairwise(left))
         assert left[-1] == len(ids)
 
     def test_an_edge_that_was_not_found_better_is_not_weighed_again_and_again(self):
@@ -226,7 +227,7 @@ def test_two_edges_never_differ_in_worth_by_more_than_the_bound():
     rng = np.random.default_rng(3)
     rule = Optimising(is_reduced=False)
     cuts, sizes = payload_sizes(MANIFEST, False)
-    for _ in range(40):
+    for _ in range(12):
         base = Situation(
             manifest=MANIFEST,
             weights=Weights(beta_s_per_joule=rng.uniform(0.0, 0.5)),
