@@ -14,8 +14,8 @@ from twinsplit.tensor.header import wire_dtype
 
 KEEPALIVE_TIME_S = 10.0
 """A silent connection is probed after this long."""
-KEEPALIVE_TIMEOUT_S = 5.0
-"""A probe without an answer for this long ends the connection."""
+KEEPALIVE_TIMEOUT_S = 10.0
+"""A probe without an answer for this long ends the connection. An answer may wait behind a payload on a slow uplink."""
 HANDSHAKE_TIMEOUT_S = 10.0
 """A connection that has not shown within this long that it speaks HTTP/2 (and TLS) is closed."""
 IDLE_CONNECTION_S = 300.0
@@ -57,6 +57,8 @@ def channel_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME_S * 1000)),
         ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        # Without it an end that is gone without a word is found out only after gRPC's own 60 s.
+        ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
         # Without this a probe without an answer ends the connection after a minute, whatever the line above says.
         ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -78,6 +80,8 @@ def server_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", int(KEEPALIVE_TIME_S * 1000)),
         ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        # Without it an end that is gone without a word is found out only after gRPC's own 60 s.
+        ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
         # Without this a probe without an answer ends the connection after a minute, whatever the line above says.
         ("grpc.http2.ping_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -7,6 +7,7 @@ import pytest
 from twinsplit.transport.limits import (
     ENVELOPE_BYTES,
     KEEPALIVE_TIME_S,
+    KEEPALIVE_TIMEOUT_S,
     channel_options,
     server_options,
     tensor_message_bytes,
@@ -29,6 +30,12 @@ def test_a_server_allows_pings_more_often_than_channels_send_them() -> None:
     assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] < channel["grpc.keepalive_time_ms"]
     assert channel["grpc.keepalive_time_ms"] == KEEPALIVE_TIME_S * 1000
     assert server["grpc.keepalive_permit_without_calls"] == channel["grpc.keepalive_permit_without_calls"] == 1
+
+
+@pytest.mark.parametrize("options", [channel_options, server_options])
+def test_an_end_that_does_not_answer_a_probe_is_given_up_by_the_same_time_whoever_asked(options: object) -> None:
+    found = dict(options(1))
+    assert found["grpc.http2.ping_timeout_ms"] == found["grpc.keepalive_timeout_ms"] == KEEPALIVE_TIMEOUT_S * 1000
 
 
 def test_two_servers_never_share_a_port() -> None:
