@@ -20,7 +20,7 @@ CAUSES: dict[str, str] = {
         "only messages miss it. Here nearly every task finds its device idle and is decided at its start, so polling "
         "asks once a task: a question and an answer, which plans spare. The start of a task on an idle device and its "
         "end are told either way, 2 messages, for they are what the mirror lives on; heartbeats, leases and attachment "
-        "(8 tasks a device) come to 0.9. One seed of 1,000 devices: 10,000 were not run for want of time on a machine "
+        "(6 tasks a device) come to 1.2. One seed of 1,000 devices: 10,000 were not run for want of time on a machine "
         "that others used; the command for them is below"
     ),
     "fidelity": (

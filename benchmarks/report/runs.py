@@ -68,7 +68,7 @@ RUNS = (
         f"sim signalling {_SCENARIOS}/demo.yaml --quick --seeds 2 --set tasks=400",
         10,
     ),
-    # The committed document is of 1,000 devices at 40 edges, 8,000 tasks and one seed, for want of time.
+    # The committed document is of 1,000 devices at 40 edges, 6,000 tasks and one seed, for want of time.
     Run(
         "signalling-fleet",
         f"sim signalling {_SCENARIOS}/fleet.yaml --quick --seeds 2 --set devices=10000 --set edges=400 "
