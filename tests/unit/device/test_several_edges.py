@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from device.breaker import BreakerSettings
 from device.reporting import TaskReport
+from device.status import status_document
+from device.status_text import status_text
 from device.task import RunSegment
 from tests.unit.device.made_up_device import (
     EDGE,
@@ -19,6 +23,7 @@ from tests.unit.device.made_up_device import (
     settings_of,
     whole_answer,
 )
+from tests.unit.device.test_status import IDENTITY, metrics_of
 from twinsplit.edge_list import ListedEdge
 from twinsplit.reckoning import BacklogState
 from twinsplit.types import Decision, Outcome, Payload, Reason
@@ -269,3 +274,30 @@ class TestTheList:
         assert told() == []
         device.take(device.pipeline.edge_disconnected(device.now_s, SECOND))
         assert told() == [("second", False)]
+
+
+def test_status_and_its_text_show_every_way():
+    device = device_of(second_backlog_s=0.04)
+    device.tracker.round_trip_measured(0.003, SECOND)
+    offloaded(device)
+    device.take(device.pipeline.upload_failed(device.now_s, 1, Reason.EDGE_REFUSED, EDGE))
+    device.take(device.pipeline.edge_disconnected(device.now_s, EDGE))
+    status = status_document(device.pipeline, device.now_s, IDENTITY)
+    assert json.loads(json.dumps(status)) == status
+    assert status["edge"]["sent_on"] == {"edge-refused": 1}
+    ways = [(way["edge"], way["is_used"], way["is_connected"], way["breaker"]) for way in status["edges"]]
+    assert ways == [("edge", False, False, "open"), ("second", True, True, "closed")]
+    text = status_text(status)
+    assert "1 sent on to the next edge" in text
+    assert f"  edge ({EDGE}): stands by, NOT connected, breaker open, backlog 0.000 s\n" in text
+    assert f"  second ({SECOND}): used now, connected, breaker closed, backlog 0.040 s, round trip 3 ms\n" in text
+
+
+def test_metrics_of_ways_are_labelled_by_place():
+    device = device_of()
+    device.tracker.round_trip_measured(0.003, SECOND)
+    device.take(device.pipeline.edge_disconnected(device.now_s, EDGE))
+    metrics = metrics_of(device)
+    reachable = {labels: value for (name, labels), value in metrics.items() if name == "twinsplit_edge_reachable"}
+    assert reachable == {(("place", "1"),): 0.0, (("place", "2"),): 1.0}
+    assert metrics["twinsplit_edge_round_trip_seconds", (("place", "2"),)] == pytest.approx(0.003)

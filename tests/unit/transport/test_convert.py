@@ -1,10 +1,13 @@
 """Conversions at the door: complete in both directions, and what does not fit is refused by name."""
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from twinsplit.edge_list import MOST_LISTED, EdgeLink, ListedEdge
 from twinsplit.errors import BadMessageError, TensorError
 from twinsplit.plan import Contingency, Observation, Plan
 from twinsplit.reckoning import BacklogState
@@ -195,3 +198,57 @@ def test_a_table_with_ages_needs_an_axis_of_ages(shape: tuple[int, ...]) -> None
     message.table_shape.extend(shape)
     with pytest.raises(BadMessageError, match=r"table_shape.*age bands"):
         convert.plan_from_wire(message)
+
+
+def _edge(**changes: object) -> ListedEdge:
+    values: dict[str, object] = {
+        "edge_id": "hall-1",
+        "address": "10.0.0.2:7100",
+        "tail_s": (0.03, 0.01),
+        "backlog": BacklogState(0.2, 50.0, 0.2),
+    }
+    return ListedEdge(**{**values, **changes})
+
+
+def test_a_list_of_edges_survives_the_wire_with_its_readings_on_the_other_clock() -> None:
+    edges = (_edge(), _edge(edge_id="hall-2", address="[::1]:7100"))
+    read = convert.edges_from_wire(convert.edges_to_wire(edges, 51.0), 7.0)
+    assert read == tuple(replace(edge, backlog=BacklogState(0.2, 6.0, 0.2)) for edge in edges)
+    assert convert.edges_from_wire(twin_pb2.EdgeList(), 7.0) == ()
+
+
+@pytest.mark.parametrize(
+    ("edges", "field"),
+    [
+        ([_edge(edge_id=f"e{k}", address=f"h:{k + 1}") for k in range(MOST_LISTED + 1)], "edges"),
+        ([_edge(), _edge(address="h:2")], "edges.edge_id"),
+        ([_edge(), _edge(edge_id="hall-2")], "edges.address"),
+        ([_edge(edge_id="")], "edges.edge_id"),
+        ([_edge(address="")], "edges.address"),
+        ([_edge(address="hall")], "edges.address"),
+        ([_edge(tail_s=(math.nan,))], "edges.tail_s"),
+        ([_edge(tail_s=(0.1,) * 5000)], "edges.tail_s"),
+        ([_edge(backlog=BacklogState(math.inf, 50.0, 0.2))], "backlog"),
+    ],
+)
+def test_an_impossible_list_of_edges_is_refused_by_the_name_of_its_field(edges: list[ListedEdge], field: str) -> None:
+    with pytest.raises(BadMessageError, match=re.escape(field)):
+        convert.edges_from_wire(convert.edges_to_wire(edges, 51.0), 7.0)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [EdgeLink("hall-1", 1e6, 0.002, True), EdgeLink("hall-1", None, None, False), EdgeLink("h", None, 0.1, True)],
+)
+def test_a_way_to_an_edge_survives_the_wire(link: EdgeLink) -> None:
+    assert convert.link_from_wire(convert.link_to_wire(link)) == link
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"edge_id": ""}, {"edge_id": "e" * 64}, {"goodput_bytes_per_s": math.nan}, {"round_trip_s": -1.0}],
+)
+def test_an_impossible_way_to_an_edge_is_refused_by_the_name_of_its_field(changes: dict[str, object]) -> None:
+    message = twin_pb2.EdgeLink(**{"edge_id": "hall-1", **changes})
+    with pytest.raises(BadMessageError, match=f"links.{next(iter(changes))}"):
+        convert.link_from_wire(message)

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from tests.unit.twin_service.made_up_twins import DIGEST, EDGE_ADDRESS, MANIFEST, World, state
-from twin_service import messages
+from twin_service import messages, wire_views
+from twin_service.console.snapshot import edge_documents
 from twin_service.decision.regret import start_value_s
 from twin_service.decision.rules import Optimising
 from twin_service.decision.situation import Situation, Weights
 from twin_service.edge_choice import ANY_BACKLOG_S, payload_costs_s, payload_sizes
+from twin_service.tables import device_text
 from twinsplit.edge_list import MOST_LISTED, EdgeLink
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
@@ -221,6 +223,22 @@ class TestTheChoice:
             world.say(messages.DeviceHeartbeat())
         assert named(world) == "first"
         assert world.core.planner.weighed <= weighed + 1
+
+
+def test_readers_see_the_ways_of_a_device_and_the_devices_of_an_edge():
+    world = two_edges()
+    world.attach_device()
+    hears(world, link("first"), link("second", goodput_bytes_per_s=None, is_reachable=False))
+    view = world.core.device_view("cam", world.now_s)
+    read = wire_views.device_from_wire(wire_views.device_to_wire(view, world.now_s), world.now_s)
+    assert read.links == view.links == (link("first"), link("second", goodput_bytes_per_s=None, is_reachable=False))
+    text = device_text(read, is_live=False)
+    assert "first   1 MB/s   2 ms        not open" in text
+    assert "second  -        2 ms        open" in text
+    assert {edge["id"]: edge["devices"] for edge in edge_documents(world.core, world.now_s)} == {
+        "first": 1,
+        "second": 0,
+    }
 
 
 def test_two_edges_never_differ_in_worth_by_more_than_the_bound():
