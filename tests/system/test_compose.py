@@ -41,10 +41,6 @@ WITHOUT_SERIES = {
     "twinsplit_device_temperature_celsius": "not every machine has the sensor",
     "twinsplit_device_throttled": "not every machine tells",
     "twinsplit_device_speed_share": "not every machine tells",
-    "twinsplit_edge_reachable": "devices are told their edge and look at no other",
-    "twinsplit_edge_round_trip_seconds": "devices are told their edge and look at no other",
-    "twinsplit_edge_goodput_bytes_per_second": "devices are told their edge and look at no other",
-    "twinsplit_offloads_sent_on_total": "there is no second edge to send them on to",
 }
 """Metrics that cannot have a series in this project, and why."""
 
@@ -183,9 +179,13 @@ def test_prometheus_sees_every_target_up(up: ComposeProject) -> None:
 
 def test_commands_within_a_container_show_its_certificate(up: ComposeProject) -> None:
     assert "device-slow" in up.compose("exec", "twin", "twinsplit", "twin", "list", "--twin", "twin:7000")
-    command = ("docker", "compose", "exec", "twin", "twinsplit", "twin", "show", "nobody", "--twin", "twin:7000")
-    assert "nobody" in up.run(*command, fails=True).stderr
-    until(lambda: up.value('twinsplit_refused_messages_total{code="UNKNOWN_TWIN"}') > 0, "the refusal is counted")
+
+
+def test_an_edge_refuses_what_it_cannot_finish_in_time(up: ComposeProject) -> None:
+    hopeless = ("--pattern", "poisson", "--seconds", "2", "--service-s", "0.02", "--budget-s", "0.001", "--quiet")
+    tails = ("edge:7100", "--model", "/models/alexnet-fashion/1", *hopeless)
+    assert "as DEADLINE" in up.compose("exec", "load", "twinsplit", "edge", "load", *tails)
+    until(lambda: up.value('twinsplit_refused_messages_total{code="DEADLINE"}') > 0, "refusals are counted")
 
 
 def _device_outside(machine: Path, up: ComposeProject, name: str, *tls: str) -> "subprocess.Popen[bytes]":
