@@ -43,6 +43,13 @@ lint: $(VENV)/.dev ## ruff and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+.PHONY: audit
+audit: $(VENV)/.dev ## known vulnerabilities in pinned packages, and a security linter over the code
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive twinsplit device edge twin_service models benchmarks deploy docs
+	@$(BIN)/python deploy/audit.py
+
+check: audit
+
 types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 

@@ -250,13 +250,14 @@ class Store:
     def _forget(self, write: Callable[..., None]) -> None:
         """Let go what is too old, and the oldest while the file is too large."""
         oldest_s = self._unix_s() - self._max_age_s
+        # The only thing put into SQL as text are names of this module's own tables.
         for table in _BOUNDED:
-            write(f"DELETE FROM {table} WHERE at_unix_s < ?", oldest_s)
+            write(f"DELETE FROM {table} WHERE at_unix_s < ?", oldest_s)  # nosec B608
         while self._used_bytes() > self._max_bytes:
             changes = self._connection.total_changes
             for table in _BOUNDED:
                 write(
-                    f"DELETE FROM {table} WHERE id <= (SELECT MIN(id) + CAST(? * (MAX(id) - MIN(id)) AS INTEGER) "
+                    f"DELETE FROM {table} WHERE id <= (SELECT MIN(id) + CAST(? * (MAX(id) - MIN(id)) AS INTEGER) "  # nosec B608
                     f"FROM {table})",
                     _FORGOTTEN_SHARE,
                 )
