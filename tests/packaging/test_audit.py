@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from deploy import audit
 from deploy.audit import dependencies_in, verdict
 
 if sys.version_info >= (3, 11):
@@ -54,3 +55,17 @@ def test_the_linters_exceptions_have_reasons(root: Path) -> None:
     for name in skips:
         (line,) = [line for line in text.splitlines() if f'"{name}"' in line]
         assert len(line.partition("#")[2].split()) > 4, name
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_one_package_is_asked_for_before_all(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+
+    def asked(requirements: Path) -> list[dict[str, Any]]:
+        files.append(requirements.read_text().splitlines())
+        return [CLEAN] if answers else [SKIPPED]
+
+    monkeypatch.setattr(audit, "asked", asked)
+    assert audit.main() == 0
+    assert [line.partition("==")[0] for line in files[0]] == ["click"]
+    assert [len(lines) > 100 for lines in files[1:]] == [True] * answers
