@@ -20,10 +20,12 @@ from benchmarks.simulator.regime import (
     tracked,
     weights_told,
 )
+from benchmarks.simulator.signalling import Signalling
 from benchmarks.simulator.world import World
 from twin_service.learning import lesson
 from twin_service.learning.learner import LearnerSettings
 from twin_service.learning.options import GateOptions, LearningOptions, TrainingOptions
+from twin_service.planner import PlannerSettings
 from twinsplit.errors import SettingsError
 
 STEP = read_scenario(Path(__file__).resolve().parents[2] / "benchmarks" / "scenarios" / "regime-change.yaml")
@@ -40,7 +42,9 @@ def gate_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def learning_world(**arguments: float) -> tuple[LearningByPlans, World]:
-    deciding = LearningByPlans(settings=EAGER, lesson_s=5.0, **arguments)
+    # However little the weights of twenty steps change, plans by them are sent.
+    signalling = Signalling(planner=PlannerSettings(plan_threshold_s=0.0))
+    deciding = LearningByPlans(signalling, settings=EAGER, lesson_s=5.0, **arguments)
     return deciding, World(changed_scenario(STEP, tasks=240, warm_up_tasks=0, step_at_s=60.0), 1, deciding)
 
 
