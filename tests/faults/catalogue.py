@@ -97,3 +97,8 @@ def short_cells() -> list[Cell]:
         for row, service in enumerate(Service)
         for column, fault in enumerate(MATRIX)
     ]
+
+
+def has_not_fired(fault: Fault) -> str:
+    """What a test says where its fault has hit nothing, so that it has shown nothing."""
+    return f"the fault {fault.value!r} has not fired"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.testbed.process import sample
+from tests.faults.catalogue import Fault, has_not_fired
 from tests.faults.cell_run import RECOVERY_S, WAITING_BOUND_S, added_waiting_s
 from tests.faults.flatness import sampled
 from tests.faults.link import Way
@@ -66,7 +67,7 @@ def test_connections_reset_in_the_middle_of_a_payload_cost_one_task_its_offload(
     submission = device.program.submit(stage.frame)
     assert halted.wait(PATIENCE_S)
     for link in stage.links:
-        assert link.reset() > 0, f"nothing was connected on {link.name}"
+        assert link.reset() > 0, has_not_fired(Fault.RESET)
         link.release()
     began_s = time.monotonic()
     (task,) = answered([submission])
@@ -87,7 +88,7 @@ def test_an_end_that_is_gone_without_a_word_is_found_out_and_no_task_waits_for_i
         submissions.append(device.program.submit(stage.frame))
         assert submissions[-1].over.wait(PATIENCE_S)
         time.sleep(0.1)
-    assert all(link.fired["bytes swallowed"] > 0 for link in stage.links)
+    assert all(link.fired["bytes swallowed"] > 0 for link in stage.links), has_not_fired(Fault.HALF_OPEN)
     waited_s = [added_waiting_s(task) for task in answered(submissions)]
     assert max(waited_s) < WAITING_BOUND_S
     assert sum(submission.ended_at == "device" for submission in submissions) > 0
@@ -104,7 +105,7 @@ def test_an_edge_that_reads_next_to_nothing_does_not_make_a_device_grow(stage: S
         most = max(most, int(sample(metrics, "twinsplit_uploads_in_flight") or 0))
         largest_bytes = max(largest_bytes, memory_bytes(device))
         time.sleep(0.02)
-    assert link.fired["bytes slowed"] > 0
+    assert link.fired["bytes slowed"] > 0, has_not_fired(Fault.SLOW_READER)
     assert 0 < most <= KEPT_TENSORS
     assert largest_bytes - before_bytes < 30e6
 
@@ -119,7 +120,7 @@ def test_a_disk_that_is_full_delays_no_task_and_leaves_no_gap_in_the_records(sta
         waiting = sample(device.process.metrics(), "twinsplit_sink_waiting_records")
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
-    assert waiting == 5.0
+    assert waiting == 5.0, has_not_fired(Fault.FULL_DISK)
     assert {task["outcome"] for task in tasks} == {"edge"}
     assert "sink-fails" in device.process.log_path.read_text() or _is_log_full(device.process.log_path, device.sink)
 
@@ -139,7 +140,7 @@ def test_a_twin_whose_disk_is_full_goes_on_from_memory_and_saves_later(stage: St
         while "state-not-saved" not in stage.twin.log_path.read_text():
             (task,) = answered([device.program.submit(stage.frame)])
             assert task["outcome"] == "edge"
-            assert time.monotonic() < deadline_s, "the fault has not fired"
+            assert time.monotonic() < deadline_s, has_not_fired(Fault.FULL_DISK)
         stage.device_twin.reset()
         stage.await_whole()
     finally:

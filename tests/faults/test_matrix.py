@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.faults.catalogue import MATRIX, Cell, Moment, Service, cells, short_cells
+from tests.faults.catalogue import MATRIX, Cell, Fault, Moment, Service, cells, short_cells
 from tests.faults.matrix import Matrix
 
 pytestmark = pytest.mark.slow
@@ -32,3 +33,9 @@ def test_the_short_matrix_has_every_fault_of_every_service_and_every_moment() ->
     assert {(cell.service, cell.moment) for cell in short} == {(s, m) for s in Service for m in Moment}
     assert set(short) <= set(cells())
     assert len(set(cells())) == len(Service) * len(MATRIX) * len(Moment)
+
+
+def test_every_fault_of_the_catalogue_is_tried_and_proven_to_have_fired() -> None:
+    here = Path(__file__).parent
+    tests = "".join(path.read_text() for path in [*here.glob("test_*.py"), *here.parent.glob("system/test_*.py")])
+    assert [fault for fault in Fault if fault not in MATRIX and f"has_not_fired(Fault.{fault.name})" not in tests] == []

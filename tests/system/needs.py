@@ -57,6 +57,12 @@ NEEDS: dict[str, Need] = {
     "docker-compose": Need(
         lambda: _runs("docker", "compose", "version"), cure="install Docker's compose plugin", is_optional=True
     ),
+    "iproute2": Need(lambda: _runs("ip", "-Version"), ("iproute2",)),
+    "network-namespaces": Need(
+        lambda: _runs("unshare", "--net", "true"),
+        cure="run as root outside of a container that forbids network namespaces",
+        is_optional=True,
+    ),
     "systemd-analyze": Need(lambda: _runs("systemd-analyze", "--version"), ("systemd",)),
 }
 
