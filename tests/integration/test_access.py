@@ -5,6 +5,8 @@ the right one, over real connections to real handlers.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +20,9 @@ import trustme
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
+from device.service import start_device
 from device.servicer import register_device_service
+from device.settings import DeviceSettings
 from edge.models import HeldModel, load_models
 from edge.service import start_edge
 from edge.settings import EdgeSettings
@@ -26,11 +30,13 @@ from tests.integration.test_twin_streams import attached_device, edge_hello, hel
 from tests.integration.test_twin_tls import identity, settings
 from tests.unit.access.test_rights import methods
 from tests.unit.edge.tiny_model import write_tiny_model
+from twin_service.service import start_twin
+from twin_service.settings import TwinSettings
 from twinsplit.access.rights import HEALTH
 from twinsplit.certificates.authority import Authority
 from twinsplit.certificates.subject import Role
 from twinsplit.clock import SystemClock
-from twinsplit.errors import ErrorCode, PeerError, SettingsError
+from twinsplit.errors import ErrorCode, ModelError, PeerError, SettingsError, TlsError
 from twinsplit.rpc.v1 import device_pb2, edge_pb2, twin_pb2
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.server import start_server
@@ -334,3 +340,31 @@ async def test_a_peer_that_sends_too_fast_is_told_and_read_more_slowly(
             while code != ErrorCode.PEER_LIMIT.value:
                 code = _named(await call.read())
             assert twin.exchange.heard - heard_before <= 30
+
+
+WHOLE = {(): True, ("cert", "key"): True, ("ca", "cert", "key"): True}
+"""Of a server's TLS files, what may be given together."""
+PARTS = [parts for count in range(4) for parts in itertools.combinations(("ca", "cert", "key"), count)]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: "+".join(parts) or "none")
+@pytest.mark.parametrize("service", ["twin", "edge", "device"])
+async def test_half_a_tls_configuration_stops_the_start(
+    service: str, parts: tuple[str, ...], certificates: Certificates, models: dict[str, HeldModel], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {f"tls_{part}": getattr(certificates.twin, part) for part in parts}
+    given |= {"listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0"}
+    is_whole = WHOLE.get(parts, False)
+    if service == "device":
+        # A device with an authority alone trusts, and shows nothing.
+        is_whole = is_whole or parts == ("ca",)
+        settings = DeviceSettings(**given, model=tmp_path / "none", energy="none")
+        with pytest.raises(ModelError if is_whole else TlsError):
+            await start_device(settings)
+        return
+    with contextlib.nullcontext() if is_whole else pytest.raises(TlsError):
+        if service == "twin":
+            started: Any = await start_twin(TwinSettings(**given, state=tmp_path / "state"))
+        else:
+            started = await start_edge(EdgeSettings(**given, models=tmp_path, drain_s=0.0), models=models)
+        await started.stop()
