@@ -75,7 +75,7 @@ def project() -> Iterator[ComposeProject]:
     try:
         yield project
     finally:
-        project.compose("down", "--volumes", "--remove-orphans", "--timeout", "2")
+        project.run("make", "down", "VOLUMES=1")  # again, for a test that failed on the way
 
 
 @pytest.fixture(scope="module")
