@@ -53,9 +53,11 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
         this_call().caller.must_be(self._name)
         submissions = _Submissions(self._door)
         reading = asyncio.ensure_future(submissions.read(requests))
+        reading.add_done_callback(submissions.look_at)
         try:
             while (response := await submissions.responses.get()) is not None:
                 yield response
+            await reading
         finally:
             reading.cancel()
 
@@ -83,6 +85,11 @@ class _Submissions:
             await self._take(request)
         self._is_read = True
         self._look()
+
+    def look_at(self, reading: asyncio.Future[None]) -> None:
+        """Reading has ended; where it failed there are no more answers, and the program must not wait for any."""
+        if not reading.cancelled() and reading.exception() is not None:
+            self.responses.put_nowait(None)
 
     async def _take(self, request: device_pb2.SubmitRequest) -> None:
         request_id = request.request_id

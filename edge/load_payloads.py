@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 from edge.load import LoadTails
-from twinsplit.errors import FrameError, SettingsError
+from twinsplit.errors import FrameError, SettingsError, SourceError
 from twinsplit.model.manifest import Manifest, RepresentationEntry, manifest_digest, read_manifest
 from twinsplit.model.payload import PICTURE_KINDS, encode_payload
 from twinsplit.model.preprocessing import PreparedInput, prepare
@@ -37,6 +37,7 @@ def load_tails(
     Raises:
         ModelError: the folder cannot be used.
         SettingsError: a cut or representation that the model does not have.
+        SourceError: the folder cannot be read.
         FrameError: no picture in the folder, or one that cannot be used.
     """
     manifest, manifest_bytes = read_manifest(folder)
@@ -62,7 +63,7 @@ def _prepared(manifest: Manifest, frames: Path | None, count: int, seed: int) ->
     try:
         names = sorted(path for path in frames.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
     except OSError as error:
-        raise FrameError(f"{frames}: {error.strerror}; name a folder of pictures in --frames") from None
+        raise SourceError(f"{frames}: {error.strerror}; name a folder of pictures in --frames") from None
     if not names:
         raise FrameError(f"{frames}: holds no picture ({', '.join(sorted(FRAME_SUFFIXES))})")
     return [prepare(path.read_bytes(), manifest) for path in itertools.islice(names, count)]

@@ -132,6 +132,8 @@ def _decoded_picture(manifest: Manifest, kind: str, data: bytes | memoryview) ->
         if image.size != (width, height):
             raise TensorError(f"the picture is {image.width}x{image.height}, the input needs {width}x{height}")
         picture = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise TensorError(f"the {kind} payload cannot be decoded ({error})") from None
+    except TensorError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow also asserts, and unpacks what is not there
+        raise TensorError(f"the {kind} payload cannot be decoded; send a complete file of that kind") from None
     return picture[..., None] if channels == 1 else picture

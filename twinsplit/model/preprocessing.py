@@ -27,6 +27,7 @@ PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """Pillow knows more, among them some that it hands to other programs."""
 
 _NPY_MAGIC = b"\x93NUMPY"
+_DAMAGED = "frame: cannot be decoded; send a complete JPEG or PNG file"
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -99,8 +100,10 @@ def fit_picture(frame: Frame, preprocessing: Preprocessing, spec: TensorSpec) ->
     try:
         image = _converted(image, mode)
         fitted = _fitted(image, height, width, preprocessing)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise FrameError(f"frame: cannot be decoded ({error}); send a complete JPEG or PNG file") from None
+    except FrameError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow also asserts, and unpacks what is not there
+        raise FrameError(_DAMAGED) from None
     picture = np.asarray(fitted)
     return picture[..., None] if picture.ndim == 2 else picture
 
@@ -153,8 +156,10 @@ def _decoded(data: bytes) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         raise FrameError(f"frame: {len(data)} bytes are no picture that can be decoded; send JPEG or PNG") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FrameError(f"frame: cannot be decoded ({error}); send a complete JPEG or PNG file") from None
+    except FrameError:
+        raise
+    except Exception:  # noqa: BLE001 - Pillow also asserts, and unpacks what is not there
+        raise FrameError(_DAMAGED) from None
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
@@ -192,8 +197,10 @@ def _array_of_npy(data: bytes) -> NDArray[Any]:
             raise FrameError(f"frame: the .npy header tells of {size} bytes, {len(data) - stream.tell()} follow it")
         stream.seek(0)
         array: NDArray[Any] = np.load(stream, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise FrameError(f"frame: not a complete .npy file ({error})") from None
+    except FrameError:
+        raise
+    except Exception:  # noqa: BLE001 - the header is read as an expression of Python, which fails in its own ways
+        raise FrameError("frame: not a complete .npy file; send what numpy.save writes, of numbers only") from None
     return array
 
 

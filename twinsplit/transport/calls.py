@@ -1,4 +1,8 @@
-"""Every call of a server is counted, and its failure is named, logged and kept from the peer."""
+"""Every call of a server is counted, and its failure is named, logged and kept from the peer.
+
+So are bytes that are no message: gRPC itself would answer a single one by the exception's class and text, and end a
+stream of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import grpc
 import grpc.aio
 
-from twinsplit.errors import ErrorCode
+from twinsplit.errors import BadMessageError, ErrorCode
 from twinsplit.telemetry.histogram import Histogram
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.status import abort_with, code_of, status_of
@@ -70,7 +74,11 @@ else:
 
 
 class CallWatch(_Interceptor):
-    """Counts calls and turns what a handler raises into its status, so that handlers simply raise."""
+    """Counts calls and turns what a handler raises into its status, so that handlers simply raise.
+
+    Bytes that are no message are refused as BAD_MESSAGE. In a stream they reach the handler as an empty message, which
+    it refuses as it does any other that says nothing; the stream goes on.
+    """
 
     def __init__(self, calls: CallCount) -> None:
         self._calls = calls
@@ -93,8 +101,9 @@ class CallWatch(_Interceptor):
             self._generator(method, inner) if inspect.isasyncgenfunction(inner) else self._coroutine(method, inner)
         )
         make = getattr(grpc, f"{kind}_rpc_method_handler")
+        read = _or_empty if handler.request_streaming else _or_unreadable
         watched: grpc.RpcMethodHandler[Any, Any] = make(
-            wrapped, handler.request_deserializer, handler.response_serializer
+            wrapped, read(handler.request_deserializer), handler.response_serializer
         )
         return watched
 
@@ -103,6 +112,7 @@ class CallWatch(_Interceptor):
             began_s = self._begin(method)
             status = "CANCELLED"
             try:
+                _check_readable(request)
                 answer = await inner(request, context)
                 status = "OK"
                 return answer
@@ -122,6 +132,7 @@ class CallWatch(_Interceptor):
             began_s = self._begin(method)
             status = "CANCELLED"
             try:
+                _check_readable(request)
                 async for answer in inner(request, context):
                     yield answer
                 status = "OK"
@@ -145,6 +156,35 @@ class CallWatch(_Interceptor):
         if code_of(error) is ErrorCode.INTERNAL:
             _log.exception("call-failed", error, method=method)
         await abort_with(context, error)
+
+
+class _Unreadable:
+    """Stands for the request of a unary call whose bytes are no message."""
+
+
+def _or_unreadable(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except Exception:  # noqa: BLE001 - DecodeError, or what a version of protobuf makes of bad text
+            return _Unreadable()
+
+    return read
+
+
+def _or_empty(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except Exception:  # noqa: BLE001 - as above
+            return deserialize(b"")
+
+    return read
+
+
+def _check_readable(request: Any) -> None:
+    if isinstance(request, _Unreadable):
+        raise BadMessageError("the message cannot be read; use the .proto files of v1")
 
 
 def _status_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:

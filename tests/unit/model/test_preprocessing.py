@@ -196,3 +196,16 @@ class TestTensors:
         np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
         with pytest.raises(FrameError, match="npy"):
             prepare(buffer.getvalue(), self.manifest)
+
+
+@pytest.mark.parametrize("raised", [AssertionError("at 0x7f"), IndexError("/usr/lib"), OSError("<_io.BytesIO>")])
+def test_whatever_pillow_raises_is_a_refusal_that_repeats_none_of_it(
+    raised: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Image.Image) -> Image.Image:
+        raise raised
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", fails)
+    with pytest.raises(FrameError) as refused:
+        prepare(encoded(picture(0)), image())
+    assert str(refused.value) == "frame: cannot be decoded; send a complete JPEG or PNG file"
