@@ -1,4 +1,4 @@
-"""Writes the generated tables of metrics.md, errors.md and settings.md into their places.
+"""Writes the generated tables of metrics.md, errors.md, settings.md and reliability.md into their places.
 
     python docs/tables.py            write them
     python docs/tables.py --check    say which are out of date, exit code 1
@@ -8,10 +8,14 @@ A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is aro
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from twinsplit import errors
 from twinsplit.config_command import settings_class
@@ -22,6 +26,8 @@ from twinsplit.telemetry.catalogue import CATALOGUE
 from twinsplit.transport.status import TABLE
 
 FOLDER = Path(__file__).parent
+FAULTS = FOLDER.parent / "benchmarks/results/faults.json"
+"""Written by `make faults`."""
 _TABLE = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -96,10 +102,50 @@ def service_settings(service: str) -> str:
     return _settings((key for key in ordered_keys(cls) if key not in BaseServiceSettings.model_fields), cls)
 
 
+def faults() -> str:
+    """The matrix of faults, the worst of all moments in one row."""
+    head = ("service", "fault", "cells passed", "tasks", "how they ended", "longest waiting", "longest recovery")
+    cells = json.loads(FAULTS.read_text(encoding="utf-8"))["cells"]
+    return _table(
+        head,
+        (
+            _fault_row(service, fault, list(group))
+            for (service, fault), group in groupby(cells, lambda cell: (cell["service"], cell["fault"]))
+        ),
+    )
+
+
+def _fault_row(service: str, fault: str, cells: list[dict[str, Any]]) -> tuple[str, ...]:
+    ends: Counter[str] = Counter()
+    for cell in cells:
+        ends.update(cell["outcomes"])
+        ends["with the device"] += cell["broken"]
+    return (
+        service,
+        fault,
+        f"{sum(not cell['problems'] for cell in cells)} of {len(cells)}",
+        str(sum(cell["entered"] for cell in cells)),
+        ", ".join(f"{name} {count}" for name, count in sorted(ends.items()) if count),
+        f"{max(cell['waiting_s'] for cell in cells):.2f} s",
+        f"{max(cell['recovery_s'] for cell in cells):.2f} s",
+    )
+
+
+def fault_settings() -> str:
+    """Under what settings the matrix was run, and when."""
+    document = json.loads(FAULTS.read_text(encoding="utf-8"))
+    settings = {**document["settings"], "date": document["provenance"]["written_at"][:10]}
+    for name, value in settings.pop("breaker").items():
+        settings[f"breaker {name}"] = value
+    return _table(("setting", "value"), ((name, f"{value}") for name, value in sorted(settings.items())))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "metrics": metrics,
     "exit-codes": exit_codes,
     "wire-errors": wire_errors,
+    "faults": faults,
+    "fault-settings": fault_settings,
     "settings-common": common_settings,
     "settings-device": lambda: service_settings("device"),
     "settings-edge": lambda: service_settings("edge"),

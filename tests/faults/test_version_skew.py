@@ -98,6 +98,8 @@ class NewerTwin(ScriptedTwin):
     """Adds to everything that it says what a device of this version does not know."""
 
     async def _speak(self, context: Any) -> None:
+        # Not before the welcome: a stream takes one message at a time.
+        await self.hear("hello")
         await context.write(self._unknown())
         while True:
             message: Message = as_of_a_newer_version(await self._to_say.get())
