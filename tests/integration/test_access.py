@@ -205,7 +205,14 @@ async def outcome(address: str, method: str, row: Row, tls: TlsFiles) -> str:
                 return _named(await begin(row.request, timeout=5.0))
             if kind == "unary_stream":
                 return _named(await begin(row.request, timeout=5.0).read())
-            return _named(await begin(_said(row.request), metadata=row.metadata, timeout=5.0).read())
+            call = begin(_said(row.request), metadata=row.metadata, timeout=5.0)
+            try:
+                return _named(await call.read())
+            except asyncio.CancelledError:
+                # grpc cancels a stream whose connection ends while it is written to.
+                if not call.done():
+                    raise
+                return UNREACHABLE
         except grpc.aio.AioRpcError as failure:
             return _refused(failure)
 

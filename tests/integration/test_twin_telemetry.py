@@ -16,6 +16,7 @@ from twin_service.learning.lesson import Report
 from twin_service.learning.promotion import Gain, Scores
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.telemetry.catalogue import CATALOGUE
+from twinsplit.transport.certificate_ends import METRIC as CERTIFICATE_ENDS
 from twinsplit.transport.channel import open_channel
 from twinsplit.types import Decision
 
@@ -62,7 +63,7 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
         expected = {name for name, spec in CATALOGUE.items() if "twin" in spec.services}
         found = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")}
         missing = {name for name in expected if name not in found and name.removesuffix("_total") not in found}
-        assert missing == set()
+        assert missing == {CERTIFICATE_ENDS}, "of no certificate nothing is told"
         assert 'twinsplit_twins{kind="device",state="attached"} 1.0' in text
         assert 'twinsplit_plan_revisions_total{reason="edge-lost"} 1.0' in text
         assert 'twinsplit_weights_results_total{result="refused"} 1.0' in text

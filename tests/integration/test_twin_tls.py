@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import grpc.aio
 import pytest
 
 from tests.integration.test_twin_streams import attached_device, running
+from tests.integration.test_twin_telemetry import scrape
 from twin_service.reader import reading
-from twinsplit.certificates.authority import Authority
+from twinsplit.certificates.authority import Authority, end_of
 from twinsplit.certificates.folder import CA, CERT, KEY, keep_issued
 from twinsplit.certificates.subject import Role, Subject
 from twinsplit.errors import NotAllowedError, PeerError
@@ -67,6 +69,25 @@ async def test_certificates_are_renewed_without_a_restart_even_under_a_new_autho
             assert not await _lets_in(twin.address, old_files)
             # Who is connected stays so.
             await stub.ListTwins(twin_pb2.ListTwinsRequest(), timeout=5.0)
+
+
+async def test_metrics_tell_when_each_file_ends_and_follow_its_renewal(tmp_path: Path) -> None:
+    authority = Authority.made(days=100)
+    tls = identity(tmp_path / "twin", authority, Role.TWIN, "twin")
+    async with running(tmp_path / "state", **settings(tls)) as twin:
+        ends = await _ends(twin.http_address)
+        assert ends["ca"] == pytest.approx(authority.ends.timestamp())
+        assert ends["cert"] == ends["ca"], "a certificate never outlives its authority"
+        keep_issued(authority.issue(Subject(Role.TWIN, "twin"), days=7), authority, tmp_path / "twin")
+        assert tls.cert is not None
+        assert (await _ends(twin.http_address)) == {"ca": ends["ca"], "cert": end_of(tls.cert.read_bytes()).timestamp()}
+        tls.cert.unlink()
+        assert set(await _ends(twin.http_address)) == {"ca"}
+
+
+async def _ends(address: str) -> dict[str, float]:
+    found = re.compile(r'^twinsplit_certificate_expires_timestamp_seconds\{file="(\w+)"\} (\S+)$', re.MULTILINE)
+    return {file: float(end) for file, end in found.findall(await scrape(address))}
 
 
 async def test_half_a_renewal_leaves_the_old_pair_in_force(tmp_path: Path) -> None:
