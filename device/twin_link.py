@@ -42,7 +42,7 @@ from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_echo import ClockEcho
 from twinsplit.transport.convert import backlog_from_wire, edges_from_wire, plan_from_wire, seconds_from_wire
-from twinsplit.transport.status import error_from_wire, error_to_wire
+from twinsplit.transport.status import error_from_rpc, error_from_wire, error_to_wire, is_refusal
 from twinsplit.transport.tls import TlsFiles
 from twinsplit.types import Decision, TaskRecord
 
@@ -295,6 +295,9 @@ class TwinLink:
     def _log_end(self, outcome: object) -> None:
         if isinstance(outcome, grpc.aio.AioRpcError):
             _log.debug("twin-stream-ended", address=self._address, status=outcome.code().name)
+            if is_refusal(outcome):
+                cause = str(error_from_rpc(outcome, self._address))
+                _log.warning("twin-refuses-calls", limit_s=REPEATED_LINE_S, address=self._address, cause=cause)
         elif isinstance(outcome, asyncio.TimeoutError):
             _log.warning("twin-silent", limit_s=REPEATED_LINE_S, address=self._address)
         elif isinstance(outcome, asyncio.InvalidStateError):

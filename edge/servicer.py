@@ -22,6 +22,7 @@ from edge.models import HeldModel, held_model
 from edge.tail_queue import Tail, TailEnd
 from twinsplit import __version__
 from twinsplit.access.door import pause, this_call
+from twinsplit.certificates.subject import Role
 from twinsplit.clock import Clock
 from twinsplit.errors import BadMessageError, ErrorCode, RefusedError
 from twinsplit.model.payload import check_payload
@@ -150,7 +151,14 @@ class EdgeServicer:
         await asyncio.gather(*(stream.wait_for_answers() for stream in list(self._streams)))
 
     async def describe(self, _request: edge_pb2.DescribeRequest, _context: object) -> edge_pb2.DescribeResponse:
-        """Models and backlog now."""
+        """Models and backlog now.
+
+        Raises:
+            NotAllowedError: a device that is not served here: it need not count on this edge.
+        """
+        caller = this_call().caller
+        if caller.role is Role.DEVICE:
+            caller.must_match(self._allow_devices)
         return edge_pb2.DescribeResponse(
             edge_id=self._identity.edge_id,
             model_digests=[digest_to_wire(digest) for digest in self.models],

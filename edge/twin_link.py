@@ -27,7 +27,7 @@ from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_echo import ClockEcho
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
-from twinsplit.transport.status import error_from_wire
+from twinsplit.transport.status import error_from_rpc, error_from_wire, is_refusal
 from twinsplit.transport.tls import TlsFiles
 
 _log = EventLog("edge.twin_link")
@@ -235,6 +235,9 @@ class TwinLink:
     def _log_end(self, outcome: object) -> None:
         if isinstance(outcome, grpc.aio.AioRpcError):
             _log.debug("twin-stream-ended", address=self._address, status=outcome.code().name)
+            if is_refusal(outcome):
+                cause = str(error_from_rpc(outcome, self._address))
+                _log.warning("twin-refuses-calls", limit_s=REFUSAL_LOG_S, address=self._address, cause=cause)
         elif isinstance(outcome, asyncio.InvalidStateError):
             _log.debug("twin-stream-ended", address=self._address)
         elif isinstance(outcome, Exception):

@@ -107,6 +107,8 @@ def _names(certificate: dict[str, Any], device_id: str) -> Finding:
                 f"start it with --id {name}, or {_ISSUE.format(name=device_id)}",
             )
         text = f"issued to device {name}; {text}"
+    if not subjects:
+        text = f"names no role, so twin and edge let it in only with --tls-without-role everything; {text}"
     return ok(Check.TLS_NAMES, text)
 
 

@@ -275,6 +275,10 @@ async def test_a_device_that_is_not_on_the_edges_list_is_not_served(
     try:
         assert await outcome(edge.address, method, Row(CAM, None), certificates.of(CAM)) == OK
         assert await outcome(edge.address, method, Row(OTHER, None), certificates.of(OTHER)) == NOT_ALLOWED
+        described = ROWS[f"{EDGE}/Describe"]
+        assert await outcome(edge.address, f"{EDGE}/Describe", described, certificates.of(CAM)) == OK
+        assert await outcome(edge.address, f"{EDGE}/Describe", described, certificates.of(OTHER)) == NOT_ALLOWED
+        assert await outcome(edge.address, f"{EDGE}/Describe", described, certificates.of(OPERATOR)) == OK
     finally:
         await edge.stop()
     with pytest.raises(SettingsError, match="--allow-devices goes by certificates"):

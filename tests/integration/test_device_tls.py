@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 import trustme
 
 from tests.integration.device_bench import running_device, running_edge, until, write_frames, write_network
+from tests.integration.test_twin_tls import identity, settings
 from tests.unit.device.made_up_device import offload_at
+from twinsplit.certificates.authority import Authority
+from twinsplit.certificates.subject import Role
 from twinsplit.errors import InsecureBindError, TlsError
 from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
 from twinsplit.transport.channel import open_channel
@@ -66,6 +70,24 @@ async def test_a_device_that_shows_none_is_kept_out_and_goes_on_alone(model, fra
         records = await bench.ended(2)
     assert {r.outcome for r in records} == {Outcome.DEVICE}
     assert {r.reason for r in records} <= {Reason.EDGE_LOST, Reason.BREAKER_OPEN}
+
+
+async def test_a_device_that_the_edge_does_not_serve_is_told_so_and_goes_on_alone(model, frames, tmp_path, caplog):
+    authority = Authority.made()
+    own, edges = (
+        settings(identity(tmp_path / name, authority, role, name))
+        for name, role in (("cam", Role.DEVICE), ("edge", Role.EDGE))
+    )
+    with caplog.at_level(logging.WARNING, "twinsplit"):
+        async with (
+            running_edge(model, **edges, allow_devices=("line-*",)) as edge,
+            running_device(model, **own, id="cam") as bench,
+        ):
+            bench.plan(offload_at(1), edge.address)
+            await bench.submit(frames[:2])
+            records = await bench.ended(2)
+            await until(lambda: "edge-refuses-calls" in caplog.text)
+    assert {r.outcome for r in records} == {Outcome.DEVICE}
 
 
 async def test_an_authority_alone_is_enough_towards_an_edge_that_asks_for_none(model, frames, files):

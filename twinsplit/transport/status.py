@@ -105,13 +105,17 @@ def error_from_rpc(failure: grpc.RpcError, address: str) -> TwinsplitError:
     """The error behind a failed call: the peer's refusal, or :class:`PeerError` where the peer did not name one."""
     if not isinstance(failure, grpc.aio.AioRpcError):
         return PeerError(f"{address}: the call failed; see that the service runs there")
-    named = _named_code(failure)
-    if named in ErrorCode.__members__:
-        return TABLE[ErrorCode(named)].error((failure.details() or INTERNAL_TEXT)[:MAX_TEXT_CHARACTERS])
+    if is_refusal(failure):
+        return TABLE[ErrorCode(_named_code(failure))].error((failure.details() or INTERNAL_TEXT)[:MAX_TEXT_CHARACTERS])
     return PeerError(
         f"{address} does not answer ({failure.code().name}); see that the service runs there and that both sides use "
         "TLS or neither does"
     )
+
+
+def is_refusal(failure: grpc.aio.AioRpcError) -> bool:
+    """Whether the peer refused the call by name, and did not just end or never answer."""
+    return _named_code(failure) in ErrorCode.__members__
 
 
 def _named_code(failure: grpc.aio.AioRpcError) -> str:

@@ -74,7 +74,9 @@ def test_a_certificate_of_another_authority_says_whom_it_is_for(tmp_path: Path) 
     os.chmod(key, 0o640)
     findings = _findings({"tls_cert": cert, "tls_key": key})
     assert _bad(findings) == {}
-    assert findings[Check.TLS_NAMES].text == "for cam.local"
+    assert findings[Check.TLS_NAMES].text == (
+        "names no role, so twin and edge let it in only with --tls-without-role everything; for cam.local"
+    )
 
 
 def test_a_file_that_is_missing(files: dict[str, Any], tmp_path: Path) -> None:
