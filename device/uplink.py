@@ -149,7 +149,9 @@ class EdgeStream:
         self._events = uplink.events
         self._emulation = uplink.emulation
         self._payloads: asyncio.Queue[_Outgoing] = asyncio.Queue()
-        self._requests: asyncio.Queue[InferRequest] = asyncio.Queue()
+        self._unwritten: dict[tuple[int, bool], InferRequest] = {}
+        """What waits for an edge that does not read, by task and whether it is a cancellation, oldest first."""
+        self._has_unwritten = asyncio.Event()
         self._is_up = False
         self._was_down = False
         self._connections = 0
@@ -161,17 +163,20 @@ class EdgeStream:
         if not self._is_up and self._was_down:
             return
         if self._emulation is None:
-            self._requests.put_nowait(self._request(outgoing))
+            self._queue(self._request(outgoing))
         else:
             self._unpaced.add(outgoing.task_id)
             self._payloads.put_nowait(outgoing)
 
     def cancel(self, task_id: int) -> None:
-        """Forget a payload that waits, or tell the edge to forget it."""
+        """Forget a payload that waits, or tell the edge to forget it.
+
+        An edge that reads nothing thus never costs more payloads than there are tasks that wait for it.
+        """
         if task_id in self._unpaced:
             self._unpaced.remove(task_id)
-        elif self._is_up:
-            self._requests.put_nowait(InferRequest(task_id, is_cancel=True))
+        elif self._is_up and self._unwritten.pop((task_id, False), None) is None:
+            self._queue(InferRequest(task_id, is_cancel=True))
             # A cancellation carries no tensor and gets no answer.
             self._uplink.signalling.note_sent(
                 "cancel", edge_pb2.InferRequest(request_id=task_id, cancel=True).ByteSize()
@@ -263,7 +268,11 @@ class EdgeStream:
     def _arrive(self, connection: int, outgoing: _Outgoing) -> None:
         if connection == self._connections and outgoing.task_id in self._unpaced:
             self._unpaced.remove(outgoing.task_id)
-            self._requests.put_nowait(self._request(outgoing))
+            self._queue(self._request(outgoing))
+
+    def _queue(self, request: InferRequest) -> None:
+        self._unwritten[request.request_id, request.is_cancel] = request
+        self._has_unwritten.set()
 
     def _request(self, outgoing: _Outgoing) -> InferRequest:
         left_s = outgoing.offload.deadline_s - self._uplink.now_s()
@@ -281,7 +290,10 @@ class EdgeStream:
 
     async def _write(self, call: TailCall) -> None:
         while True:
-            await call.write(await self._requests.get())
+            while not self._unwritten:
+                self._has_unwritten.clear()
+                await self._has_unwritten.wait()
+            await call.write(self._unwritten.pop(next(iter(self._unwritten))))
 
     async def _read(self, call: TailCall) -> None:
         while True:
@@ -300,9 +312,9 @@ class EdgeStream:
     def _lose(self) -> None:
         self._is_up = False
         self._was_down = True
-        for queue in (self._payloads, self._requests):
-            while not queue.empty():
-                queue.get_nowait()
+        while not self._payloads.empty():
+            self._payloads.get_nowait()
+        self._unwritten.clear()
         self._unpaced.clear()
         self._connections += 1
         if self._emulation is not None:
