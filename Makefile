@@ -5,6 +5,8 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 MODEL_ARGS ?=
 REPORT_ARGS ?=
+FAULTS_ARGS ?= --json benchmarks/results/faults.json
+SOAK_ARGS ?= --minutes 30
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
@@ -16,7 +18,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system lint types proto proto-check check bench report model wheel wheelhouse up down logs issue
+.PHONY: help demo test test-system test-faults faults soak lint types proto proto-check check bench report model wheel wheelhouse up down logs issue
 # Two pips must not write into one .venv at once.
 .NOTPARALLEL:
 
@@ -37,6 +39,15 @@ endif
 
 test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run
 	$(BIN)/python -m pytest -m system tests/system $(TEST_ARGS)
+
+test-faults: $(VENV)/.dev ## one cell per fault and service, and two minutes of random faults (5 minutes)
+	$(BIN)/python -m pytest tests/faults
+
+faults: $(VENV)/.dev ## the whole matrix of faults, services and moments (10 minutes); FAULTS_ARGS="--only edge killed"
+	@$(BIN)/python -m tests.faults $(FAULTS_ARGS)
+
+soak: $(VENV)/.dev ## random faults for long: nothing lost, nothing doubled, nothing grows; SOAK_ARGS="--minutes 2"
+	@$(BIN)/python -m tests.faults.soak $(SOAK_ARGS)
 
 lint: $(VENV)/.dev ## ruff and the import rules
 	$(BIN)/ruff check .
@@ -64,7 +75,7 @@ proto-check: $(VENV)/.dev ## is twinsplit/rpc/v1 what proto/ generates?
 	  || { echo 'twinsplit/rpc/v1 is not what proto/ generates; run: make proto' >&2; exit 2; }
 	@echo 'twinsplit/rpc/v1 is what proto/ generates'
 
-check: test test-system lint types proto-check ## what CI runs
+check: test test-system test-faults lint types proto-check ## what CI runs
 
 bench: $(VENV)/.dev ## micro-benchmarks; results go to benchmarks/results/
 	@$(BIN)/twinsplit bench $(BENCH_ARGS)
