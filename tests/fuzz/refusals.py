@@ -9,7 +9,7 @@ from twinsplit.transport.status import INTERNAL_TEXT, MAX_TEXT_CHARACTERS
 _INTERNALS = re.compile(
     r"""
     (?:^|[\s'"(:])/\w  # a path
-    | \w+/\w+\.\w | \.py\b | \bline\ \d+
+    | \w+/\w+\.\w | \.py\b | ,\ line\ \d+
     | Traceback | \bat\ 0x[0-9a-f]+ | <class | <\w+\ object
     | \b\w*(?:Error|Exception|Warning)\b  # a class
     | \bgoogle\.|\bgrpc\b|\bnumpy\b|\bpydantic\b|\bPIL\b|\bonnxruntime\b|\bzstandard\b|_pb2
