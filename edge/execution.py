@@ -1,4 +1,4 @@
-"""The compute thread: takes tails from the queue one by one, decodes, runs and answers them.
+"""The compute thread: takes tails from the queue, one by one or as a batch, decodes, runs and answers them.
 
 The only place that locks: streams submit and cancel from the event loop, the compute thread finishes one tail and
 starts the next without going through the loop, so that a busy edge has no gap between tails. Very short tails that meet
@@ -12,11 +12,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge.models import HeldModel
 from edge.tail_queue import EdgeReading, Tail, TailEnd, TailQueue, Turn
 from twinsplit.clock import Clock
-from twinsplit.errors import DeadlineError, RefusedError, StoppingError, TwinsplitError
+from twinsplit.errors import ComputeError, DeadlineError, RefusedError, StoppingError, TwinsplitError
 from twinsplit.model.payload import decode_payload
 from twinsplit.reckoning import BacklogState
 from twinsplit.telemetry.logs import EventLog
@@ -92,6 +96,7 @@ class TailExecutor:
         self._is_abandoning = False
         self._thread = threading.Thread(target=self._run, name="edge-compute", daemon=True)
         self._ends: Counter[TailEnd] = Counter()
+        self._batches = self._batched_tails = 0
 
     def start(self) -> None:
         """Start the compute thread."""
@@ -149,6 +154,11 @@ class TailExecutor:
         """Tails that entered the queue and have left it, by how they left."""
         with self._work_arrives:
             return dict(self._ends)
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """Batches run so far, and the tails in them."""
+        return self._batches, self._batched_tails
 
     @property
     def unready_reason(self) -> str | None:
@@ -210,49 +220,93 @@ class TailExecutor:
         for tail in turn.expired:
             self._refuse(tail, TailEnd.EXPIRED, _too_late())
         if turn.tail is not None:
-            self._serve(turn.tail)
+            self._serve([turn.tail, *turn.others])
 
-    def _serve(self, tail: EdgeTail) -> None:
-        began_s = tail.started_at_s if tail.started_at_s is not None else self._now_s()
-        output: EncodedTensor | None = None
-        error: TwinsplitError | None = None
-        end = TailEnd.FAILED
+    def _serve(self, tails: list[EdgeTail]) -> None:
+        first = tails[0]
+        began_s = first.started_at_s if first.started_at_s is not None else self._now_s()
+        ended: list[tuple[EdgeTail, TailEnd, EncodedTensor | None, TwinsplitError | None]] = []
+        if len(tails) > 1:
+            outputs = self._batch_outputs(tails)
+            if outputs is not None:
+                self._batches += 1
+                self._batched_tails += len(tails)
+                ended = [(tail, *self._end_of(tail, output)) for tail, output in zip(tails, outputs, strict=True)]
+        ended = ended or [(tail, *self._served_alone(tail)) for tail in tails]
+        ended_s = self._now_s()
+        is_whole = all(end is TailEnd.FINISHED for _, end, _, _ in ended)
+        with self._work_arrives:
+            self._queue.finish(ended_s, ended_s - began_s if is_whole else None)
+            self._ends.update(end for _, end, _, _ in ended)
+            backlog = self._queue.backlog_state(ended_s)
+        for tail, end, output, error in ended:
+            tail.work.deliver(TailResult(end, output, error, began_s - tail.arrived_at_s, ended_s - began_s, backlog))
+
+    def _served_alone(self, tail: EdgeTail) -> tuple[TailEnd, EncodedTensor | None, TwinsplitError | None]:
         try:
-            output = self._output(tail)
-            if output is not None:
-                end = TailEnd.FINISHED
-            elif tail.is_wanted:
-                end, error = TailEnd.EXPIRED, _too_late()
-            elif self._is_abandoning:
-                error = _stopped()
-            else:
-                end = TailEnd.CANCELLED
+            return self._end_of(tail, self._output(tail))
         except RefusedError as refusal:
-            error = refusal
+            return TailEnd.FAILED, None, refusal
         except Exception as failure:  # noqa: BLE001 - one broken tail must not end the thread that serves all others
             error = failure if isinstance(failure, TwinsplitError) else InternalError(INTERNAL_TEXT)
             _log.exception("tail-failed", failure, model=tail.model, cut=tail.cut)
-        ended_s = self._now_s()
-        with self._work_arrives:
-            self._queue.finish(ended_s, ended_s - began_s if end is TailEnd.FINISHED else None)
-            self._ends[end] += 1
-            backlog = self._queue.backlog_state(ended_s)
-        tail.work.deliver(TailResult(end, output, error, began_s - tail.arrived_at_s, ended_s - began_s, backlog))
+            return TailEnd.FAILED, None, error
+
+    def _end_of(
+        self, tail: EdgeTail, output: EncodedTensor | None
+    ) -> tuple[TailEnd, EncodedTensor | None, TwinsplitError | None]:
+        """How a tail ends that has this output; ``None``: it was left off, since nobody waited for it."""
+        if output is not None:
+            return TailEnd.FINISHED, output, None
+        if tail.is_wanted:
+            return TailEnd.EXPIRED, None, _too_late()
+        if self._is_abandoning:
+            return TailEnd.FAILED, None, _stopped()
+        return TailEnd.CANCELLED, None, None
 
     def _output(self, tail: EdgeTail) -> EncodedTensor | None:
         model = self._models[tail.model]
-        work = tail.work
-        tensor = decode_payload(model.manifest, tail.cut, work.header, work.data)
-        for index in range(tail.cut, model.manifest.segment_count):
+        tensor = decode_payload(model.manifest, tail.cut, tail.work.header, tail.work.data)
+        output = self._through([tail], model, tensor)
+        return None if output is None else encode(output, "float32", "none")
+
+    def _batch_outputs(self, tails: list[EdgeTail]) -> list[EncodedTensor | None] | None:
+        """Outputs of several tails run at once, ``None`` for one that nobody waits for any more; ``None`` in all: they
+        cannot be run so, and are to be run one by one."""
+        model = self._models[tails[0].model]
+        try:
+            tensors = [decode_payload(model.manifest, t.cut, t.work.header, t.work.data) for t in tails]
+            output = self._through(tails, model, np.concatenate(tensors))
+            if output is None:
+                return [None] * len(tails)
+            if len(output) != len(tails):
+                raise ComputeError(f"a batch of {len(tails)} gave {len(output)} outputs")
+        except RefusedError:
+            return None
+        except Exception as failure:  # noqa: BLE001 - what a batch cannot do, each tail may by itself
+            _log.exception("batch-failed", failure, model=tails[0].model, cut=tails[0].cut)
+            with self._work_arrives:
+                self._queue.batches.forbid(tails[0].model)
+            return None
+        now_s = self._now_s()
+        return [
+            encode(output[row : row + 1], "float32", "none") if tail.is_wanted_at(now_s) else None
+            for row, tail in enumerate(tails)
+        ]
+
+    def _through(self, tails: list[EdgeTail], model: HeldModel, tensor: NDArray[Any]) -> NDArray[Any] | None:
+        """The network's output from the tensor of the tails' cut; ``None`` once nobody waits for any of them."""
+        for index in range(tails[0].cut, model.manifest.segment_count):
             began_s = self._now_s()
-            if not tail.is_wanted_at(began_s):
+            if not any(tail.is_wanted_at(began_s) for tail in tails):
                 return None
             tensor = model.runtime.run_segment(index, tensor)
             if model.slowdown > 1.0:
-                left_s = began_s + model.slowdown * model.segment_s[index] - self._now_s()
+                took_s = model.segment_s[index] if len(tails) == 1 else self._now_s() - began_s
+                left_s = began_s + model.slowdown * took_s - self._now_s()
                 if left_s > 0.0:
                     self._sleep(left_s)
-        return encode(tensor, "float32", "none")
+        return tensor
 
     def _refuse(self, tail: EdgeTail, end: TailEnd, error: TwinsplitError) -> None:
         now_s = self._now_s()

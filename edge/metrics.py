@@ -60,6 +60,9 @@ class EdgeMetrics:
         yield "twinsplit_tail_service_seconds", {}, self._service
         yield "twinsplit_tail_wire_bytes_total", {}, self._servicer.wire_bytes
         yield "twinsplit_tail_raw_bytes_total", {}, self._servicer.raw_bytes
+        batches, batched_tails = self._executor.batches
+        yield "twinsplit_tail_batches_total", {}, batches
+        yield "twinsplit_batched_tails_total", {}, batched_tails
         yield from self._queue_samples()
         yield "twinsplit_device_streams", {}, self._servicer.open_streams
         yield "twinsplit_models_held", {}, len(self._servicer.models)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from twinsplit.clock import Clock
 from twinsplit.errors import BadMessageError, ModelError, WrongDigestError
+from twinsplit.model.batches import gives_the_same
 from twinsplit.model.manifest import MANIFEST_NAME, Manifest
 from twinsplit.model.payload import PICTURE_KINDS, decode_payload, encode_payload
 from twinsplit.model.profile import Profile, made_up_input, measure_profile
@@ -50,6 +51,8 @@ class HeldModel:
     """Mean time to decode a payload of cut 0, 1, ... m-1 over its offered representations, seconds."""
     slowdown: float = 1.0
     """Emulation: each segment takes this many times its measured time; 1: off."""
+    batches_from: int | None = None
+    """First cut after which all segments take several tensors at once; ``None``: the last segment does not."""
 
     @property
     def tail_s(self) -> tuple[float, ...]:
@@ -152,7 +155,23 @@ def measured_model(
         segment_s=profile.segment_s,
         decode_s=_decode_times_s(runtime, clock),
         slowdown=slowdown,
+        batches_from=first_batched_cut(runtime),
     )
+
+
+def first_batched_cut(runtime: SegmentRuntime) -> int | None:
+    """First cut after which all segments say that they take several tensors at once, and give the same for two as for
+    each alone; ``None``: the last one does not."""
+    manifest = runtime.manifest
+    tensors = [made_up_input(manifest).tensor]
+    for index in range(manifest.segment_count):
+        tensors.append(runtime.run_segment(index, tensors[-1]))
+    first = None
+    for index in reversed(range(manifest.segment_count)):
+        if not (runtime.takes_batches(index) and gives_the_same(runtime, index, tensors[index])):
+            break
+        first = index
+    return first
 
 
 def _decode_times_s(runtime: SegmentRuntime, clock: Clock) -> tuple[float, ...]:

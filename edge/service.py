@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import grpc.aio
 
 from edge.backlog_reporting import ReportPolicy
+from edge.batching import BatchSettings
 from edge.execution import TailExecutor, TailWork
 from edge.gpu_energy import GpuEnergy, gpu_energy_of
 from edge.metrics import EdgeMetrics
@@ -123,7 +124,9 @@ async def start_edge(
             progress=progress,
         )
     tail_s = {digest: model.tail_s for digest, model in models.items()}
-    queue: TailQueue[TailWork] = TailQueue(settings.queue_capacity, tail_s, clock.monotonic_s())
+    queue: TailQueue[TailWork] = TailQueue(
+        settings.queue_capacity, tail_s, clock.monotonic_s(), batches_of(settings.batch_most, models)
+    )
     executor = TailExecutor(queue, models, clock)
     # Twice what any payload needs: what is too large for its cut is then refused by name and not by a broken stream.
     max_message_bytes = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
@@ -230,6 +233,15 @@ def _tracing(settings: EdgeSettings) -> TailTracing | None:
     from twinsplit.tracing.outlet import open_outlet
 
     return TailTracing(open_outlet(settings.otlp_endpoint, "edge", settings.id))
+
+
+def batches_of(most: int, models: Mapping[str, HeldModel]) -> BatchSettings:
+    """Which tails may be run together; says of which models none may."""
+    first_cuts = {digest: m.batches_from for digest, m in models.items() if m.batches_from is not None}
+    for digest, model in models.items():
+        if most > 1 and digest not in first_cuts:
+            _log.info("model-takes-no-batches", model=model.title, cure="split it with twinsplit model split --batches")
+    return BatchSettings(most, tuple(first_cuts.items()))
 
 
 def _check_endpoints(settings: EdgeSettings) -> None:

@@ -65,6 +65,13 @@ class EdgeSettings(BaseServiceSettings):
         5000.0, ge=1, allow_inf_nan=False, description="Messages that one peer may send, per second."
     )
     queue_capacity: int = Field(64, ge=1, description="Tails that may wait; further ones are refused as EDGE_FULL.")
+    batch_most: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Tails of one cut and model that may run at once, where the model's segments take several "
+        "(twinsplit model split --batches) and it pays; 1: each by itself.",
+    )
     report_threshold_s: float = Field(
         0.1, ge=0, description="Deviation of the backlog from its prediction that is never reported, seconds."
     )

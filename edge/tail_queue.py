@@ -1,7 +1,8 @@
 """The edge's queue of tails: a bounded, work-conserving FIFO that knows its backlog in seconds of service.
 
 Sans-IO: it is told events with a clock reading and says what to do next; a shell (:mod:`edge.execution`) runs the
-tails, and the simulator runs the very same objects (design sections 3 and 4). One tail is in service at a time.
+tails, and the simulator runs the very same objects (design sections 3 and 4). One tail is in service at a time, or
+several of one model and cut that stand at the head of the queue and pay as a batch (:mod:`edge.batching`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from edge.backlog_statistics import ArrivedWork, BacklogStatistics
+from edge.batching import BatchSettings, BatchSizes
 from twinsplit.errors import DeadlineError, EdgeFullError, StoppingError
 from twinsplit.reckoning import BacklogState
 
@@ -66,6 +69,8 @@ class Turn(Generic[WorkT]):
 
     tail: Tail[WorkT] | None
     expired: list[Tail[WorkT]] = field(default_factory=list)
+    others: list[Tail[WorkT]] = field(default_factory=list)
+    """To be run in one batch with ``tail``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +95,27 @@ class TailQueue(Generic[WorkT]):
         tail_s: Per model digest, the profiled service time of the tail after cut 0, 1, ... m-1, seconds, decoding
             included.
         now_s: Clock reading at the start.
+        batches: Which tails may be run together; ``None``: each by itself.
     """
 
-    def __init__(self, capacity: int, tail_s: Mapping[str, Sequence[float]], now_s: float) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        tail_s: Mapping[str, Sequence[float]],
+        now_s: float,
+        batches: BatchSettings | None = None,
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"a queue of capacity {capacity} could never take a tail")
         self._capacity = capacity
         self._tail_s = {model: tuple(times) for model, times in tail_s.items()}
         self._waiting: deque[Tail[WorkT]] = deque()
         self._waiting_profiled_s = 0.0
-        self._in_service: Tail[WorkT] | None = None
+        self._in_service: list[Tail[WorkT]] = []
+        self._served_from_s = 0.0
+        self._served_for_s = 0.0
+        self.batches = BatchSizes(batches or BatchSettings())
+        self._batched_share = 1.0
         self._is_stopping = False
         self._arrived = ArrivedWork()
         self._statistics = BacklogStatistics(now_s)
@@ -127,7 +143,7 @@ class TailQueue(Generic[WorkT]):
     @property
     def queue_length(self) -> int:
         """Tails waiting or in service."""
-        return len(self._waiting) + (self._in_service is not None)
+        return len(self._waiting) + len(self._in_service)
 
     @property
     def busy_share(self) -> float:
@@ -136,7 +152,8 @@ class TailQueue(Generic[WorkT]):
 
     @property
     def in_service(self) -> Tail[WorkT] | None:
-        return self._in_service
+        """The tail in service, the first one of a batch."""
+        return self._in_service[0] if self._in_service else None
 
     def predicted_s(self, model: str, cut: int) -> float:
         """Service time expected of the tail after ``cut`` of ``model`` now, seconds.
@@ -147,8 +164,9 @@ class TailQueue(Generic[WorkT]):
         return self._tail_s[model][cut] * self.speed_factor
 
     def backlog_s(self, now_s: float) -> float:
-        """Unfinished work at ``now_s``, seconds of service: all that waits and what is left in service."""
-        return self._waiting_profiled_s * self._speed_factor + self._left_in_service_s(now_s)
+        """Unfinished work at ``now_s``, seconds of service: all that waits, as much faster as batches have made it
+        lately, and what is left in service."""
+        return self._waiting_s + self._left_in_service_s(now_s)
 
     def admit(self, tail: Tail[WorkT], now_s: float) -> None:
         """Take ``tail`` at the end of the queue, or refuse it and change nothing.
@@ -163,7 +181,7 @@ class TailQueue(Generic[WorkT]):
         if self._is_stopping:
             raise StoppingError("this edge is stopping; finish the task on the device or at another edge")
         # One more than may wait is on its way into service where nothing is in service yet.
-        if len(self._waiting) + (self._in_service is not None) > self._capacity:
+        if len(self._waiting) + bool(self._in_service) > self._capacity:
             raise EdgeFullError(
                 f"{self._capacity} tails wait here already; finish the task on the device, or start the edge with a "
                 "larger --queue-capacity"
@@ -190,7 +208,7 @@ class TailQueue(Generic[WorkT]):
         Raises:
             RuntimeError: one is in service already.
         """
-        if self._in_service is not None:
+        if self._in_service:
             raise RuntimeError("finish the tail in service before the next one starts")
         self._advance(now_s)
         turn: Turn[WorkT] = Turn(None)
@@ -202,13 +220,39 @@ class TailQueue(Generic[WorkT]):
             if tail.deadline_at_s is not None and now_s + tail.predicted_s > tail.deadline_at_s:
                 turn.expired.append(tail)
                 continue
-            tail.started_at_s = now_s
-            self._in_service = turn.tail = tail
+            turn.tail = tail
+            turn.others = self._others(tail, now_s)
+            self._in_service = [tail, *turn.others]
             break
+        for tail in self._in_service:
+            tail.started_at_s = now_s
+        self._served_from_s, self._served_for_s = now_s, self._batch_s(self._in_service)
         return turn
 
+    def _others(self, first: Tail[WorkT], now_s: float) -> list[Tail[WorkT]]:
+        """Those that leave the queue with ``first``: alike, next in line, and all of them in time."""
+        most = self.batches.most_of(first.model, first.cut)
+        if most <= 1 or not self._waiting:
+            return []
+        alike = [first, *takewhile(lambda t: (t.model, t.cut) == (first.model, first.cut), self._waiting)][:most]
+        for size in self.batches.sizes(first.model, first.cut, len(alike), 1 + len(self._waiting)):
+            batch = alike[:size]
+            ends_at_s = now_s + self._batch_s(batch)
+            if all(tail.deadline_at_s is None or ends_at_s <= tail.deadline_at_s for tail in batch):
+                break
+        for _ in batch[1:]:
+            self._leave_waiting(self._waiting.popleft())
+        return batch[1:]
+
+    def _batch_s(self, batch: list[Tail[WorkT]]) -> float:
+        """Predicted service time of ``batch``, seconds."""
+        if not batch:
+            return 0.0
+        relative = self.batches.relative(batch[0].model, batch[0].cut, len(batch))
+        return relative * self._speed_factor * sum(tail.profiled_s for tail in batch)
+
     def finish(self, now_s: float, service_s: float | None) -> None:
-        """The tail in service has left it.
+        """The tail in service has left it, or the whole batch.
 
         Args:
             now_s: The end of its service.
@@ -217,17 +261,26 @@ class TailQueue(Generic[WorkT]):
         Raises:
             RuntimeError: none is in service.
         """
-        tail = self._in_service
-        if tail is None:
+        if not self._in_service:
             raise RuntimeError("no tail is in service")
         self._advance(now_s)
-        self._in_service = None
-        if service_s is not None and tail.profiled_s > 0.0:
-            keep = 1.0 - 1.0 / _MEMORY_TAILS
-            counted_s = min(service_s, _LARGEST_STEP * tail.profiled_s * self._speed_factor)
+        served, self._in_service = self._in_service, []
+        profiled_s = sum(tail.profiled_s for tail in served)
+        if service_s is None or profiled_s <= 0.0:
+            return
+        keep = 1.0 - 1.0 / _MEMORY_TAILS
+        relative = 1.0
+        if len(served) > 1:
+            # What a batch takes says how batches do, and not how fast this edge is.
+            relative = service_s / (profiled_s * self._speed_factor)
+            self.batches.served(served[0].model, served[0].cut, len(served), relative)
+        else:
+            counted_s = min(service_s, _LARGEST_STEP * profiled_s * self._speed_factor)
             self._measured_s = self._measured_s * keep + counted_s
-            self._expected_s = self._expected_s * keep + tail.profiled_s
+            self._expected_s = self._expected_s * keep + profiled_s
             self._speed_factor = self._measured_s / self._expected_s
+        for _ in served if self.batches.most > 1 else ():
+            self._batched_share = self._batched_share * keep + (1.0 - keep) * min(relative, 1.0)
 
     def cancel(self, tail: Tail[WorkT], now_s: float) -> bool:
         """Nobody waits for ``tail`` any more: a waiting one leaves at once, one in service at its next segment.
@@ -236,7 +289,7 @@ class TailQueue(Generic[WorkT]):
             Whether it left the queue by this call (one in service leaves by :meth:`finish`).
         """
         tail.is_wanted = False
-        if tail is self._in_service or tail not in self._waiting:
+        if tail in self._in_service or tail not in self._waiting:
             return False
         self._advance(now_s)
         self._waiting.remove(tail)
@@ -249,8 +302,8 @@ class TailQueue(Generic[WorkT]):
         Returns:
             Those that left the queue by this call.
         """
-        if self._in_service is not None and self._in_service.owner == owner:
-            self._in_service.is_wanted = False
+        for tail in self._in_service:
+            tail.is_wanted = tail.is_wanted and tail.owner != owner
         return [tail for tail in list(self._waiting) if tail.owner == owner and self.cancel(tail, now_s)]
 
     def stop_admitting(self) -> None:
@@ -264,8 +317,8 @@ class TailQueue(Generic[WorkT]):
             Those that waited.
         """
         self._advance(now_s)
-        if self._in_service is not None:
-            self._in_service.is_wanted = False
+        for tail in self._in_service:
+            tail.is_wanted = False
         left = list(self._waiting)
         self._waiting.clear()
         self._waiting_profiled_s = 0.0
@@ -292,10 +345,13 @@ class TailQueue(Generic[WorkT]):
         )
 
     def _left_in_service_s(self, now_s: float) -> float:
-        tail = self._in_service
-        if tail is None or tail.started_at_s is None or not tail.is_wanted:
+        if not any(tail.is_wanted for tail in self._in_service):
             return 0.0
-        return max(tail.started_at_s + tail.predicted_s - now_s, 0.0)
+        return max(self._served_from_s + self._served_for_s - now_s, 0.0)
+
+    @property
+    def _waiting_s(self) -> float:
+        return self._waiting_profiled_s * self._speed_factor * self._batched_share
 
     def _leave_waiting(self, tail: Tail[WorkT]) -> None:
         self._waiting_profiled_s -= tail.profiled_s
@@ -307,8 +363,8 @@ class TailQueue(Generic[WorkT]):
             return
         self._statistics.advance(
             now_s,
-            waiting_s=self._waiting_profiled_s * self._speed_factor,
+            waiting_s=self._waiting_s,
             in_service_s=self._left_in_service_s(self._statistics_at_s),
-            is_busy=self._in_service is not None,
+            is_busy=bool(self._in_service),
         )
         self._statistics_at_s = now_s

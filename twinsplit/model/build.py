@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from twinsplit import __version__
 from twinsplit.errors import SettingsError, UnsupportedModelError
+from twinsplit.model.batches import gives_the_same
 from twinsplit.model.calibration import DEFAULT_BINS
 from twinsplit.model.check import SOURCE_DIGEST_KEY, SOURCE_KEY, compare, open_whole, random_inputs, source_digest
 from twinsplit.model.cuts import (
@@ -57,6 +58,8 @@ class CutSettings:
     output: str | None = None
     """The output to keep where there are several."""
     external_over_bytes: int = EXTERNAL_OVER_BYTES
+    is_batch: bool = False
+    """Leave the first axis of cuts open, so that an edge may run several tails at once."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,9 @@ def build_model(
             classes=tuple(classes),
             output_activation=_activation(network),
             preprocessing=preprocessing or Preprocessing(),
-            segments=draft.write_segments(network, cuts, external_over_bytes=cutting.external_over_bytes),
+            segments=draft.write_segments(
+                network, cuts, external_over_bytes=cutting.external_over_bytes, is_batch=cutting.is_batch
+            ),
             cuts=tuple(Cut(index=k, tensor=spec) for k, spec in enumerate(draft.specs)),
             device_segments=device_segments,
             provenance={
@@ -162,6 +167,8 @@ def build_model(
         tell("loading the network and its segments", 0, 1)
         runtime = SegmentRuntime.load(draft.folder, threads=threads)
         _compare_with_whole(whole, runtime, threads, progress)
+        if cutting.is_batch:
+            notes.extend(_batch_notes(runtime))
         if test is None:
             measurement = unmeasured(runtime, made_up_input(manifest))
             notes.append("without frames only float32 is offered: measure the other representations with --frames")
@@ -245,6 +252,16 @@ def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int, prog
                 f"the segments do not give what the whole network gives ({comparison.name}: off by "
                 f"{comparison.difference:.2g} of the largest output); random operators cannot be split"
             )
+
+
+def _batch_notes(runtime: SegmentRuntime) -> list[str]:
+    """Segments that do not do with several tensors at once what they do with each."""
+    tensor, notes = made_up_input(runtime.manifest).tensor, []
+    for index in runtime.segments:
+        if not (runtime.takes_batches(index) and gives_the_same(runtime, index, tensor)):
+            notes.append(f"segment {index} takes one tensor at a time: no edge will run tails through it in a batch")
+        tensor = runtime.run_segment(index, tensor)
+    return notes
 
 
 def _cut_number(draft: ModelDraft, key: int | str) -> int:

@@ -69,6 +69,7 @@ model.add_command(add_exits)
 )
 @click.option("--tolerance", default=0.5, show_default=True, help="Points of accuracy a representation may lose.")
 @click.option("--device-segments", type=int, metavar="K", help="Devices hold only the first K segments.")
+@click.option("--batches", is_flag=True, help="Leave the first axis open: an edge may run several tails at once.")
 @click.option("--name", help="Name in the manifest (default: the file's).")
 @click.option("--model-version", default=1, show_default=True, help="Version in the manifest.")
 @click.option("--threads", default=0, show_default=True, help="Threads while measuring; 0: all cores.")
@@ -90,6 +91,7 @@ def split(
     calibration_frames: Path | None,
     tolerance: float,
     device_segments: int | None,
+    batches: bool,
     name: str | None,
     model_version: int,
     threads: int,
@@ -101,7 +103,12 @@ def split(
     from twinsplit.model.graph import load_network
 
     cutting = build.CutSettings(
-        cuts=cuts, never=never, max_segments=max_segments, shapes=parsed_shapes(shapes), output=output
+        cuts=cuts,
+        never=never,
+        max_segments=max_segments,
+        shapes=parsed_shapes(shapes),
+        output=output,
+        is_batch=batches,
     )
     classes, table = read_labels(label_files)
     test, calibration = frame_sets(frames, calibration_frames, classes, table, max_frames, bool(exits))

@@ -50,7 +50,7 @@ class ModelDraft:
         self._temporary.cleanup()
 
     def write_segments(
-        self, network: Network, cuts: Sequence[CutCandidate], *, external_over_bytes: int
+        self, network: Network, cuts: Sequence[CutCandidate], *, external_over_bytes: int, is_batch: bool = False
     ) -> tuple[Segment, ...]:
         """Write the file of every segment of ``network`` between ``cuts``.
 
@@ -68,6 +68,7 @@ class ModelDraft:
                 self.specs[index + 1],
                 self.folder / f"segment-{index}.onnx",
                 external_over_bytes=external_over_bytes,
+                is_batch=is_batch and self.specs[index].shape[:1] == self.specs[index + 1].shape[:1] == (1,),
             )
             segments.append(
                 Segment(

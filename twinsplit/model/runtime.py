@@ -117,6 +117,11 @@ class SegmentRuntime:
         """Whether exit ``exit_index`` is loaded here."""
         return exit_index in self._exit_sessions
 
+    def takes_batches(self, index: int) -> bool:
+        """Whether segment ``index`` says that it takes several tensors at once, one behind the other on axis 0."""
+        session = self._segment_sessions.get(index)
+        return session is not None and session.takes_batches
+
     def run_segment(self, index: int, tensor: NDArray[Any]) -> NDArray[Any]:
         """Tensor of cut ``index + 1`` from the tensor of cut ``index``.
 
@@ -195,6 +200,9 @@ class Session:
         inputs = session.get_inputs()
         self._input = entry or inputs[0].name
         self._outputs = [output or session.get_outputs()[0].name]
+        shapes = [each.shape for each in (*inputs, *session.get_outputs())]
+        self.takes_batches = len(inputs) == 1 and all(shape and not isinstance(shape[0], int) for shape in shapes)
+        """Whether the first axis of input and output is open."""
         # Inputs that the output does not depend on must be fed all the same.
         self._unused = {i.name: _zeros(i.shape, i.type) for i in inputs if i.name != self._input}
 

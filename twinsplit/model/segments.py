@@ -39,11 +39,12 @@ def write_segment(
     file: Path,
     *,
     external_over_bytes: int = EXTERNAL_OVER_BYTES,
+    is_batch: bool = False,
 ) -> WrittenFile:
     """Write the subgraph ``nodes`` from tensor ``entry`` to tensor ``output`` as ``file`` (``.onnx``).
 
     Weights of more than ``external_over_bytes`` in all go to ``file`` with the suffix ``.data``, one after another, so
-    that no more than one is in memory.
+    that no more than one is in memory. With ``is_batch`` the first axis of both tensors is left open.
 
     Raises:
         StorageError: the disk is full or cannot be written.
@@ -58,7 +59,8 @@ def write_segment(
         else:
             stored = [_inline(t, network.folder) for t in weights]
             external = {}
-        graph = helper.make_graph([*constants, *nodes], file.stem, [value_info(entry)], [value_info(output)], stored)
+        ends = [[value_info(spec, is_batch=is_batch)] for spec in (entry, output)]
+        graph = helper.make_graph([*constants, *nodes], file.stem, *ends, stored)
         model = helper.make_model(
             graph, opset_imports=list(network.opsets), ir_version=network.ir_version, producer_name="twinsplit"
         )

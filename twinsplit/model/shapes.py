@@ -14,6 +14,8 @@ from twinsplit.model.manifest import DTypeName, TensorSpec
 from twinsplit.model.profile import random_tensor
 from twinsplit.model.runtime import run_in_memory
 
+BATCH_AXIS = "batch"
+"""Name of an open first axis."""
 DEFAULT_SIDE = 224
 """Height and width tried where a picture's are symbolic."""
 DEFAULT_LENGTH = 128
@@ -127,10 +129,11 @@ def measured_specs(model: Any, folder: Path, spec: TensorSpec, names: list[str])
     return specs
 
 
-def value_info(spec: TensorSpec) -> Any:
-    """ONNX's own form of ``spec``."""
+def value_info(spec: TensorSpec, *, is_batch: bool = False) -> Any:
+    """ONNX's own form of ``spec``; ``is_batch``: with an open first axis."""
     element = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-    return onnx.helper.make_tensor_value_info(spec.name, element, spec.shape)
+    shape = [BATCH_AXIS, *spec.shape[1:]] if is_batch else spec.shape
+    return onnx.helper.make_tensor_value_info(spec.name, element, shape)
 
 
 def _with_defaults(declared: list[int | None]) -> tuple[int, ...]:

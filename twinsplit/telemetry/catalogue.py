@@ -143,6 +143,8 @@ _SPECS = (
     _counter("tail_raw_bytes", "Bytes of the tensors in those payloads.", EDGE),
     _histogram("tail_wait_seconds", "Arrival of the last byte to start of service.", EDGE, buckets=FINE_BUCKETS_S),
     _histogram("tail_service_seconds", "Decoding and running a tail.", EDGE, buckets=FINE_BUCKETS_S),
+    _counter("tail_batches", "Batches of several tails run at once.", EDGE),
+    _counter("batched_tails", "Tails in those batches.", EDGE),
     _gauge("tails_waiting", "Tails waiting or in service.", EDGE),
     _gauge("tail_queue_capacity", "Most tails that may wait at the edge.", EDGE),
     _gauge("backlog_seconds", "Unfinished work, seconds of service.", EDGE),

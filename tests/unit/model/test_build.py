@@ -303,3 +303,24 @@ def test_frames_of_any_size_are_measured(whole: Path, tmp_path: Path) -> None:
         whole, tmp_path / "out", cutting=CUTTING, preprocessing=PICTURES, test=odd, threads=1
     ).manifest
     assert manifest.provenance["accuracy_frames"] == "2"
+
+
+def test_segments_may_take_several_tensors_at_once(whole: Path, tmp_path: Path) -> None:
+    report = build_model(whole, tmp_path / "out", cutting=replace(CUTTING, is_batch=True), threads=1)
+    assert not any("one tensor at a time" in note for note in report.notes)
+    same_as_whole(whole, tmp_path / "out")
+    runtime = SegmentRuntime.load(tmp_path / "out")
+    rng = np.random.default_rng(1)
+    tensors = [rng.standard_normal(report.manifest.cuts[0].tensor.shape).astype(np.float32) for _ in range(3)]
+    together = runtime.run_tail(0, np.concatenate(tensors))
+    alone = [runtime.run_tail(0, tensor) for tensor in tensors]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-4)
+    closed = build_model(whole, tmp_path / "closed", cutting=CUTTING, threads=1)
+    assert not SegmentRuntime.load(closed.folder).takes_batches(0), "nothing changes without asking"
+
+
+def test_a_segment_that_mixes_its_tensors_is_named(tmp_path: Path) -> None:
+    text = "g (float[1,4] x) => (float[1,4] y) { s = ReduceSum<keepdims=1>(x, axes) y = Add(x, s) }"
+    whole = saved(parsed(text, {"axes": np.array([0], np.int64)}), tmp_path / "n.onnx")
+    report = build_model(whole, tmp_path / "out", cutting=CutSettings(is_batch=True), task="raw", threads=1)
+    assert any("segment 0 takes one tensor at a time" in note for note in report.notes)
