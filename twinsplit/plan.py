@@ -114,6 +114,8 @@ def check_plan(plan: Plan, manifest: Manifest) -> None:
         raise BadMessageError("plan: EXIT without evidence")
     if not (np.isfinite(plan.lease_s) and plan.lease_s > 0):
         raise BadMessageError("plan: the lease must be a positive number of seconds")
+    if not all(threshold >= 0.0 for threshold in plan.contingency.exit_thresholds):
+        raise BadMessageError("plan: a threshold of an exit must be a confidence, or above 1 where it is never taken")
     if plan.contingency.cut is not None and not 0 <= plan.contingency.cut <= manifest.held_segments:
         raise BadMessageError("plan: the contingency's cut is not one of this model")
     _check_payloads(plan.table, Decision.OFFLOAD_TENSOR, plan.tensor_representations, manifest, own_cut=True)

@@ -267,7 +267,7 @@ def _manifests() -> dict[str, bytes]:
         "empty": b"",
         "another one": json.dumps(manifest | {"name": "other"}).encode(),
         "with a byte more": MANIFEST_BYTES + b" ",
-        "cut off": MANIFEST_BYTES[:-1],
+        "cut short": MANIFEST_BYTES[:-1],
     }
 
 

@@ -186,14 +186,14 @@ def bad_calls(version: int) -> list[tuple[str, Bad]]:
         for value in values:
             desired = twin_pb2.SetDesiredRequest(device_id="cam", version=version, **{field: value})
             found.append(("SetDesired", Bad(f"{field} = {value}", desired.SerializeToString(), ErrorCode.BAD_MESSAGE)))
-    for method, message, code in (
-        ("GetTwin", twin_pb2.GetTwinRequest(), ErrorCode.UNKNOWN_TWIN),
-        ("GetTwin", twin_pb2.GetTwinRequest(device_id="nobody"), ErrorCode.UNKNOWN_TWIN),
-        ("GetTwin", twin_pb2.GetTwinRequest(device_id="x" * 70_000), ErrorCode.UNKNOWN_TWIN),
-        ("SetDesired", twin_pb2.SetDesiredRequest(device_id="nobody", alpha_s=1.0), ErrorCode.UNKNOWN_TWIN),
-        ("SetDesired", twin_pb2.SetDesiredRequest(device_id="cam", version=99, alpha_s=1.0), ErrorCode.STALE_WRITE),
+    for name, method, message, code in (
+        ("a twin of no name", "GetTwin", twin_pb2.GetTwinRequest(), ErrorCode.UNKNOWN_TWIN),
+        ("a twin of nobody", "GetTwin", twin_pb2.GetTwinRequest(device_id="nobody"), ErrorCode.UNKNOWN_TWIN),
+        ("a long name", "GetTwin", twin_pb2.GetTwinRequest(device_id="x" * 70_000), ErrorCode.UNKNOWN_TWIN),
+        ("a wish for nobody", "SetDesired", twin_pb2.SetDesiredRequest(device_id="nobody"), ErrorCode.UNKNOWN_TWIN),
+        ("an old wish", "SetDesired", twin_pb2.SetDesiredRequest(device_id="cam", version=99), ErrorCode.STALE_WRITE),
     ):
-        found.append((method, Bad(f"{method}: {code.value}", message.SerializeToString(), code)))
+        found.append((method, Bad(name, message.SerializeToString(), code)))
     return found
 
 

@@ -44,6 +44,12 @@ class TestPlans:
         with pytest.raises(BadMessageError, match="table has shape"):
             keeper_of().plan_received(plan_of(manifest_of(5)), None, 0.0)
 
+    @pytest.mark.parametrize("threshold", [float("nan"), -0.1])
+    def test_a_threshold_that_no_confidence_can_be_compared_with_is_refused(self, threshold):
+        with pytest.raises(BadMessageError, match="threshold"):
+            keeper_of().plan_received(plan_of(MANIFEST, thresholds=(0.9, threshold)), None, 0.0)
+        assert keeper_of().plan_received(plan_of(MANIFEST, thresholds=(0.9, float("inf"))), None, 0.0)
+
     @pytest.mark.parametrize(
         "plan",
         [
