@@ -132,6 +132,20 @@ def exits(threads: int, seed: int, json_path: Path | None) -> None:
 
 
 @bench.command()
+@click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Time of each way.")
+@_seed_option
+@_json_option
+def batching(seconds: float, seed: int, json_path: Path | None) -> None:
+    """An edge with 64 busy streams: tails in batches against tails one by one."""
+    from benchmarks.batching import lines, measure
+    from benchmarks.testbed.scenarios import SHIPPED_MODEL
+
+    _measured(
+        "batching", json_path, [seed], lambda: measure(SHIPPED_MODEL, seconds=seconds, seed=seed, progress=_say), lines
+    )
+
+
+@bench.command()
 @click.option("--repeats", type=click.IntRange(min=1), default=1000, show_default=True, help="Plans per process size.")
 @click.option("--rule", default="multi-step", show_default=True, help="Rule that plans.")
 @_seed_option
