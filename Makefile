@@ -18,7 +18,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system test-faults faults soak lint types proto proto-check check bench report model wheel wheelhouse up down logs issue
+.PHONY: help demo test test-system test-faults faults soak lint audit types proto proto-check check bench report model wheel wheelhouse up down logs issue
 # Two pips must not write into one .venv at once.
 .NOTPARALLEL:
 
@@ -54,12 +54,9 @@ lint: $(VENV)/.dev ## ruff and the import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-.PHONY: audit
 audit: $(VENV)/.dev ## known vulnerabilities in pinned packages, and a security linter over the code
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive twinsplit device edge twin_service models benchmarks deploy docs
 	@$(BIN)/python deploy/audit.py
-
-check: audit
 
 types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
@@ -75,7 +72,7 @@ proto-check: $(VENV)/.dev ## is twinsplit/rpc/v1 what proto/ generates?
 	  || { echo 'twinsplit/rpc/v1 is not what proto/ generates; run: make proto' >&2; exit 2; }
 	@echo 'twinsplit/rpc/v1 is what proto/ generates'
 
-check: test test-system test-faults lint types proto-check ## what CI runs
+check: test test-system test-faults lint audit types proto-check ## what CI runs
 
 bench: $(VENV)/.dev ## micro-benchmarks; results go to benchmarks/results/
 	@$(BIN)/twinsplit bench $(BENCH_ARGS)
