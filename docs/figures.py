@@ -74,7 +74,7 @@ class Looks(Listener):
         world = self.world
         assert world is not None
         now_s, device = world.now_s, world.devices[0]
-        twin, edge = self.deciding.core.devices["device-0"], self.deciding.core.edges[device.edge.address]
+        twin, edge = self.deciding.core.devices["device-0"], self.deciding.core.edges[device.edge.edge_id]
         self.at_s.append(now_s)
         self.true_backlog_s.append(device.edge.backlog_s(now_s))
         self.twin_backlog_s.append(edge.backlog_s(now_s))
