@@ -3,6 +3,7 @@
 PYTHON ?= python3
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+LOAD_ARGS ?=
 MODEL_ARGS ?=
 REPORT_ARGS ?=
 FAULTS_ARGS ?= --json benchmarks/results/faults.json
@@ -18,7 +19,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system test-faults faults soak lint audit types proto proto-check check bench report model wheel wheelhouse up down logs issue
+.PHONY: help demo test test-system test-faults faults soak lint audit types proto proto-check check bench load report model wheel wheelhouse up down logs issue
 # Two pips must not write into one .venv at once.
 .NOTPARALLEL:
 
@@ -76,6 +77,9 @@ check: test test-system test-faults lint audit types proto-check ## what CI runs
 
 bench: $(VENV)/.dev ## micro-benchmarks; results go to benchmarks/results/
 	@$(BIN)/twinsplit bench $(BENCH_ARGS)
+
+load: $(VENV)/.dev ## how much one edge and one twin hold, into docs/load.md (8 minutes); LOAD_ARGS=--quick
+	@$(BIN)/twinsplit bench load $(LOAD_ARGS)
 
 report: $(VENV)/.dev ## draw docs/report from benchmarks/results; RUN=1 measures first (hours), QUICK=1 a small one into build/report
 	$(BIN)/python -m benchmarks.report $(if $(QUICK),--quick) $(if $(RUN),--run) $(REPORT_ARGS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from benchmarks.load.command import load
 from benchmarks.report.command import report
 from benchmarks.results import RESULTS_FOLDER, ResultFile
 from benchmarks.testbed_cli import fidelity, testbed
@@ -167,6 +168,7 @@ def planning(repeats: int, rule: str, seed: int, json_path: Path | None) -> None
 bench.add_command(testbed)
 bench.add_command(fidelity)
 bench.add_command(report)
+bench.add_command(load)
 
 
 def _measured(

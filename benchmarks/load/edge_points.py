@@ -1,0 +1,167 @@
+"""One edge under load: what it holds by number of devices, then arrivals that do not wait, to twice that."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load.edge_devices import MODULE
+from benchmarks.load.window import Say, generators, limits, run_window, shares, summary
+from benchmarks.testbed.process import HOST, ServiceProcess, free_ports, sample
+from twinsplit.errors import ErrorCode
+
+CLEAN = frozenset({ErrorCode.EDGE_FULL.value, ErrorCode.DEADLINE.value})
+"""Refusals that an edge under too much load is to make."""
+FLAT = 0.9
+"""Answers in time past the knee over the most of them, at least."""
+IN_FLIGHT = 2
+"""Tails that each device has under way while capacity is measured: one in service, one on its way."""
+LARGEST_LAG_SHARE = 0.1
+"""Of the deadline: a generator that is later than this is too busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLoad:
+    """What is measured."""
+
+    model: Path
+    devices: tuple[int, ...] = (1, 8, 64, 256)
+    knee_devices: int = 64
+    factors: tuple[float, ...] = (0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
+    """Offered load over the capacity measured at ``knee_devices``."""
+    cut: int = 0
+    deadline_s: float = 0.25
+    warm_up_s: float = 2.0
+    seconds: float = 10.0
+    generators: int = 2
+    seed: int = 1
+
+
+def quick(load: EdgeLoad) -> EdgeLoad:
+    """The same in short: does it work?"""
+    return replace(load, devices=(1, 8, 32), knee_devices=32, factors=(0.5, 1.0, 1.5, 2.0), warm_up_s=1.0, seconds=3.0)
+
+
+def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
+    """Both series and what is to be judged of them."""
+    with tempfile.TemporaryDirectory(prefix="twinsplit-load-") as name:
+        folder = Path(name)
+        capacity = []
+        # Nothing is refused while capacity is measured: the queue holds all that can be under way.
+        with _edge(load, folder, queue_capacity=IN_FLIGHT * max(load.devices)) as edge:
+            for devices in load.devices:
+                capacity.append(_point(load, edge, folder, devices, rate_per_s=None))
+                say(_line(capacity[-1]))
+        at_knee = next(point for point in capacity if point["devices"] == load.knee_devices)
+        capacity_per_s = at_knee["answers_per_s"]
+        knee = []
+        with _edge(load, folder) as edge:
+            for factor in load.factors:
+                point = _point(load, edge, folder, load.knee_devices, rate_per_s=factor * capacity_per_s)
+                knee.append({"factor": factor} | point)
+                say(_line(knee[-1]))
+    return {
+        "cut": load.cut,
+        "deadline_s": load.deadline_s,
+        "seconds": load.seconds,
+        "warm_up_s": load.warm_up_s,
+        "in_flight": IN_FLIGHT,
+        "capacity": capacity,
+        "knee_devices": load.knee_devices,
+        "capacity_per_s": capacity_per_s,
+        "knee": knee,
+        "verdict": verdict(knee, load.deadline_s),
+    }
+
+
+def verdict(knee: list[dict[str, Any]], deadline_s: float) -> dict[str, Any]:
+    """Is there no collapse past the knee? ``None``: the generators were the limit, so nothing can be said."""
+    judged = [point for point in knee if "generator" not in point["limits"]]
+    past = [point for point in judged if point["factor"] >= 1.0]
+    most = max((point["in_time_per_s"] for point in judged), default=0.0)
+    refused = {end for point in knee for end in point["ended"]} - {"answered", "late", "unsent", "lost"}
+    return {
+        "judged_factors": [point["factor"] for point in past],
+        "is_flat": all(point["in_time_per_s"] >= FLAT * most for point in past) if past else None,
+        "is_clean": refused <= CLEAN and all(bool(p["adds_up"]) and not p["ended"].get("lost") for p in knee),
+        "is_bounded": all((point["latency_s"]["p99"] or 0.0) <= deadline_s for point in past) if past else None,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """The judgement for people."""
+    said = {
+        "is_flat": f"answers in time past the knee stay above {FLAT:.0%} of the most",
+        "is_clean": "every task has one end, and refusals are only EDGE_FULL and DEADLINE",
+        "is_bounded": f"p99 of what is answered is within its deadline of {found['deadline_s'] * 1e3:g} ms",
+    }
+    words = {True: "met", False: "MISSED", None: "unknown"}
+    factors = found["verdict"]["judged_factors"]
+    unjudged = [f"{p['factor']:g} x" for p in found["knee"] if p["factor"] >= 1.0 and p["factor"] not in factors]
+    left_out = f" (the generators were the limit, and nothing is judged, at {', '.join(unjudged)})" if unjudged else ""
+    return [
+        f"edge: {text}: {words[found['verdict'][name]]}{'' if name == 'is_clean' else left_out}"
+        for name, text in said.items()
+    ]
+
+
+def _point(
+    load: EdgeLoad, edge: ServiceProcess, folder: Path, devices: int, rate_per_s: float | None
+) -> dict[str, Any]:
+    orders: list[dict[str, Any]] = []
+    for count in shares(devices, load.generators):
+        orders.append(
+            {
+                "address": f"{HOST}:{_port(edge)}",
+                "model": str(load.model),
+                "devices": count,
+                "first": sum(order["devices"] for order in orders),
+                "seed": load.seed,
+                "cut": load.cut,
+                "deadline_s": None if rate_per_s is None else load.deadline_s,
+                "rate_per_device_s": None if rate_per_s is None else rate_per_s / devices,
+                "in_flight": IN_FLIGHT,
+                "warm_up_s": load.warm_up_s,
+                "seconds": load.seconds,
+            }
+        )
+    with generators(orders, MODULE, folder) as processes:
+        counted, use = run_window(processes, edge, load.warm_up_s, load.seconds)
+    point = {"devices": devices} | summary(counted, use, load.seconds)
+    busy_share = sample(use.after, "twinsplit_busy_share") or 0.0
+    largest_lag_s = LARGEST_LAG_SHARE * load.deadline_s
+    return point | {"busy_share": busy_share, "limits": limits(point, "edge", busy_share, largest_lag_s)}
+
+
+@contextmanager
+def _edge(load: EdgeLoad, folder: Path, queue_capacity: int | None = None) -> Iterator[ServiceProcess]:
+    port, http_port = free_ports(2)
+    more = [] if queue_capacity is None else [f"--queue-capacity={queue_capacity}"]
+    arguments = ["-m", "edge", f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}"]
+    arguments += [f"--models={load.model}", "--drain-s=0", "--log-format=json", *more]
+    edge = ServiceProcess(f"edge-{port}", arguments, folder, http_port)
+    try:
+        edge.start()
+        edge.wait_until_ready()
+        yield edge
+    finally:
+        edge.stop()
+
+
+def _port(edge: ServiceProcess) -> int:
+    return int(next(each for each in edge.arguments if each.startswith("--listen=")).rpartition(":")[2])
+
+
+def _line(point: Mapping[str, Any]) -> str:
+    p99_s = point["latency_s"]["p99"]
+    offered = f"offered {point['offered_per_s']:7.1f}/s ({point['factor']:g} x) " if "factor" in point else ""
+    return (
+        f"edge, {point['devices']:>3} devices: {offered}answered {point['answers_per_s']:7.1f}/s, "
+        f"p99 {'-' if p99_s is None else f'{p99_s * 1e3:.1f} ms'}, edge busy {point['busy_share']:.0%}, "
+        f"generators {', '.join(f'{share:.0%}' for share in point['generators'])}, "
+        f"limit: {' and '.join(point['limits']) or 'none'}; {point['ended']}"
+    )

@@ -1,0 +1,98 @@
+"""The load test: what is judged of its points, who was the limit, and that its page is what its results give."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from benchmarks.load import page
+from benchmarks.load.edge_points import verdict
+from benchmarks.load.reports import made_record
+from benchmarks.load.window import Counted, ServiceUse, limits, shares, summary
+from benchmarks.report.runs import ROOT
+from benchmarks.results import RESULTS_FOLDER
+from benchmarks.testbed.scenarios import SHIPPED_MODEL
+from device.twin_wire import ended_to_wire
+from twinsplit.model.manifest import read_manifest
+from twinsplit.types import Outcome
+
+USE = ServiceUse(1.0, 100.0, 0.5, {}, {})
+
+
+def point(factor: float, in_time: float, p99: float = 0.1, limit: str = "edge", **ended: int) -> dict[str, Any]:
+    return {
+        "factor": factor,
+        "in_time_per_s": in_time,
+        "ended": ended,
+        "adds_up": True,
+        "latency_s": {"p99": p99},
+        "limits": [limit],
+    }
+
+
+@pytest.mark.parametrize(
+    ("past", "expected"),
+    [
+        (point(2.0, 95.0, DEADLINE=4, EDGE_FULL=3), (True, True, True)),
+        (point(2.0, 80.0), (False, True, True)),
+        (point(2.0, 95.0, INTERNAL=1), (True, False, True)),
+        (point(2.0, 95.0, lost=1), (True, False, True)),
+        (point(2.0, 95.0) | {"adds_up": False}, (True, False, True)),
+        (point(2.0, 95.0, p99=0.3), (True, True, False)),
+        (point(2.0, 10.0, p99=9.0, limit="generator"), (None, True, None)),
+    ],
+)
+def test_collapse_unclean_refusals_and_late_answers_are_seen(past, expected):
+    found = verdict([point(0.5, 50.0), point(0.9, 100.0), past], deadline_s=0.25)
+    assert (found["is_flat"], found["is_clean"], found["is_bounded"]) == expected
+
+
+def test_a_point_adds_up_over_its_generators() -> None:
+    first = Counted(3, Counter(answered=2, EDGE_FULL=1), 2, [0.1, 0.2], [0.0, 0.0, 0.0], 0.2)
+    second = Counted(2, Counter(answered=1, lost=1), 1, [0.3], [0.0, 0.0], 0.9)
+    whole = summary([first, second], USE, seconds=2.0)
+    assert whole["ended"] == {"EDGE_FULL": 1, "answered": 3, "lost": 1}
+    assert (whole["offered"], whole["adds_up"], whole["answers_per_s"]) == (5, True, 1.5)
+    assert whole["latency_s"]["p50"] == pytest.approx(0.2)
+    assert limits(whole, "edge", 0.95, 0.02) == ["generator", "edge"]
+    assert not summary([Counted(1)], USE, seconds=2.0)["adds_up"]
+
+
+def test_devices_are_spread_over_few_generators() -> None:
+    assert [shares(1, 4), shares(8, 3), shares(256, 4)] == [[1], [3, 3, 2], [64] * 4]
+
+
+def test_made_reports_are_what_a_device_could_send() -> None:
+    manifest, _ = read_manifest(SHIPPED_MODEL)
+    draw = random.Random(3)
+    outcomes = Counter()
+    for task_id in range(1, 60):
+        record = made_record(manifest, task_id, 100.0, draw, plan_id=7)
+        outcomes[record.outcome] += 1
+        assert record.stop_epoch is not None
+        assert record.started_at_s is not None
+        assert len(record.epoch_times_s) == record.stop_epoch + 1
+        assert record.arrived_at_s < record.started_at_s < record.epoch_times_s[-1] < record.ended_at_s
+        ran = [exit for exit, c in zip(manifest.exits, record.exit_confidences, strict=True) if c is not None]
+        assert ran == [exit for exit in manifest.exits if exit.after_segment <= record.stop_epoch]
+        assert (record.evidence > 0) == bool(ran)
+        assert ended_to_wire(record, 100.0).plan_id == 7
+    assert set(outcomes) == {Outcome.DEVICE, Outcome.EXIT, Outcome.EDGE}
+
+
+def test_the_page_is_what_the_results_give() -> None:
+    edge, twin = (json.loads((RESULTS_FOLDER / f"load-{name}.json").read_text()) for name in ("edge", "twin"))
+    assert (ROOT / "docs" / "load.md").read_text() == page.page(edge, twin)
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_from_the_results() -> None:
+    edge, twin = (json.loads((RESULTS_FOLDER / f"load-{name}.json").read_text()) for name in ("edge", "twin"))
+    drawn = page.figures(edge, twin)
+    assert set(drawn) == {name for name in (page.EDGE_FIGURE, page.TWIN_FIGURE) if name in page.page(edge, twin)}
+    assert len(drawn) == 2
+    assert all(data.startswith(b"\x89PNG") for data in drawn.values())
