@@ -23,6 +23,7 @@ from edge.load_pattern import LoadShape, Pattern, arrivals_s, read_trace
 from twin_service.decision.situation import Weights
 from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import MANIFEST_NAME
+from twinsplit.settings import shown
 from twinsplit.types import Payloads
 
 SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "models" / "alexnet-fashion" / "1"
@@ -288,6 +289,8 @@ def read_scenario(path: Path) -> Scenario:
         raise SettingsError(f"{path}: {reason}; name a scenario file (see benchmarks/scenarios)") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError):
+        raise SettingsError(f"{path}: holds a number, an instant or a nesting that cannot be") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise SettingsError(f"{path}: write one KEY: VALUE on each line")
     for name in _PATHS:
@@ -297,7 +300,7 @@ def read_scenario(path: Path) -> Scenario:
     for name in _PATHS:
         found: Path | None = getattr(scenario, name)
         needed = None if found is None else found / MANIFEST_NAME if name == "model" else found
-        if needed is not None and not needed.exists():
+        if needed is not None and ("\0" in str(needed) or not needed.exists()):
             raise SettingsError(f"{path}: {name}: there is no {needed}")
     return scenario
 
@@ -313,7 +316,7 @@ def _scenario(values: dict[str, Any], origin: str) -> Scenario:
         if not first["loc"]:
             raise SettingsError(f"{origin}: {first['msg'].removeprefix('Value error, ')}") from None
         place = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{origin}: {place}: {first['input']!r} does not fit: {first['msg']}") from None
+        raise SettingsError(f"{origin}: {place}: {shown(first['input'])} does not fit: {first['msg']}") from None
 
 
 def _cure(key: str) -> str:

@@ -108,8 +108,8 @@ def read_trace(path: Path) -> tuple[float, ...]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row and not row[0].lstrip().startswith("#")]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text"
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text in lines"
         raise SettingsError(f"{path}: {reason}; name a file with an offset in seconds on each line") from None
     instants: list[float] = []
     for row in rows:

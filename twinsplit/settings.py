@@ -33,6 +33,9 @@ else:
 ENTRY_POINT_GROUP = "twinsplit.settings"
 """Where services register their settings class under the service's name; :mod:`twinsplit` imports no service."""
 
+_MOST_SHOWN = 1000
+"""Characters of a value in an error."""
+
 S = TypeVar("S", bound="BaseServiceSettings")
 
 
@@ -150,6 +153,15 @@ def resolve(cls: type[S], config_path: Path | None, flags: Mapping[str, Any] | N
     return Resolved(given, origins)
 
 
+def shown(value: object) -> str:
+    """A value that was given, for the person who gave it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "that"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
 def ordered_keys(cls: type[BaseServiceSettings]) -> list[str]:
     """Settings in the order in which people see them: the service's own before those that every service has."""
     return sorted(cls.model_fields, key=lambda key: key in BaseServiceSettings.model_fields)
@@ -203,6 +215,8 @@ def _file_values(cls: type[BaseServiceSettings], path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: is not UTF-8 text; name a TOML file in --config") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: is not TOML: {error}; correct the file") from None
+    except (ValueError, RecursionError):
+        raise SettingsError(f"{path}: holds a number or a nesting without end; correct the file") from None
 
 
 def _refuse_unknown(cls: type[BaseServiceSettings], keys: Iterable[str], place: Callable[[str], str]) -> None:
@@ -226,4 +240,4 @@ def _first_problem(
     if first["type"] == "missing":
         return f"{place} is needed; give it there, as {variable_name(cls, key)}, or as {key} in the --config file"
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
-    return f"{place}: {first['input']!r} does not fit: {message} ({cls.model_fields[key].description})"
+    return f"{place}: {shown(first['input'])} does not fit: {message} ({cls.model_fields[key].description})"

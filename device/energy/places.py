@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,10 @@ class Places:
 def number_in(path: Path) -> float | None:
     """The number that a sysfs file holds; ``None``: it cannot be read, or holds none."""
     try:
-        return float(path.read_text(encoding="ascii"))
+        number = float(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+    return number if math.isfinite(number) else None
 
 
 def text_in(path: Path) -> str | None:

@@ -139,12 +139,14 @@ def bad_twin_messages(digest: str) -> Iterator[Bad]:
     """All that a device must not take from its twin; plans have the highest id that there is."""
     newest = (1 << 64) - 1
     whole = twin_says(plan=plan(digest, newest))
-    for bad in impossible_numbers("twin", whole, TOLERATED):
+    for bad in impossible_numbers("plan", whole, TOLERATED):
         if not any(bad.name.endswith(odd) for odd in BELOW_ZERO | ENDLESS):
             yield bad
     listed = twin_pb2.ListedEdge(edge_id="edge", address="127.0.0.1:1", tail_s=[0.1], backlog=whole.plan.backlog)
-    yield from impossible_numbers("twin", twin_says(edges=twin_pb2.EdgeList(edges=[listed])), TOLERATED)
-    yield from impossible_numbers("twin", twin_says(backlog=twin_pb2.BacklogUpdate(backlog=listed.backlog)), TOLERATED)
+    yield from impossible_numbers("edges", twin_says(edges=twin_pb2.EdgeList(edges=[listed])), TOLERATED)
+    yield from impossible_numbers(
+        "backlog", twin_says(backlog=twin_pb2.BacklogUpdate(backlog=listed.backlog)), TOLERATED
+    )
     for name, (code, changes) in _plans().items():
         message = plan(digest, newest)
         for field in changes:

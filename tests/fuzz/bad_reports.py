@@ -242,6 +242,7 @@ _EDGE_HELLOS: dict[str, dict[str, Any]] = {
     "an address without port": {"advertise_address": "edge"},
     "an address with a path": {"advertise_address": "edge:7100:x"},
     "too high a port": {"advertise_address": "edge:65536"},
+    "a port without end": {"advertise_address": "edge:" + "9" * 5000},
     "a short digest": {"models": [twin_pb2.EdgeModel(model_digest=bytes(31), tail_s=[0.1])]},
     "too many times": {"models": [twin_pb2.EdgeModel(model_digest=bytes(32), tail_s=[0.1] * MANY)]},
     "too many addresses": {"other_addresses": [f"edge:{port}" for port in range(1, 10)]},

@@ -58,7 +58,9 @@ class RawTwin:
                 return message.error
 
     async def _attach(self, requests: Any, context: Any) -> None:
-        speaker = asyncio.ensure_future(self._speak(context))
+        # Each stream has its own, or the speaker of one that has just ended would take what is meant for the next.
+        self.to_say = asyncio.Queue()
+        speaker = asyncio.ensure_future(self._speak(context, self.to_say))
         try:
             while isinstance(message := await context.read(), twin_pb2.AttachDeviceRequest):
                 if message.WhichOneof("kind") == "hello":
@@ -69,9 +71,9 @@ class RawTwin:
         finally:
             speaker.cancel()
 
-    async def _speak(self, context: Any) -> None:
+    async def _speak(self, context: Any, to_say: asyncio.Queue[bytes]) -> None:
         while True:
-            await context.write(await self.to_say.get())
+            await context.write(await to_say.get())
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from twin_service.workload.traces import FORMAT, VERSION
 from twinsplit.errors import StorageError
 
 RECORDS = "records.jsonl"
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+_MOST = 1e15
 _RATE_SHARE = 0.02
 """A goodput that has moved by less is the same."""
 
@@ -75,14 +78,17 @@ class TraceFiles:
         """Write a batch of records.
 
         Raises:
-            StorageError: they cannot be written, or are of another version.
+            StorageError: they cannot be written, cannot be read, or are of another version.
         """
         try:
             self._records.write(lines)
         except OSError as error:
             raise _unwritten(self._folder, error) from None
-        for line in lines.splitlines():
-            self._note(json.loads(line))
+        try:
+            for line in lines.splitlines():
+                self._note(json.loads(line))
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            raise StorageError("a record of the export cannot be read; export again") from None
 
     def finish(self) -> Exported:
         """All records have been added: write the traces of all devices.
@@ -110,18 +116,20 @@ class TraceFiles:
             self._note_task(record)
         elif kind == "arrival":
             owner = record.get("device_id", "")
-            self._loads[record["edge_id"]].append((record["at_unix_s"], record["work_s"], owner))
+            edge_id = _text(record, "edge_id")
+            self._loads[edge_id].append((_seconds(record, "at_unix_s"), _seconds(record, "work_s"), owner))
             if owner:
-                self._devices[owner].tails[record["edge_id"]] += 1
+                self._devices[_file_part(record, "device_id")].tails[edge_id] += 1
 
     def _note_task(self, record: dict[str, Any]) -> None:
-        device = self._devices[record["device_id"]]
-        device.model_digest = record["model_digest"]
-        device.arrived_at_s.append(record["arrived_unix_s"])
-        device.goodput.append((record["arrived_unix_s"], record["goodput_bytes_per_s"]))
+        device = self._devices[_file_part(record, "device_id")]
+        device.model_digest = _text(record, "model_digest")
+        arrived_at_s = _seconds(record, "arrived_unix_s")
+        device.arrived_at_s.append(arrived_at_s)
+        device.goodput.append((arrived_at_s, _seconds(record, "goodput_bytes_per_s")))
         for name in ("round_trip_s", "device_whole_s", "edge_whole_s"):
             if name in record:
-                getattr(device, name).append(record[name])
+                getattr(device, name).append(_seconds(record, name))
 
     def _write_device(self, name: str, device: _Device) -> bool:
         """Whether there is enough for a scenario."""
@@ -177,6 +185,29 @@ class TraceFiles:
     def _write_columns(self, name: str, rows: Iterable[tuple[float, ...]]) -> None:
         lines = (",".join(f"{value:.6f}" for value in row) for row in rows)
         (self._folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _seconds(record: dict[str, Any], key: str) -> float:
+    """A number of a record that can be reckoned with."""
+    value = record[key]
+    if not isinstance(value, int | float) or not -_MOST < value < _MOST:
+        raise ValueError(key)
+    return float(value)
+
+
+def _text(record: dict[str, Any], key: str) -> str:
+    value = record[key]
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(key)
+    return value
+
+
+def _file_part(record: dict[str, Any], key: str) -> str:
+    """A name of which a file's name is made: it must not lead elsewhere."""
+    value = record[key]
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(key)
+    return value
 
 
 def _middle(values: list[float], otherwise: float) -> float:

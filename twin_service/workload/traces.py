@@ -12,6 +12,7 @@ from twin_service.decision.situation import Situation
 from twin_service.documents import Document
 from twin_service.memory import Memory
 from twin_service.messages import ArrivedTail
+from twinsplit.errors import StorageError
 from twinsplit.types import TaskRecord
 
 _MOST_LINES = 20_000
@@ -87,12 +88,15 @@ def unpacked(data: bytes) -> str:
     """Lines that :meth:`TraceLog.packed` wrote.
 
     Raises:
-        zstandard.ZstdError: they are damaged, or larger than any batch is.
+        StorageError: they are damaged, or larger than any batch is.
     """
-    # The library bounds only frames that do not say how large they are.
-    if zstandard.frame_content_size(data) > _MOST_UNPACKED_BYTES:
-        raise zstandard.ZstdError("a batch is larger than any that is written")
-    return zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_UNPACKED_BYTES).decode()
+    try:
+        # The library bounds only frames that do not say how large they are.
+        if zstandard.frame_content_size(data) <= _MOST_UNPACKED_BYTES:
+            return zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_UNPACKED_BYTES).decode()
+    except (zstandard.ZstdError, UnicodeDecodeError):
+        pass
+    raise StorageError("a batch of records is damaged, or larger than any that is written; export again")
 
 
 def _task_record(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from twinsplit.errors import ListenError, SettingsError
 
+_MOST_DIGITS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -29,7 +31,8 @@ class Address:
             host = host[1:-1]
         elif ":" in host:
             host = ""
-        if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        is_number = port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS
+        if not separator or not host or not is_number or int(port) > 65535:
             raise SettingsError(f"{text!r} is not an address; write HOST:PORT, such as 127.0.0.1:7000 or [::1]:7000")
         return cls(host, int(port))
 

@@ -64,6 +64,10 @@ def test_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
         ("- 1\n- 2", "write one KEY: VALUE on each line"),
         ("a: [1", "not YAML"),
         ("", "write one KEY: VALUE on each line"),
+        ("tasks: " + "9" * 5000, "cannot be"),
+        ("tasks: " + "[" * 3000, "cannot be"),
+        ("arrivals: 0x" + "f" * 5000, "arrivals: that does not fit"),
+        ('model: "a\\0b"', "there is no"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_in_one_line_that_names_it(tmp_path: Path, text: str, said: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from device.energy.cpu_model import CpuModelMeter
 from device.energy.hwmon import find_ina, find_jetson
-from device.energy.places import Places
+from device.energy.places import Places, number_in
 from device.energy.pmic import find_pmic
 from device.energy.powercap import find_rapl
 from device.vcgencmd import is_throttled, pmic_watts, run_vcgencmd
@@ -218,3 +218,10 @@ def test_the_model_adds_what_processor_time_was_measured_to_cost():
     process.system += 0.5
     assert meter.read().joules == pytest.approx(2.0 * 10.0 + 6.0 * 3.0 / 1.5)
     meter.close()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "", "much", "1 2"])
+def test_what_is_no_number_of_a_sensor_is_unknown(tmp_path, text):
+    path = tmp_path / "power1_input"
+    path.write_text(text)
+    assert number_in(path) is None

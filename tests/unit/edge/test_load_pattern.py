@@ -67,7 +67,7 @@ def test_a_trace_file_may_have_comments_and_further_columns(tmp_path: Path) -> N
     assert read_trace(path) == (0.5, 0.75, 2.0)
 
 
-@pytest.mark.parametrize("text", ["1.0\n0.5\n", "soon\n", "-1\n", "nan\n"])
+@pytest.mark.parametrize("text", ["1.0\n0.5\n", "soon\n", "-1\n", "nan\n", "1" * 200_000])
 def test_a_trace_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trace.csv"
     path.write_text(text)

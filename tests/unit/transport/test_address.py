@@ -25,7 +25,8 @@ def test_host_and_port_are_read_and_written_alike(text: str, host: str, port: in
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7000", "host", "host:", ":7000", "host:x", "host:70000", "host:-1", "::1:7000", "h:٣"]
+    "text",
+    ["", "7000", "host", "host:", ":7000", "host:x", "host:70000", "host:-1", "::1:7000", "h:٣", "host:" + "9" * 5000],
 )
 def test_anything_else_is_refused_with_the_form_to_write(text: str) -> None:
     with pytest.raises(SettingsError, match="HOST:PORT"):

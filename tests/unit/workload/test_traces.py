@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.unit.workload.test_replay import OFFLOADED, SITUATION, TO_THE_END
 from twin_service.documents import Document
@@ -123,3 +124,30 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="name another folder"):
         TraceFiles(tmp_path / "file")
+
+
+TASK = {"kind": "task", "device_id": "cam", "model_digest": "ab", "arrived_unix_s": 1.0, "goodput_bytes_per_s": 1e6}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"kind": "task"},
+        [],
+        TASK | {"device_id": "../../cam"},
+        TASK | {"device_id": 7},
+        TASK | {"arrived_unix_s": "soon"},
+        TASK | {"goodput_bytes_per_s": float("nan")},
+        TASK | {"model_digest": "ab\nmodel: elsewhere"},
+    ],
+)
+def test_records_that_cannot_be_are_refused_and_no_file_is_written_elsewhere(tmp_path: Path, record: object) -> None:
+    with TraceFiles(tmp_path / "a" / "b") as files, pytest.raises(StorageError, match="cannot be read"):
+        files.add(json.dumps(record))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["records.jsonl"]
+
+
+@pytest.mark.parametrize("data", [b"", b"no frame", zstandard.compress(b"\xff"), zstandard.compress(b"{}")[:-2]])
+def test_a_damaged_batch_is_refused(data: bytes) -> None:
+    with pytest.raises(StorageError, match="damaged"):
+        unpacked(data)
