@@ -46,7 +46,9 @@ def point(factor: float, in_time: float, p99: float = 0.1, limit: str = "edge", 
         (point(2.0, 10.0, p99=9.0, limit="generator"), (None, True, None)),
     ],
 )
-def test_collapse_unclean_refusals_and_late_answers_are_seen(past, expected):
+def test_collapse_unclean_refusals_and_late_answers_are_seen(
+    past: dict[str, Any], expected: tuple[bool | None, ...]
+) -> None:
     found = verdict([point(0.5, 50.0), point(0.9, 100.0), past], deadline_s=0.25)
     assert (found["is_flat"], found["is_clean"], found["is_bounded"]) == expected
 
@@ -69,7 +71,7 @@ def test_devices_are_spread_over_few_generators() -> None:
 def test_made_reports_are_what_a_device_could_send() -> None:
     manifest, _ = read_manifest(SHIPPED_MODEL)
     draw = random.Random(3)
-    outcomes = Counter()
+    outcomes: Counter[Outcome] = Counter()
     for task_id in range(1, 60):
         record = made_record(manifest, task_id, 100.0, draw, plan_id=7)
         outcomes[record.outcome] += 1
