@@ -50,10 +50,9 @@ def page(edge: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
             "## An edge that no longer reads",
             "",
             "Back-pressure ends at the device: an edge that leaves its connection open but reads nothing costs a "
-            "device "
-            "at most as many payloads as it may keep (`kept_tensors`). What waits unsent is forgotten when its task is "
-            "given up; its frames' queue is bounded by `queue_capacity` as always, and every task still has one "
-            "outcome. "
+            "device at most as many payloads as it may keep (`kept_tensors`), one that is being written, and what "
+            "gRPC's window holds. What waits unsent is forgotten when its task is given up; the queue of frames is "
+            "bounded by `queue_capacity` as always, and every task still has one outcome. "
             "Held by tests/integration/test_stalled_edge.py.",
             "",
         ]
@@ -76,9 +75,9 @@ def _origin(document: Mapping[str, Any]) -> list[str]:
     if found["is_quick"]:
         out += [
             "",
-            "**These are figures of a short run on a machine that was busy with other work: they show that it "
-            "works, not "
-            "what it holds.** The full ones are still to be taken on a quiet machine, by `make load`.",
+            "**These are figures of a short run, with fewer devices, on a machine that was busy with other work: they "
+            "show that it works, not what it holds.** The full ones, up to 256 devices at the edge and 1,024 at the "
+            "twin service, are still to be taken on a quiet machine, by `make load`.",
         ]
     return out
 
