@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## all tests that need nothing but pip; TEST_ARGS="-k word"
 ifdef TEST_ARGS
 	$(BIN)/python -m pytest -m "not system" $(TEST_ARGS)
 else
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/property tests/simulation tests/packaging
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/property tests/fuzz tests/simulation tests/packaging
 # Real processes in real time get the cores to themselves.
 	$(BIN)/python -m pytest tests/integration
 endif

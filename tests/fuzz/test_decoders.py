@@ -236,7 +236,7 @@ def test_whatever_the_bytes_it_is_a_value_or_the_named_error(name: str, decoders
     decoder = decoders[name]
     slowest = [0.0]
 
-    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(decoder.examples), changes(), st.one_of(st.none(), st.binary(max_size=64)))
     @example(decoder.examples[0], lambda data: data, b"")
     def tried(data: bytes, change: Callable[[bytes], bytes], other: bytes | None) -> None:

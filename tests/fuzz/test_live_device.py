@@ -64,9 +64,9 @@ class RawTwin:
         try:
             while isinstance(message := await context.read(), twin_pb2.AttachDeviceRequest):
                 if message.WhichOneof("kind") == "hello":
-                    self.hellos += 1
                     welcome = bad_frames.twin_says(welcome=twin_pb2.Welcome(heartbeat_s=5.0))
-                    await context.write(welcome.SerializeToString())
+                    await self.to_say.put(welcome.SerializeToString())
+                    self.hellos += 1
                 await self.heard.put(message)
         finally:
             speaker.cancel()
