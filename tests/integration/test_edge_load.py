@@ -18,7 +18,7 @@ from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.clock import SystemClock
-from twinsplit.errors import FrameError, PeerError, SettingsError, WrongDigestError
+from twinsplit.errors import FrameError, PeerError, SettingsError, SourceError, WrongDigestError
 from twinsplit.transport.channel import open_channel
 
 SEGMENT_S = 0.003
@@ -152,5 +152,5 @@ def test_a_cut_representation_or_folder_that_is_not_there_is_refused(folder: Pat
         load_tails(folder, cut=1, representation="jpeg90")
     with pytest.raises(FrameError, match="holds no picture"):
         load_tails(folder, frames=tmp_path)
-    with pytest.raises(FrameError, match="No such file"):
+    with pytest.raises(SourceError, match="No such file"):
         load_tails(folder, frames=tmp_path / "none")
