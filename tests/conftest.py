@@ -1,11 +1,27 @@
 """Rules for all tests: what pip can provide for never skips, so a skip or an expected failure is a failure."""
 
-from collections.abc import Generator
+import logging
+import sys
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 _MAY_SKIP = Path(__file__).parent / "system"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command that a test runs in this process configures logging for all of it."""
+    root, ours = logging.getLogger(), logging.getLogger("twinsplit")
+    handlers, levels, hooks = root.handlers, (root.level, ours.level), (sys.excepthook, threading.excepthook)
+    yield
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook = hooks
+    root.handlers = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, path: Path) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -198,17 +196,6 @@ async def test_a_tracing_edge_makes_no_spans_of_tasks_that_their_device_does_not
         assert received.spans == []
 
 
-@pytest.fixture
-def _logging_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("twinsplit")
-    handlers, levels = root.handlers, (root.level, ours.level)
-    yield
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
-
-
-@pytest.mark.usefixtures("_logging_as_before")
 async def test_a_collector_that_is_gone_costs_one_line_and_no_task(model, frames, monkeypatch):
     monkeypatch.setattr("twinsplit.tracing.export.SEND_TIMEOUT_S", 0.2)
     log = io.StringIO()

@@ -7,7 +7,6 @@ import math
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,6 @@ from twinsplit.telemetry.logs import EventLog, configure_logging, is_json
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("twinsplit")
-    handlers, levels, hooks = root.handlers, (root.level, ours.level), (sys.excepthook, threading.excepthook)
-    yield
-    logging.captureWarnings(False)
-    sys.excepthook, threading.excepthook = hooks
-    root.handlers = handlers
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
 
 
 def _lines(stream: io.StringIO) -> list[dict[str, object]]:
