@@ -31,11 +31,10 @@ demo: $(VENV)/.demo ## the demo with its closing table; DEMO_ARGS="--seconds 10 
 
 test: $(VENV)/.dev ## all tests that need nothing but pip; TEST_ARGS="-k word"
 ifdef TEST_ARGS
-	$(BIN)/python -m pytest -m "not system" $(TEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/faults -m "not system" $(TEST_ARGS)
 else
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/property tests/fuzz tests/simulation tests/packaging
-# Real processes in real time get the cores to themselves.
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest --ignore tests/faults -m "not system and not alone" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/faults -m "not system and alone"
 endif
 
 test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run

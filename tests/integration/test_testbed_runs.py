@@ -53,6 +53,7 @@ def signalling() -> Comparison:
     return compared(planned_runs(changed_scenario(DEMO, seconds=8.0), ["multi-step"], "multi-step"), Silent())
 
 
+@pytest.mark.alone
 def test_signalling_stays_below_three_messages_per_task_and_below_asking_at_every_epoch(signalling: Comparison) -> None:
     planned, polled = signalling.results
     assert planned.summary.tasks == polled.summary.tasks
@@ -62,6 +63,7 @@ def test_signalling_stays_below_three_messages_per_task_and_below_asking_at_ever
     assert not any("poll" in kind for kind in planned.messages_by_kind)
 
 
+@pytest.mark.alone
 def test_the_twin_knows_the_epoch_at_nearly_every_instant_without_asking(speeds: Speeds) -> None:
     scenario = changed_scenario(DEMO, seconds=8.0, seed=2)
     with LiveRun(scenario, speeds) as run:
