@@ -155,8 +155,12 @@ def test_sigterm_finishes_what_was_accepted(model, frames, start):
     code, output = device.stop()
     stopped = event(device.log.read_bytes(), "device-stopped")
     assert code == 0
-    assert len(lines_of(output)) == stopped["entered"] > 0
-    assert stopped["failed"] == stopped["dropped"] == 0
+    records = lines_of(output)
+    assert len(records) == stopped["entered"] > 1
+    assert stopped["failed"] == 0
+    # A frame that was still being prepared when the signal came was not accepted.
+    late = [record["reason"] for record in records if record["outcome"] == "dropped"]
+    assert late in ([], ["shutdown"])
 
 
 def test_it_answers_status_health_metrics_and_submissions_while_it_runs(model, frames, start):
