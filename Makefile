@@ -119,7 +119,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
-	@echo 'Installing twinsplit into $(VENV): without torch, 70 MB to download the first time'
+	@echo 'Installing twinsplit into $(VENV): without torch, 78 MB to download the first time'
 	@$(PIP) hatchling
 	@$(INSTALL) '.[demo]'
 	@touch $@
