@@ -231,7 +231,7 @@ def _twin_figure(found: Mapping[str, Any]) -> bytes:
         (middle, found["by_messages"], "offered_reports_per_s", f"{found['message_devices']} devices"),
     ):
         for share, colour, marker in (("p50", GREEN, "s"), ("p95", BLUE, "D")):
-            delays = _xy(points, name, lambda p, share=share: _MS * (p["plan_delay_s"][share] or 0.0))  # type: ignore[misc] # a lambda's type
+            delays = _xy(points, name, lambda p, share=share: _MS * (p["plan_delay_s"][share] or 0.0))  # type: ignore[misc] # mypy infers no lambda with a default
             axes.plot(*delays, color=colour, marker=marker, label=f"plan delay, {share}")
         axes.axhline(goal_ms, color=GREY, linestyle="--", label="held up to")
         axes.set_ylim(bottom=0.0)

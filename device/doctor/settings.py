@@ -12,4 +12,4 @@ from device.settings import DeviceSettings
 class DoctorSettings(DeviceSettings):
     """Settings of ``twinsplit doctor``: file, variables and flags of ``twinsplit device run``."""
 
-    model: Path | None = Field(None, description="Model folder (manifest.json and what it names).")  # type: ignore[assignment] # may be left out here
+    model: Path | None = Field(None, description="Model folder (manifest.json and what it names).")  # type: ignore[assignment] # the doctor runs without a model, a device does not
