@@ -213,9 +213,9 @@ class DeviceService:
         self._is_stopping = True
         await self._server.set_serving(False)
         engine = self.shell.engine
-        engine.event(lambda pipeline, now_s: pipeline.close())
-        if self._feeder is not None:
+        if self._feeder is not None:  # first: a frame that it has begun to prepare is accepted
             await asyncio.to_thread(self._feeder.stop)
+        engine.event(lambda pipeline, now_s: pipeline.close())
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.shell.drained(), 0.0 if self.defect is not None else self._settings.drain_s)
         engine.event(lambda pipeline, now_s: pipeline.abort(now_s))
