@@ -16,7 +16,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # The pinned hatchling is installed first: an isolated build would fetch whatever is newest.
 INSTALL := $(PIP) --no-build-isolation --editable
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
-PROTO_FILES := proto/twinsplit/rpc/v1/*.proto
+PROTO_FILES := proto/twinsplit/rpc/v1/*.proto proto/twinsplit/oip/v2/*.proto
+GENERATED := twinsplit/rpc/v1 twinsplit/oip/v2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-faults faults soak lint audit types proto proto-check check bench load report model wheel wheelhouse up down logs issue
@@ -61,16 +62,18 @@ audit: $(VENV)/.dev ## known vulnerabilities in pinned packages, and a security 
 types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
-proto: $(VENV)/.dev ## generate twinsplit/rpc/v1 from proto/
+proto: $(VENV)/.dev ## generate twinsplit/rpc/v1 and twinsplit/oip/v2 from proto/
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO_FILES)
 
-proto-check: $(VENV)/.dev ## is twinsplit/rpc/v1 what proto/ generates?
+proto-check: $(VENV)/.dev ## are twinsplit/rpc/v1 and twinsplit/oip/v2 what proto/ generates?
 	@! find proto -name __init__.py | grep . || { echo 'proto/ must not hold the files above: they would shadow proto-plus' >&2; exit 2; }
 	@rm -rf build/proto-check && mkdir -p build/proto-check
 	@$(PROTOC) --python_out=build/proto-check --pyi_out=build/proto-check --grpc_python_out=build/proto-check $(PROTO_FILES)
-	@diff -r -x __init__.py -x __pycache__ build/proto-check/twinsplit/rpc/v1 twinsplit/rpc/v1 \
-	  || { echo 'twinsplit/rpc/v1 is not what proto/ generates; run: make proto' >&2; exit 2; }
-	@echo 'twinsplit/rpc/v1 is what proto/ generates'
+	@for folder in $(GENERATED); do \
+	  diff -r -x __init__.py -x __pycache__ build/proto-check/$$folder $$folder \
+	    || { echo "$$folder is not what proto/ generates; run: make proto" >&2; exit 2; }; \
+	done
+	@echo '$(GENERATED) are what proto/ generates'
 
 check: test test-system test-faults lint audit types proto-check ## what CI runs
 

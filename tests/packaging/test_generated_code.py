@@ -26,9 +26,11 @@ def test_the_oldest_allowed_grpcio_runs_the_generated_code(root: Path) -> None:
     assert _lowest_allowed(root, "grpcio") == device_pb2_grpc.GRPC_GENERATED_VERSION
 
 
-@pytest.mark.parametrize("name", ["device", "edge", "errors", "tensor", "twin"])
+@pytest.mark.parametrize(
+    "name", [*(f"rpc/v1/{name}" for name in ("device", "edge", "errors", "tensor", "twin")), "oip/v2/inference"]
+)
 def test_the_oldest_allowed_protobuf_runs_the_generated_code(root: Path, name: str) -> None:
-    text = (root / f"twinsplit/rpc/v1/{name}_pb2.py").read_text()
+    text = (root / f"twinsplit/{name}_pb2.py").read_text()
     (version,) = re.findall(r"^# Protobuf Python Version: (.+)$", text, re.MULTILINE)
     assert _lowest_allowed(root, "protobuf") == version
 
