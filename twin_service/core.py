@@ -135,6 +135,7 @@ class TwinCore:
             self._watch.forget(before)
             self.planner.forget(before)
         document = self.archive.opened(hello.device_id)
+        document.attached()
         document.announce(hello.model_digest, hello.decided)
         self._memory.plan_id_seen(hello.last_plan_id)
         self._streams += 1

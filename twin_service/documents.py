@@ -34,6 +34,9 @@ class Document:
 
     device_id: str
     version: int = 0
+    epoch: int = 0
+    """Number of the device's newest attachment at any replica of the twin service. What an earlier one still holds of
+    the device is out of date."""
     desired: Desired = Desired()
     model_digest: str = ""
     announced: str = ""
@@ -48,6 +51,10 @@ class Document:
     def ended(self) -> int:
         """Tasks that ended."""
         return self.outcomes.total()
+
+    def attached(self, epoch_seen: int = 0) -> None:
+        """The device attaches; of the epochs in the plans that it has seen, ``epoch_seen`` is the highest."""
+        self.epoch = max(self.epoch, epoch_seen) + 1
 
     def announce(self, model_digest: str, announced: str) -> None:
         """The device says what it is; only news make a new version."""
@@ -74,12 +81,12 @@ class Document:
         self.version += 1
 
     def to_json(self) -> str:
-        """The document as the store keeps it."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        """The document as the store keeps it, beside its epoch."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "epoch"}
         return json.dumps({**values, "desired": asdict(self.desired)})
 
     @classmethod
-    def from_json(cls, text: str) -> Document:
+    def from_json(cls, text: str, epoch: int = 0) -> Document:
         """The document that the store kept.
 
         Raises:
@@ -88,7 +95,7 @@ class Document:
         try:
             values = json.loads(text)
             counts = {name: Counter(values.pop(name)) for name in _COUNTS}
-            return cls(**{**values, **counts, "desired": Desired(**values["desired"])})
+            return cls(**{**values, **counts, "desired": Desired(**values["desired"]), "epoch": epoch})
         except (ValueError, TypeError, KeyError):
             raise StorageError(
                 "a document in the state database cannot be read; move the --state folder away"

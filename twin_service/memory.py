@@ -50,7 +50,7 @@ class Memory(Protocol):
         ...
 
     def keep_documents(self, documents: Iterable[Document]) -> None:
-        """Remember documents as they are now."""
+        """Remember documents as they are now; one of an earlier epoch than the kept one's is out of date and left."""
         ...
 
     def keep_replay(self, tasks: Sequence[Replayed]) -> None:
@@ -104,7 +104,7 @@ class VolatileMemory:
     def __init__(self) -> None:
         self._plan_id = 0
         self._manifests: dict[str, bytes] = {}
-        self._documents: dict[str, str] = {}
+        self._documents: dict[str, tuple[str, int]] = {}
         self._replay: defaultdict[str, deque[Replayed]] = defaultdict(lambda: deque(maxlen=_KEPT_REPLAY))
         self._weights: defaultdict[str, dict[int, WeightsRow]] = defaultdict(dict)
         self._calibration: dict[str, str] = {}
@@ -124,11 +124,13 @@ class VolatileMemory:
         self._manifests[digest] = data
 
     def documents(self) -> list[Document]:
-        return [Document.from_json(text) for text in self._documents.values()]
+        return [Document.from_json(text, epoch) for text, epoch in self._documents.values()]
 
     def keep_documents(self, documents: Iterable[Document]) -> None:
         for document in documents:
-            self._documents[document.device_id] = document.to_json()
+            _, kept_epoch = self._documents.get(document.device_id, ("", 0))
+            if document.epoch >= kept_epoch:
+                self._documents[document.device_id] = (document.to_json(), document.epoch)
 
     def keep_replay(self, tasks: Sequence[Replayed]) -> None:
         for task in tasks:

@@ -17,7 +17,8 @@ from twin_service.metrics import TwinMetrics
 from twin_service.planner import PlannerSettings
 from twin_service.servicer import TwinServicer, register_twin_service
 from twin_service.settings import TwinSettings
-from twin_service.store import Store
+from twin_service.store.interface import Bounds, Store
+from twin_service.store.sqlite import SqliteStore
 from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
 from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.clock import Clock, SystemClock
@@ -138,12 +139,8 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
     rule = rule_named(settings.rule, is_reduced=settings.reduction, net_of=lambda manifest: core.net_of(manifest))
     weights = _weights(settings)
     clock = clock or SystemClock()
-    store = Store(
-        settings.state,
-        max_documents=settings.max_devices,
-        max_age_s=86_400.0 * settings.state_days,
-        max_bytes=1e6 * settings.state_mb,
-    )
+    bounds = Bounds(settings.max_devices, 86_400.0 * settings.state_days, 1e6 * settings.state_mb)
+    store = SqliteStore(settings.state, bounds)
     server: RunningServer | None = None
     exposition: Exposition | None = None
     try:

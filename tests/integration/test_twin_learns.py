@@ -21,7 +21,7 @@ from twin_service.cli import twin as twin_command
 from twin_service.learning.learner import LearnerSettings, Result
 from twin_service.learning.options import GateOptions, LearningOptions, TrainingOptions
 from twin_service.service import TwinService
-from twin_service.store import Store
+from twin_service.store.sqlite import SqliteStore
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.convert import plan_from_wire
@@ -104,7 +104,7 @@ async def test_a_service_that_stops_gives_up_its_lesson(tmp_path: Path) -> None:
         await until(lambda: twin._learning.core_share() > 0.0)
         stopped_s = time.monotonic()
     assert time.monotonic() - stopped_s < 3.0
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         assert store.weights() == []
 
 

@@ -15,7 +15,7 @@ from tests.integration.test_twin_streams import attached_device, attached_edge, 
 from tests.unit.twin_service.made_up_twins import DIGEST
 from twin_service.cli import twin as twin_command
 from twin_service.service import TwinService
-from twin_service.store import Store
+from twin_service.store.sqlite import SqliteStore
 from twin_service.workload.replayed import TENSOR
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.channel import open_channel
@@ -80,7 +80,7 @@ async def test_a_task_is_replayed_and_survives_a_restart(tmp_path: Path) -> None
     async with running(tmp_path) as twin:
         await told(twin)
         assert twin.exchange.core.workload.share(twin.exchange.now_s()) > 0.0
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         (task,) = store.replay(DIGEST, 9)
     assert (task.device_id, task.task_id, task.taken_epoch) == ("cam", 1, 1)
     # Both count their ages back from messages that were sent a few milliseconds apart.

@@ -11,7 +11,8 @@ from pathlib import Path
 from twin_service.decision.value_net import ValueNet
 from twin_service.learning.learner import OPEN_LOOP_VERSION, WeightsState
 from twin_service.memory import WeightsRow
-from twin_service.store import FILE_NAME, Store
+from twin_service.store.interface import Bounds
+from twin_service.store.sqlite import FILE_NAME, SqliteStore
 from twinsplit.errors import SettingsError, StorageError
 
 
@@ -53,7 +54,7 @@ def serve_version(folder: Path, model: str, version: int) -> None:
 
 
 @contextmanager
-def opened_state(folder: Path) -> Iterator[Store]:
+def opened_state(folder: Path) -> Iterator[SqliteStore]:
     """The state in ``folder``, to look into.
 
     Raises:
@@ -61,7 +62,7 @@ def opened_state(folder: Path) -> Iterator[Store]:
     """
     if not (folder / FILE_NAME).exists():
         raise StorageError(f"{folder}: holds no {FILE_NAME}; name the state folder of a twin service")
-    store = Store(folder, max_age_s=math.inf, max_bytes=math.inf)  # looking in forgets nothing
+    store = SqliteStore(folder, Bounds(max_age_s=math.inf, max_bytes=math.inf))  # looking in forgets nothing
     try:
         yield store
     finally:

@@ -13,7 +13,7 @@ from twin_service.cli import twin
 from twin_service.learning.choosing import kept_weights, serve_version
 from twin_service.learning.listing import weights_document, weights_table
 from twin_service.memory import WeightsRow
-from twin_service.store import Store
+from twin_service.store.sqlite import SqliteStore
 from twinsplit.errors import SettingsError, StorageError, WeightsError
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
@@ -26,7 +26,7 @@ def row(version: int, state: str, *, digest: str = DIGEST, data: bytes | None = 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         for kept in (row(1, "replaced"), row(2, "serving"), row(3, "refused", data=b"damaged")):
             store.keep_weights(kept)
     return tmp_path
@@ -57,7 +57,7 @@ def test_what_is_not_there_or_damaged_is_refused_and_nothing_changes(state) -> N
 
 
 def test_with_several_models_one_must_be_named(state) -> None:
-    with closing(Store(state)) as store:
+    with closing(SqliteStore(state)) as store:
         store.keep_weights(row(1, "serving", digest=OTHER))
     with pytest.raises(SettingsError, match=f"{DIGEST[:12]}, {OTHER[:12]}"):
         serve_version(state, "", 1)

@@ -12,7 +12,7 @@ from tests.unit.twin_service.made_up_twins import DIGEST, EXIT_S, MANIFEST, MANI
 from twin_service.decision.situation import Situation, Weights
 from twin_service.documents import Document
 from twin_service.messages import ArrivedTail
-from twin_service.store import Store
+from twin_service.store.sqlite import SqliteStore
 from twin_service.tuning.tape import Tape, tape_of
 from twin_service.workload.device_time_line import DeviceTimeLine
 from twin_service.workload.edge_time_line import EdgeTimeLine
@@ -100,7 +100,7 @@ def tape(tasks: list[Replayed]) -> Tape:
 
 def keep_state(folder: Path, tasks: list[Replayed]) -> Path:
     """A state folder that holds ``tasks``."""
-    with closing(Store(folder)) as store:
+    with closing(SqliteStore(folder)) as store:
         store.keep_manifest(DIGEST, MANIFEST_BYTES)
         store.keep_documents([Document(device_id, model_digest=DIGEST) for device_id in {t.device_id for t in tasks}])
         store.keep_replay(tasks)

@@ -18,7 +18,7 @@ from tests.unit.tuning.recorded_tasks import SITUATION, keep_state, recorded_tas
 from tests.unit.twin_service.made_up_twins import DIGEST
 from twin_service.cli import twin
 from twin_service.decision.situation import Weights
-from twin_service.store import FILE_NAME
+from twin_service.store.sqlite import FILE_NAME
 from twin_service.tuning import search
 from twinsplit.errors import ConfigurationError, SettingsError, StorageError
 
@@ -110,11 +110,11 @@ def test_too_few_tasks_are_refused_with_what_was_left_out(tmp_path: Path) -> Non
 
 def test_tasks_of_several_models_are_told_apart(tmp_path: Path) -> None:
     from twin_service.documents import Document
-    from twin_service.store import Store
+    from twin_service.store.sqlite import SqliteStore
 
     state = keep_state(tmp_path, recorded_tasks(3, 0.5))
     other = "ee" * 32
-    with closing(Store(state)) as store:
+    with closing(SqliteStore(state)) as store:
         manifest = store.manifest(DIGEST)
         assert manifest is not None
         store.keep_manifest(other, manifest)

@@ -7,7 +7,8 @@ import pytest
 from twin_service.archive import Archive
 from twin_service.documents import Desired, Document
 from twin_service.memory import Memory, VolatileMemory
-from twin_service.store import FILE_NAME, MAX_MANIFESTS, Store
+from twin_service.store.interface import MAX_MANIFESTS, Bounds
+from twin_service.store.sqlite import FILE_NAME, SqliteStore
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError, UnknownTwinError
 
 
@@ -16,7 +17,7 @@ def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
     if request.param == "volatile":
         yield VolatileMemory()
     else:
-        with closing(Store(tmp_path)) as store:
+        with closing(SqliteStore(tmp_path)) as store:
             yield store
 
 
@@ -97,12 +98,12 @@ def test_documents_are_replaced_by_their_newest_state(memory: Memory) -> None:
 
 
 def test_everything_survives_a_restart(tmp_path: Path) -> None:
-    store = Store(tmp_path / "deep" / "state")
+    store = SqliteStore(tmp_path / "deep" / "state")
     last = [store.next_plan_id() for _ in range(1500)][-1]
     store.keep_manifest("x", b"one")
     store.keep_documents([full_document()])
     store.close()
-    again = Store(tmp_path / "deep" / "state")
+    again = SqliteStore(tmp_path / "deep" / "state")
     assert again.next_plan_id() > last
     assert again.manifest("x") == b"one"
     assert again.documents() == [full_document()]
@@ -111,7 +112,7 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_the_store_is_bounded(tmp_path: Path) -> None:
-    store = Store(tmp_path, max_documents=3)
+    store = SqliteStore(tmp_path, Bounds(max_documents=3))
     store.keep_documents([Document(f"d{k}") for k in range(5)])
     assert [document.device_id for document in store.documents()] == ["d2", "d3", "d4"]
     for k in range(MAX_MANIFESTS + 2):
@@ -122,27 +123,27 @@ def test_the_store_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     store._connection.execute("PRAGMA user_version = 99")
     store.close()
     with pytest.raises(StorageError, match="schema version 99"):
-        Store(tmp_path)
+        SqliteStore(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("this is no database, but it is long enough to be looked at" * 20)
     with pytest.raises(StorageError, match="--state"):
-        Store(tmp_path)
+        SqliteStore(tmp_path)
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(StorageError, match="--state"):
-        Store(tmp_path / "state")
+        SqliteStore(tmp_path / "state")
 
 
 def test_a_disk_that_cannot_be_written_stops_no_planning(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = SqliteStore(tmp_path)
     store._connection.execute("PRAGMA query_only = ON")
     ids = [store.next_plan_id() for _ in range(2500)]
     assert ids == sorted(set(ids))

@@ -14,8 +14,9 @@ import pytest
 from tests.unit.workload.made_up_replay import DIGEST, made_up_replayed
 from twin_service.documents import Document
 from twin_service.memory import Memory, VolatileMemory, WeightsRow
-from twin_service.schema import SCHEMA_VERSION, copy_path
-from twin_service.store import FILE_NAME, MAX_WEIGHTS, Store
+from twin_service.store.interface import MAX_WEIGHTS, Bounds
+from twin_service.store.sqlite import FILE_NAME, SqliteStore
+from twin_service.store.sqlite_schema import SCHEMA_VERSION, copy_path
 from twinsplit.errors import StorageError
 
 VERSION_1 = """
@@ -35,7 +36,7 @@ def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
     if request.param == "volatile":
         yield VolatileMemory()
     else:
-        with closing(Store(tmp_path)) as store:
+        with closing(SqliteStore(tmp_path)) as store:
             yield store
 
 
@@ -80,13 +81,13 @@ def test_calibration_is_replaced(memory: Memory) -> None:
 
 
 def test_all_of_it_survives_a_restart(tmp_path: Path) -> None:
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         store.keep_replay([made_up_replayed()])
         store.keep_weights(row(1, "serving"))
         store.keep_calibration(DIGEST, "{}")
         store.keep_trace(b"first")
         store.keep_trace(b"second")
-    with closing(Store(tmp_path)) as again:
+    with closing(SqliteStore(tmp_path)) as again:
         assert [task.device_id for task in again.replay(DIGEST, 9)] == ["cam-ä"]
         assert again.weights(DIGEST) == [row(1, "serving")]
         assert again.calibration(DIGEST) == "{}"
@@ -94,7 +95,7 @@ def test_all_of_it_survives_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_damaged_replayed_task_is_left_out_and_the_others_are_read(tmp_path: Path) -> None:
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         store.keep_replay([made_up_replayed(task_id=k) for k in range(3)])
         store._connection.execute("UPDATE replay SET bytes = x'00ff' WHERE id = 2")
         assert [task.task_id for task in store.replay(DIGEST, 9)] == [0, 2]
@@ -102,7 +103,7 @@ def test_a_damaged_replayed_task_is_left_out_and_the_others_are_read(tmp_path: P
 
 def test_old_replay_and_traces_go(tmp_path: Path) -> None:
     time = Time()
-    with closing(Store(tmp_path, max_age_s=100.0, unix_s=lambda: time.unix_s)) as store:
+    with closing(SqliteStore(tmp_path, Bounds(max_age_s=100.0), unix_s=lambda: time.unix_s)) as store:
         store.keep_replay([made_up_replayed(task_id=1)])
         store.keep_trace(b"old")
         time.unix_s += 101.0
@@ -112,7 +113,7 @@ def test_old_replay_and_traces_go(tmp_path: Path) -> None:
 
 
 def test_the_file_stays_within_its_bound_and_the_newest_stays(tmp_path: Path) -> None:
-    with closing(Store(tmp_path, max_bytes=300e3)) as store:
+    with closing(SqliteStore(tmp_path, Bounds(max_bytes=300e3))) as store:
         for start in range(0, 600, 100):
             store.keep_replay([made_up_replayed(9, task_id=start + k) for k in range(100)])
         kept = [task.task_id for task in store.replay(DIGEST, 10_000)]
@@ -123,16 +124,16 @@ def test_the_file_stays_within_its_bound_and_the_newest_stays(tmp_path: Path) ->
 
 
 def test_a_bound_that_is_drawn_closer_gives_room_back_to_the_disk(tmp_path: Path) -> None:
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         store.keep_replay([made_up_replayed(9, task_id=k) for k in range(600)])
     size_bytes = (tmp_path / FILE_NAME).stat().st_size
-    with closing(Store(tmp_path, max_bytes=200e3)) as smaller:
+    with closing(SqliteStore(tmp_path, Bounds(max_bytes=200e3))) as smaller:
         assert smaller.replay(DIGEST, 1)[0].task_id == 599
     assert (tmp_path / FILE_NAME).stat().st_size < min(size_bytes / 2, 220e3)
 
 
 def test_weights_are_bounded_in_number_and_the_serving_ones_stay(tmp_path: Path) -> None:
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         store.keep_weights(row(1, "serving"))
         for version in range(2, MAX_WEIGHTS + 4):
             store.keep_weights(row(version))
@@ -145,7 +146,7 @@ def test_an_older_state_is_migrated_after_a_copy_is_kept(tmp_path: Path) -> None
         old.executescript(VERSION_1)
         old.execute("INSERT INTO documents VALUES ('cam', ?, 1)", (Document("cam").to_json(),))
         old.commit()
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         assert store.next_plan_id() == 4711
         assert store.manifest("x") == b"one"
         assert store.documents() == [Document("cam")]
@@ -162,7 +163,7 @@ def test_a_new_and_a_migrated_state_have_the_same_tables(tmp_path: Path) -> None
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as old:
         old.executescript(VERSION_1)
     names = "SELECT type, name, tbl_name FROM sqlite_master ORDER BY type, name"
-    with closing(Store(tmp_path)) as migrated, closing(Store(tmp_path / "new")) as new:
+    with closing(SqliteStore(tmp_path)) as migrated, closing(SqliteStore(tmp_path / "new")) as new:
         assert migrated._connection.execute(names).fetchall() == new._connection.execute(names).fetchall()
 
 
@@ -172,17 +173,17 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> Non
         old.execute("CREATE TABLE weights (somebody_elses INTEGER)")
         old.commit()
     with pytest.raises(StorageError, match="--state"):
-        Store(tmp_path)
+        SqliteStore(tmp_path)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as still:
         assert still.execute("PRAGMA user_version").fetchone() == (1,)
         assert still.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'replay'").fetchone() == (0,)
 
 
 def test_a_newer_state_is_refused_by_its_version(tmp_path: Path) -> None:
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         store.keep_replay([replace(made_up_replayed(), task_id=5)])
         store._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = (tmp_path / FILE_NAME).read_bytes()
     with pytest.raises(StorageError, match=f"schema version {SCHEMA_VERSION + 1}, this build reads up to"):
-        Store(tmp_path)
+        SqliteStore(tmp_path)
     assert (tmp_path / FILE_NAME).read_bytes() == before

@@ -37,6 +37,10 @@ _STEPS = (
     );
     CREATE TABLE calibration (model_digest TEXT PRIMARY KEY, json TEXT NOT NULL);
     """,
+    # To version 3: the number of a device's newest attachment.
+    """
+    ALTER TABLE documents ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 SCHEMA_VERSION = len(_STEPS)

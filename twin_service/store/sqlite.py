@@ -1,7 +1,7 @@
 """The embedded database of the twin service: plan ids, manifests, documents, replay, weights (design section 6).
 
-One sqlite file with a schema version (:mod:`twin_service.schema`), bounded in every table: replay and traces by age and
-by the size of the whole, all else by number.
+One sqlite file with a schema version (:mod:`twin_service.store.sqlite_schema`), bounded in every table: replay and
+traces by age and by the size of the whole, all else by number.
 """
 
 from __future__ import annotations
@@ -14,38 +14,34 @@ from pathlib import Path
 
 from twin_service.documents import Document
 from twin_service.memory import WeightsRow
-from twin_service.schema import migrate
+from twin_service.store.interface import (
+    FORGOTTEN_SHARE,
+    MAX_MANIFESTS,
+    MAX_WEIGHTS,
+    RESERVED_PLAN_IDS,
+    SERVING,
+    Bounds,
+)
+from twin_service.store.sqlite_schema import migrate
 from twin_service.workload.replayed import Replayed
 from twinsplit.errors import ReplayError, StorageError
 from twinsplit.telemetry.logs import EventLog
 
 FILE_NAME = "twin.sqlite"
-MAX_MANIFESTS = 256
-_RESERVED_PLAN_IDS = 1000
-"""Plan ids reserved by one write; those left over at a restart are skipped, so that ids only grow."""
-
-MAX_WEIGHTS = 200
-"""Versions of weights kept of one model, beside the one that serves."""
-SERVING = "serving"
-"""State of the weights that are never forgotten."""
 _BOUNDED = ("replay", "traces")
 """Tables bounded by age and size: what they hold is worth most when it is new."""
-_FORGOTTEN_SHARE = 0.1
-"""Share of replay and traces that goes at once when the file is full, so that it is not full again at once."""
 
 _REPEATED_LINE_S = 60.0
 
 _log = EventLog("twin.store")
 
 
-class Store:
+class SqliteStore:
     """The memory of :class:`twin_service.core.TwinCore` on disk.
 
     Args:
         folder: Where the file is; it is made if it is missing.
-        max_documents: Documents kept; the longest unchanged go first.
-        max_age_s: Age beyond which replay and traces go.
-        max_bytes: Size of the file beyond which the oldest of them go earlier.
+        bounds: What is kept at most.
         unix_s: Unix time.
 
     Raises:
@@ -55,16 +51,14 @@ class Store:
     def __init__(
         self,
         folder: Path,
+        bounds: Bounds | None = None,
         *,
-        max_documents: int = 20_000,
-        max_age_s: float = 30 * 86_400.0,
-        max_bytes: float = 500e6,
         unix_s: Callable[[], float] = time.time,
     ) -> None:
         self.path = folder / FILE_NAME
-        self._max_documents = max_documents
-        self._max_age_s = max_age_s
-        self._max_bytes = max_bytes
+        self.errors = 0
+        self.is_degraded = False
+        self._bounds = bounds or Bounds()
         self._unix_s = unix_s
         self._next_id = self._reserved_up_to = 0
         with self._named("opened"):
@@ -128,21 +122,25 @@ class Store:
 
     def documents(self) -> list[Document]:
         with self._named("read"):
-            rows = self._connection.execute("SELECT json FROM documents ORDER BY kept").fetchall()
-        return [Document.from_json(text) for (text,) in rows]
+            rows = self._connection.execute("SELECT json, epoch FROM documents ORDER BY kept").fetchall()
+        return [Document.from_json(text, epoch) for text, epoch in rows]
 
     def keep_documents(self, documents: Iterable[Document]) -> None:
         with self._transaction() as write:
             for document in documents:
                 write(
-                    "REPLACE INTO documents VALUES (?, ?, (SELECT 1 + COALESCE(MAX(kept), 0) FROM documents))",
+                    "INSERT INTO documents (device_id, json, epoch, kept) "
+                    "VALUES (?, ?, ?, (SELECT 1 + COALESCE(MAX(kept), 0) FROM documents)) "
+                    "ON CONFLICT (device_id) DO UPDATE SET json = excluded.json, epoch = excluded.epoch, "
+                    "kept = excluded.kept WHERE documents.epoch <= excluded.epoch",
                     document.device_id,
                     document.to_json(),
+                    document.epoch,
                 )
             write(
                 "DELETE FROM documents WHERE device_id NOT IN "
                 "(SELECT device_id FROM documents ORDER BY kept DESC LIMIT ?)",
-                self._max_documents,
+                self._bounds.max_documents,
             )
 
     def keep_replay(self, tasks: Sequence[Replayed]) -> None:
@@ -228,14 +226,14 @@ class Store:
                     yield bytes(row[0])
 
     def _reserve(self) -> None:
-        up_to = self._next_id + _RESERVED_PLAN_IDS
+        up_to = self._next_id + RESERVED_PLAN_IDS
         with self._transaction() as write:
             write("UPDATE plan_ids SET next_id = ?", up_to)
         self._reserved_up_to = up_to
 
     def _shrink(self) -> None:
         """Give room back to the disk where the bounds have been drawn closer than the file is large."""
-        if self._used_bytes() > self._max_bytes:
+        if self._used_bytes() > self._bounds.max_bytes:
             with self._transaction() as write:
                 self._forget(write)
             self._connection.execute("VACUUM")
@@ -249,23 +247,24 @@ class Store:
 
     def _forget(self, write: Callable[..., None]) -> None:
         """Let go what is too old, and the oldest while the file is too large."""
-        oldest_s = self._unix_s() - self._max_age_s
+        oldest_s = self._unix_s() - self._bounds.max_age_s
         # The only thing put into SQL as text are names of this module's own tables.
         for table in _BOUNDED:
             write(f"DELETE FROM {table} WHERE at_unix_s < ?", oldest_s)  # nosec B608
-        while self._used_bytes() > self._max_bytes:
+        while self._used_bytes() > self._bounds.max_bytes:
             changes = self._connection.total_changes
             for table in _BOUNDED:
                 write(
                     f"DELETE FROM {table} WHERE id <= (SELECT MIN(id) + CAST(? * (MAX(id) - MIN(id)) AS INTEGER) "  # nosec B608
                     f"FROM {table})",
-                    _FORGOTTEN_SHARE,
+                    FORGOTTEN_SHARE,
                 )
             if self._connection.total_changes == changes:
                 return
 
     @contextmanager
     def _transaction(self) -> Iterator[Callable[..., None]]:
+        self.is_degraded = True
         with self._named("written"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -275,6 +274,7 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
+        self.is_degraded = False
 
     def _write(self, statement: str, *values: object) -> None:
         self._connection.execute(statement, values)
@@ -284,6 +284,7 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            self.errors += 1
             raise StorageError(
                 f"{self.path}: the state cannot be {what} ({error}); see that the disk has room, that the folder "
                 "can be written and that no other twin service uses it, or name another --state folder"
