@@ -1,4 +1,4 @@
-"""``twinsplit model``: split, add exits, check, inspect, profile. What needs onnx is imported by its own command."""
+"""``twinsplit model``: split, add exits, check, inspect, profile, export. What needs onnx is imported by its own command."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from twinsplit.errors import ModelError
 from twinsplit.model.exit_command import add_exits
+from twinsplit.model.export.command import export
 from twinsplit.model.extras import need_onnx
 from twinsplit.model.manifest import Preprocessing
 from twinsplit.model.progress_line import ProgressLine
@@ -22,10 +23,11 @@ _ANY = click.Path(path_type=Path)
 
 @click.group()
 def model() -> None:
-    """Split ONNX models, give them exits, check, inspect and profile them."""
+    """Split ONNX models, give them exits, check, inspect, profile and export them."""
 
 
 model.add_command(add_exits)
+model.add_command(export)
 
 
 @model.command()
