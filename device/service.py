@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 import grpc.aio
+from numpy.typing import NDArray
 
 from device.assembly import (
     emulations_of,
@@ -21,6 +22,7 @@ from device.assembly import (
 )
 from device.compute import Deliver, Engine
 from device.emulation import EmulatedUplink, Slowdown
+from device.inference import DeviceInference
 from device.metrics import DeviceMetrics
 from device.pipeline import Pipeline
 from device.sensors import Sensors, powers_of
@@ -36,6 +38,7 @@ from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import read_manifest
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.oip.service import register_inference_service
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -124,6 +127,9 @@ class DeviceService:
 
         def register(server: grpc.aio.Server) -> None:
             register_device_service(self, server, settings.id)
+            register_inference_service(
+                server, DeviceInference(self, self._runtime.manifest, settings.id, lambda: not self._is_stopping)
+            )
 
         # With an authority alone the device shows no certificate: then TLS is for the channels only.
         tls = settings.tls if settings.tls.cert is not None else None
@@ -178,8 +184,8 @@ class DeviceService:
         if self._settings.duration_s is not None:
             self._loop.call_later(self._settings.duration_s + _LATE_FRAME_S, self.finished.set)
 
-    async def submit(self, name: str, data: bytes, deliver: Deliver) -> None:
-        """A frame of a local program."""
+    async def submit(self, name: str, data: bytes | NDArray[Any], deliver: Deliver) -> None:
+        """A frame of a local program, or the model's input as it is."""
         await self.shell.submit(name, data, deliver)
         if self._settings.source == "submit" and self._pipeline.outcomes.entered == self._settings.count:
             self.finished.set()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 import grpc.aio
 import numpy as np
+from numpy.typing import NDArray
 
 from device.compute import Deliver
 from device.task_records import task_line
@@ -32,8 +33,9 @@ MAX_NAME_CHARACTERS = 255
 class SubmissionDoor(Protocol):
     """What the servicer needs of the device."""
 
-    async def submit(self, name: str, data: bytes, deliver: Deliver) -> None:
-        """Take a frame; ``deliver`` is called once, in the event loop, with its outcome."""
+    async def submit(self, name: str, data: bytes | NDArray[Any], deliver: Deliver) -> None:
+        """Take a frame, or the model's input as it is; ``deliver`` is called once, in the event loop, with its
+        outcome."""
 
     def status(self) -> dict[str, Any]:
         """How the device stands."""

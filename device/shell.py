@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from device.compute import Cargo, Deliver, Engine, cargo_of
 from device.metrics import DeviceMetrics
 from device.pipeline import Pipeline
@@ -27,7 +29,7 @@ from device.uplink import Uplink
 from twinsplit.clock import Clock
 from twinsplit.edge_list import ListedEdge
 from twinsplit.errors import FrameError, RefusedError, TensorError
-from twinsplit.model.preprocessing import PreparedInput, prepare
+from twinsplit.model.preprocessing import PreparedInput, prepare, prepare_tensor
 from twinsplit.model.runtime import Answer, SegmentRuntime
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
@@ -131,11 +133,14 @@ class Shell:
         else:
             self._enter_frame(frame.name, prepared, None, frame.arrived_at_s)
 
-    async def submit(self, name: str, data: bytes, deliver: Deliver) -> None:
-        """A frame of a local program."""
+    async def submit(self, name: str, data: bytes | NDArray[Any], deliver: Deliver) -> None:
+        """A frame of a local program, or the model's input as it is."""
         arrived_at_s = self._now_s()
         try:
-            prepared = await self._loop.run_in_executor(self._preparer, prepare, data, self._manifest)
+            if isinstance(data, bytes):
+                prepared = await self._loop.run_in_executor(self._preparer, prepare, data, self._manifest)
+            else:
+                prepared = await self._loop.run_in_executor(self._preparer, prepare_tensor, data, self._manifest)
         except FrameError as error:
             self._refuse_frame(name, Cargo(None, problem=error, deliver=deliver), arrived_at_s)
         else:

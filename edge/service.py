@@ -15,6 +15,7 @@ from edge.backlog_reporting import ReportPolicy
 from edge.batching import BatchSettings
 from edge.execution import TailExecutor, TailWork
 from edge.gpu_energy import GpuEnergy, gpu_energy_of
+from edge.inference import EdgeInference
 from edge.metrics import EdgeMetrics
 from edge.models import HeldModel, load_models
 from edge.servicer import ALL_DEVICES, EdgeIdentity, EdgeServicer
@@ -22,10 +23,12 @@ from edge.settings import EdgeSettings
 from edge.tail_queue import TailQueue
 from edge.twin_link import Announcement, TwinLink
 from twinsplit.access.peer_limits import PeerLimits
+from twinsplit.access.rights import EDGE_RIGHTS
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
 from twinsplit.model.profile import load_profile
 from twinsplit.model.runtime import provider_named
+from twinsplit.oip.service import register_inference_service
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -144,6 +147,7 @@ async def start_edge(
 
     def register(server: grpc.aio.Server) -> None:
         register_edge_service(server, infer=servicer.infer, describe=servicer.describe, clock=clock)
+        register_inference_service(server, EdgeInference(servicer, settings.id, allow_devices=settings.allow_devices))
 
     server = await start_server(
         register,
@@ -153,6 +157,7 @@ async def start_edge(
         max_message_bytes=max_message_bytes,
         without_role=settings.tls_without_role,
         limits=PeerLimits(settings.max_calls_per_peer, settings.max_messages_per_peer_s, clock.monotonic_s),
+        rights=EDGE_RIGHTS,
     )
     link = None
     if settings.twin is not None:

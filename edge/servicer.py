@@ -10,7 +10,7 @@ import contextlib
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +24,11 @@ from twinsplit import __version__
 from twinsplit.access.door import pause, this_call
 from twinsplit.certificates.subject import Role
 from twinsplit.clock import Clock
-from twinsplit.errors import BadMessageError, ErrorCode, RefusedError
+from twinsplit.errors import BadMessageError, ErrorCode, RefusedError, TwinsplitError
 from twinsplit.model.payload import check_payload
 from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.telemetry.logs import EventLog
+from twinsplit.tensor import EncodedTensor
 from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
 from twinsplit.transport.status import code_of
 from twinsplit.transport.tail_stream import DEVICE_METADATA, InferRequest, InferResponse
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from edge.tail_tracing import TailTracing
 
 _log = EventLog("edge.servicer")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 REFUSAL_LOG_S = 10.0
 _OF_LOAD = frozenset({ErrorCode.EDGE_FULL, ErrorCode.DEADLINE, ErrorCode.STOPPING})
@@ -145,6 +146,47 @@ class EdgeServicer:
             self.note_event()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+
+    def tail_of(
+        self,
+        owner: Hashable,
+        digest: str,
+        cut: int,
+        tensor: EncodedTensor,
+        deadline_at_s: float | None,
+        deliver: Callable[[TailResult], None],
+        arrived_at_s: float,
+    ) -> EdgeTail:
+        """A tail that may enter the queue.
+
+        Raises:
+            WrongDigestError: this edge does not hold the model.
+            BadMessageError: no tail starts at that cut.
+            TensorError, OversizeError: the payload cannot be the tensor of that cut.
+        """
+        model = held_model(self.models, digest, cut)
+        check_payload(model.manifest, cut, tensor.header, len(tensor.data))
+        work = TailWork(tensor.header, tensor.data, deliver)
+        return Tail(digest, cut, owner, work, arrived_at_s, deadline_at_s)
+
+    def enter(self, tail: EdgeTail, device_id: str = "", task_id: int = 0) -> None:
+        """Put ``tail`` into the queue and into the books, as a task of ``device_id`` where one is named.
+
+        Raises:
+            StoppingError, EdgeFullError, DeadlineError: see :meth:`TailExecutor.submit`.
+        """
+        self.executor.submit(tail)
+        own = (device_id, task_id) if device_id else ("", 0)
+        self.arrivals.add(Arrival(tail.arrived_at_s, tail.predicted_s, *own))
+        self.wire_bytes += len(tail.work.data)
+        self.raw_bytes += tail.work.header.raw_bytes
+
+    def note_refusal(self, error: TwinsplitError) -> None:
+        """A request is answered by ``error``."""
+        code = code_of(error)
+        self.refusals[code] += 1
+        write = _log.debug if code in _OF_LOAD else _log.warning
+        write("tail-refused", limit_s=REFUSAL_LOG_S, limit_key=code.value, code=code.value, text=str(error))
 
     async def wait_for_answers(self) -> None:
         """Return when every open stream has written all its answers."""
@@ -259,8 +301,6 @@ class TailStream:
             raise BadMessageError("header: is missing")
         if request.request_id in self._in_flight:
             raise BadMessageError(f"request_id: {request.request_id} is under way already; count up from 1")
-        model = held_model(self._servicer.models, request.model_digest, request.cut)
-        check_payload(model.manifest, request.cut, tensor.header, len(tensor.data))
         request_id = request.request_id
 
         def deliver(result: TailResult) -> None:
@@ -271,24 +311,16 @@ class TailStream:
                 with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(self._finish, request_id, tail, result, trace)
 
-        tail: EdgeTail = Tail(
-            model=request.model_digest,
-            cut=request.cut,
-            owner=self,
-            work=TailWork(tensor.header, tensor.data, deliver),
-            arrived_at_s=arrived_at_s,
-            deadline_at_s=None if request.budget_s is None else arrived_at_s + request.budget_s,
+        deadline_at_s = None if request.budget_s is None else arrived_at_s + request.budget_s
+        tail = self._servicer.tail_of(
+            self, request.model_digest, request.cut, tensor, deadline_at_s, deliver, arrived_at_s
         )
         self._in_flight[request_id] = tail
         try:
-            self._servicer.executor.submit(tail)
+            self._servicer.enter(tail, self._device_id, request_id)
         except RefusedError:
             del self._in_flight[request_id]
             raise
-        own = (self._device_id, request_id) if self._device_id else ("", 0)
-        self._servicer.arrivals.add(Arrival(arrived_at_s, tail.predicted_s, *own))
-        self._servicer.wire_bytes += tensor.wire_bytes
-        self._servicer.raw_bytes += tensor.header.raw_bytes
 
     def _cancel(self, request_id: int) -> None:
         tail = self._in_flight.pop(request_id, None)
@@ -323,12 +355,7 @@ class TailStream:
 
     def _answer(self, response: InferResponse) -> None:
         if response.error is not None:
-            code = code_of(response.error)
-            self._servicer.refusals[code] += 1
-            write = _log.debug if code in _OF_LOAD else _log.warning
-            write(
-                "tail-refused", limit_s=REFUSAL_LOG_S, limit_key=code.value, code=code.value, text=str(response.error)
-            )
+            self._servicer.note_refusal(response.error)
         self._unsent.append(response)
         self._has_unsent.set()
 
@@ -340,7 +367,7 @@ class TailStream:
 def _device_of(context: ServicerContext[Any, Any]) -> str:
     """As which a device names itself to the twin; empty: it does not say, or what it says is no name."""
     for key, value in context.invocation_metadata() or ():
-        if key == DEVICE_METADATA and isinstance(value, str) and _NAME.fullmatch(value):
+        if key == DEVICE_METADATA and isinstance(value, str) and NAME.fullmatch(value):
             return value
     return ""
 

@@ -32,7 +32,8 @@
         ├── DeadlineError           the budget left is too short to finish in time
         ├── StoppingError           the service is draining
         ├── NotAllowedError         the sender's certificate does not entitle it to this
-        └── PeerLimitError          one peer has too many calls open, or sends too fast
+        ├── PeerLimitError          one peer has too many calls open, or sends too fast
+        └── NoAnswerError           a device has dropped the frame, or could not finish it
 
 The text of an error is written for the person who reads it, names cause and cure, and never holds another side's
 internals; only ``code`` and this text cross the wire.
@@ -60,6 +61,7 @@ class ErrorCode(str, Enum):
     INTERNAL = "INTERNAL"
     NOT_ALLOWED = "NOT_ALLOWED"
     PEER_LIMIT = "PEER_LIMIT"
+    NO_ANSWER = "NO_ANSWER"
 
 
 class TwinsplitError(Exception):
@@ -236,3 +238,9 @@ class PeerLimitError(RefusedError):
     """One peer has too many calls open, or sends too fast."""
 
     code = ErrorCode.PEER_LIMIT
+
+
+class NoAnswerError(RefusedError):
+    """A device has dropped the frame, or could not finish it; the text says why."""
+
+    code = ErrorCode.NO_ANSWER

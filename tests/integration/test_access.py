@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ import trustme
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
+from device.compute import Deliver
+from device.inference import DeviceInference
 from device.service import start_device
 from device.servicer import register_device_service
 from device.settings import DeviceSettings
@@ -29,7 +32,8 @@ from edge.settings import EdgeSettings
 from tests.integration.test_twin_streams import attached_device, edge_hello, hello, running
 from tests.integration.test_twin_tls import identity, settings
 from tests.unit.access.test_rights import methods
-from tests.unit.edge.tiny_model import write_tiny_model
+from tests.unit.device.test_inference import record
+from tests.unit.edge.tiny_model import SHAPES, write_tiny_model
 from twin_service.service import start_twin
 from twin_service.settings import TwinSettings
 from twinsplit.access.rights import HEALTH
@@ -37,6 +41,8 @@ from twinsplit.certificates.authority import Authority
 from twinsplit.certificates.subject import Role
 from twinsplit.clock import SystemClock
 from twinsplit.errors import ErrorCode, ModelError, PeerError, SettingsError, TlsError
+from twinsplit.oip.service import register_inference_service
+from twinsplit.oip.v2 import inference_pb2
 from twinsplit.rpc.v1 import device_pb2, edge_pb2, twin_pb2
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.server import start_server
@@ -45,6 +51,7 @@ from twinsplit.transport.tail_stream import DEVICE_METADATA
 from twinsplit.transport.tls import TlsFiles
 
 TWIN, EDGE, DEVICE = (f"/twinsplit.rpc.v1.{name}Service" for name in ("Twin", "Edge", "Device"))
+INFERENCE = "/inference.GRPCInferenceService"
 OK, UNREACHABLE = "ok", "unreachable"
 NOT_ALLOWED = ErrorCode.NOT_ALLOWED.value
 
@@ -72,6 +79,13 @@ class Row:
 
 
 OPERATOR, CAM, OTHER = (Role.OPERATOR, "ops"), (Role.DEVICE, "cam"), (Role.DEVICE, "other")
+def asked(device_id: str = "") -> inference_pb2.ModelInferRequest:
+    """An input of zeros for the tiny model."""
+    request = inference_pb2.ModelInferRequest(model_name="tiny", raw_input_contents=[bytes(4 * math.prod(SHAPES[0]))])
+    request.inputs.add(name="t0", datatype="FP32", shape=SHAPES[0])
+    if device_id:
+        request.parameters["twinsplit_device_id"].string_param = device_id
+    return request
 ROWS = {
     f"{TWIN}/AttachDevice": Row(CAM, OTHER, twin_pb2.AttachDeviceRequest(hello=hello())),
     f"{TWIN}/AttachEdge": Row(
@@ -89,13 +103,25 @@ ROWS = {
     f"{EDGE}/Describe": Row(CAM, None, edge_pb2.DescribeRequest()),
     f"{DEVICE}/Submit": Row(OPERATOR, OTHER),
     f"{DEVICE}/GetStatus": Row(CAM, OTHER, device_pb2.GetStatusRequest()),
+    f"{INFERENCE}/ServerLive": Row(CAM, None, inference_pb2.ServerLiveRequest()),
+    f"{INFERENCE}/ServerReady": Row(CAM, None, inference_pb2.ServerReadyRequest()),
+    f"{INFERENCE}/ServerMetadata": Row(CAM, None, inference_pb2.ServerMetadataRequest()),
+    f"{INFERENCE}/ModelReady": Row(CAM, OTHER, inference_pb2.ModelReadyRequest(name="tiny")),
+    f"{INFERENCE}/ModelMetadata": Row(CAM, OTHER, inference_pb2.ModelMetadataRequest(name="tiny")),
+    f"{INFERENCE}/ModelInfer": Row(CAM, OTHER, asked()),
     "/grpc.health.v1.Health/Check": Row(CAM, None, health_pb2.HealthCheckRequest()),
     "/grpc.health.v1.Health/Watch": Row(CAM, None, health_pb2.HealthCheckRequest()),
     "/grpc.health.v1.Health/List": Row(CAM, None, health_pb2.HealthListRequest()),
 }
+AT_EDGES = {
+    f"{INFERENCE}/ModelReady": Row(CAM, None, inference_pb2.ModelReadyRequest(name="tiny")),
+    f"{INFERENCE}/ModelMetadata": Row(CAM, None, inference_pb2.ModelMetadataRequest(name="tiny")),
+    f"{INFERENCE}/ModelInfer": Row(CAM, OTHER, asked("cam")),
+}
+"""Rows that are others at an edge."""
 DESCRIPTORS = {
     f"/{service.full_name}/{method.name}": method
-    for module in (twin_pb2, edge_pb2, device_pb2, health_pb2)
+    for module in (twin_pb2, edge_pb2, device_pb2, inference_pb2, health_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -159,11 +185,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, HeldModel]:
 class Door:
     """A device's door without a device behind it."""
 
-    async def submit(self, *_: object) -> None:
-        raise AssertionError("nothing is submitted")
+    async def submit(self, name: str, data: object, deliver: Deliver) -> None:
+        deliver(record(), None, None)
 
     def status(self) -> dict[str, Any]:
         return {"id": "cam"}
+def _register_device(server: grpc.aio.Server, models: dict[str, HeldModel]) -> None:
+    (model,) = models.values()
+    register_device_service(Door(), server, "cam")
+    register_inference_service(server, DeviceInference(Door(), model.manifest, "cam"))
 
 
 @asynccontextmanager
@@ -185,7 +215,7 @@ async def serving(
             yield edge.address
         else:
             server = await start_server(
-                lambda server: register_device_service(Door(), server, "cam"), "127.0.0.1:0", certificates.twin
+                lambda server: _register_device(server, models), "127.0.0.1:0", certificates.twin
             )
             stack.push_async_callback(server.stop)
             yield server.address
@@ -252,8 +282,11 @@ def expected(method: str, row: Row, shown: Shown) -> str:
 async def test_every_rpc_lets_in_who_may_call_it(
     service: str, shown: Shown, certificates: Certificates, models: dict[str, HeldModel], tmp_path: Path
 ) -> None:
-    rows = {method: row for method, row in ROWS.items() if method.startswith(service) or method in HEALTH}
+    protocol = service if service == TWIN else INFERENCE
+    rows = {m: row for m, row in ROWS.items() if m.startswith((f"{service}/", f"{protocol}/")) or m in HEALTH}
     assert len(rows) > len(HEALTH)
+    if service == EDGE:
+        rows |= AT_EDGES
     async with serving(service, certificates, models, tmp_path / "state") as address:
         found, wanted = {}, {}
         for method, row in rows.items():
@@ -279,6 +312,14 @@ async def test_a_device_that_is_not_on_the_edges_list_is_not_served(
         assert await outcome(edge.address, f"{EDGE}/Describe", described, certificates.of(CAM)) == OK
         assert await outcome(edge.address, f"{EDGE}/Describe", described, certificates.of(OTHER)) == NOT_ALLOWED
         assert await outcome(edge.address, f"{EDGE}/Describe", described, certificates.of(OPERATOR)) == OK
+        for name, row in AT_EDGES.items():
+            nameless = row if row.anothers is None else replace(row, request=asked())
+            assert await outcome(edge.address, name, row, certificates.of(CAM)) == OK
+            assert await outcome(edge.address, name, nameless, certificates.of(OTHER)) == NOT_ALLOWED
+        infer = f"{INFERENCE}/ModelInfer"
+        for_others = AT_EDGES[infer]
+        assert await outcome(edge.address, infer, for_others, certificates.of((Role.EDGE, "edge-2"))) == OK
+        assert await outcome(edge.address, infer, for_others, certificates.of(OPERATOR)) == NOT_ALLOWED
     finally:
         await edge.stop()
     with pytest.raises(SettingsError, match="--allow-devices goes by certificates"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +14,8 @@ import grpc
 import grpc.aio
 
 from twinsplit.access.peer_limits import PAUSE_S, PeerLimits
-from twinsplit.access.rights import ANYONE, Caller, WithoutRole, caller_of, identity_of
+from twinsplit.access.rights import ANYONE, RIGHTS, Caller, Scope, WithoutRole, caller_of, identity_of
+from twinsplit.certificates.subject import Role
 from twinsplit.errors import PeerLimitError
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.address import Address
@@ -72,6 +73,7 @@ class Door(_Interceptor):
         without_role: What a certificate without a role may do.
         limits: Per peer; ``None``: none. Programs on this machine that show no certificate are not limited: they cannot
             be told apart.
+        rights: Who may call what.
     """
 
     def __init__(
@@ -80,9 +82,11 @@ class Door(_Interceptor):
         is_mutual: bool,
         without_role: WithoutRole = WithoutRole.HEALTH,
         limits: PeerLimits | None = None,
+        rights: Mapping[str, Mapping[Role, Scope]] = RIGHTS,
     ) -> None:
         self._is_mutual = is_mutual
         self._without_role = without_role
+        self._rights = rights
         self._limits = limits
 
     async def intercept_service(
@@ -125,7 +129,7 @@ class Door(_Interceptor):
         caller = ANYONE
         try:
             if self._is_mutual:
-                caller = caller_of(method, _identity(context), self._without_role)
+                caller = caller_of(method, _identity(context), self._without_role, self._rights)
             peer = f"{caller.role.value}/{caller.name}" if caller.role is not None else _host_of(context.peer())
             limits = self._limits if peer else None
             if limits is not None:

@@ -19,6 +19,7 @@ TWIN_SERVICE = "twinsplit.rpc.v1.TwinService"
 EDGE_SERVICE = "twinsplit.rpc.v1.EdgeService"
 DEVICE_SERVICE = "twinsplit.rpc.v1.DeviceService"
 HEALTH_SERVICE = "grpc.health.v1.Health"
+INFERENCE_SERVICE = "inference.GRPCInferenceService"
 
 
 class Scope(str, Enum):
@@ -49,8 +50,23 @@ RIGHTS: Mapping[str, Mapping[Role, Scope]] = {
     f"/{EDGE_SERVICE}/Describe": dict.fromkeys(Role, Scope.ALL),
     f"/{DEVICE_SERVICE}/Submit": _PROGRAMS,
     f"/{DEVICE_SERVICE}/GetStatus": _PROGRAMS,
+    f"/{INFERENCE_SERVICE}/ServerLive": dict.fromkeys(Role, Scope.ALL),
+    f"/{INFERENCE_SERVICE}/ServerReady": dict.fromkeys(Role, Scope.ALL),
+    f"/{INFERENCE_SERVICE}/ServerMetadata": dict.fromkeys(Role, Scope.ALL),
+    f"/{INFERENCE_SERVICE}/ModelReady": _PROGRAMS,
+    f"/{INFERENCE_SERVICE}/ModelMetadata": _PROGRAMS,
+    f"/{INFERENCE_SERVICE}/ModelInfer": _PROGRAMS,
 }
 """Method to the roles that may call it. What has no row nobody may call."""
+
+EDGE_RIGHTS: Mapping[str, Mapping[Role, Scope]] = {
+    **RIGHTS,
+    f"/{INFERENCE_SERVICE}/ModelReady": RIGHTS[f"/{EDGE_SERVICE}/Describe"],
+    f"/{INFERENCE_SERVICE}/ModelMetadata": RIGHTS[f"/{EDGE_SERVICE}/Describe"],
+    f"/{INFERENCE_SERVICE}/ModelInfer": {**RIGHTS[f"/{EDGE_SERVICE}/Infer"], Role.EDGE: Scope.ALL},
+}
+"""The same at an edge, where the inference protocol is another way to its tails and not one to a device's frames. An
+edge that hands tails on to another one does so for many devices."""
 
 HEALTH = frozenset(f"/{HEALTH_SERVICE}/{method}" for method in ("Check", "List", "Watch"))
 """Open to every certificate of the authority: it says whether the service is up, and nothing else."""
@@ -104,8 +120,13 @@ def identity_of(uris: Iterable[str]) -> tuple[Role, str] | None:
     return found[0] if len(found) == 1 else None
 
 
-def caller_of(method: str, identity: tuple[Role, str] | None, without_role: WithoutRole) -> Caller:
-    """The caller of ``method`` (``/package.Service/Method``) by its verified certificate.
+def caller_of(
+    method: str,
+    identity: tuple[Role, str] | None,
+    without_role: WithoutRole,
+    rights: Mapping[str, Mapping[Role, Scope]] = RIGHTS,
+) -> Caller:
+    """The caller of ``method`` (``/package.Service/Method``) by its verified certificate and the table ``rights``.
 
     Raises:
         NotAllowedError: it may not call that.
@@ -120,7 +141,7 @@ def caller_of(method: str, identity: tuple[Role, str] | None, without_role: With
             "--tls-without-role everything"
         )
     role, name = identity
-    scope = RIGHTS.get(method, {}).get(role)
+    scope = rights.get(method, {}).get(role)
     if scope is None:
         raise NotAllowedError(f"a certificate of role {role.value} may not call {method.rpartition('/')[2]}")
     return Caller(role, name, scope)

@@ -54,6 +54,22 @@ def prepare(frame: Frame, manifest: Manifest) -> PreparedInput:
     return PreparedInput(picture=picture, tensor=_normalised(picture, manifest.preprocessing, spec))
 
 
+def prepare_tensor(tensor: NDArray[Any], manifest: Manifest) -> PreparedInput:
+    """The model's input as it is, with the picture that comes nearest to it, which may be sent in its place.
+
+    Raises:
+        FrameError: the type or shape is not the input's, or a number is none where pictures are made.
+    """
+    spec = manifest.cuts[0].tensor
+    if tensor.dtype != np.dtype(spec.dtype) or tensor.shape != spec.shape:
+        raise FrameError(
+            f"frame: {tensor.dtype} {tensor.shape} is not the input, which needs {spec.dtype} {spec.shape}"
+        )
+    if manifest.preprocessing.kind == "none":
+        return PreparedInput(picture=None, tensor=tensor)
+    return PreparedInput(picture=_nearest_picture(tensor, manifest.preprocessing, spec), tensor=tensor)
+
+
 def normalise(picture: NDArray[np.uint8], manifest: Manifest) -> NDArray[Any]:
     """Input tensor of a fitted picture (H, W, C) uint8: colour order, scale, mean, std, layout and dtype.
 
@@ -127,10 +143,7 @@ def _normalised(picture: NDArray[np.uint8], preprocessing: Preprocessing, spec: 
     if picture.shape != shape or picture.dtype != np.uint8:
         raise FrameError(f"picture: {picture.dtype} {picture.shape} does not fit the input, which needs uint8 {shape}")
     channels = shape[2]
-    mean = np.broadcast_to(np.asarray(preprocessing.mean or (0.0,)), channels)
-    std = np.broadcast_to(np.asarray(preprocessing.std or (1.0,)), channels)
-    gain = (preprocessing.scale / std).astype(np.float32)
-    offset = (-mean / std).astype(np.float32)
+    gain, offset = _gain_and_offset(preprocessing, channels)
     planes = np.empty((channels, *shape[:2]), dtype=np.float32)  # (C, H, W)
     for channel in range(channels):
         source = channels - 1 - channel if preprocessing.colour == "bgr" else channel
@@ -144,6 +157,29 @@ def _normalised(picture: NDArray[np.uint8], preprocessing: Preprocessing, spec: 
         limits = np.iinfo(dtype)
         tensor = np.clip(np.rint(tensor), limits.min, limits.max)
     return tensor.astype(dtype)
+
+
+def _gain_and_offset(preprocessing: Preprocessing, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What makes values of the input of values of the picture, by channel in the picture's order."""
+    mean = np.broadcast_to(np.asarray(preprocessing.mean or (0.0,)), channels)
+    std = np.broadcast_to(np.asarray(preprocessing.std or (1.0,)), channels)
+    return (preprocessing.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+def _nearest_picture(tensor: NDArray[Any], preprocessing: Preprocessing, spec: TensorSpec) -> NDArray[np.uint8]:
+    """:func:`_normalised` turned round: exact for what that made of a picture, else rounded and clipped."""
+    shape = picture_shape(preprocessing, spec)
+    channels = shape[2]
+    gain, offset = _gain_and_offset(preprocessing, channels)
+    planes = tensor[0] if preprocessing.layout == "nchw" else tensor[0].transpose(2, 0, 1)
+    picture = np.empty(shape, dtype=np.uint8)
+    for channel in range(channels):
+        source = channels - 1 - channel if preprocessing.colour == "bgr" else channel
+        levels = (planes[channel].astype(np.float32) - offset[channel]) / gain[channel]
+        if not np.isfinite(levels).all():
+            raise FrameError("frame: a tensor with values that are not finite; send the input as the model takes it")
+        picture[..., source] = np.clip(np.rint(levels), 0.0, 255.0)
+    return picture
 
 
 def _decoded(data: bytes) -> Image.Image:

@@ -47,6 +47,7 @@ _NUMBERS = {
     "UINT32": ("uint_contents", "<u4"),
     "UINT64": ("uint64_contents", "<u8"),
 }
+_TYPED_FIELDS = {BYTES: "bytes_contents", **_PACKED, **{datatype: field for datatype, (field, _) in _NUMBERS.items()}}
 _LENGTH = struct.Struct("<I")
 _LENGTH_DELIMITED = 2
 
@@ -93,11 +94,8 @@ def raw_of_contents(name: str, datatype: str, contents: inference_pb2.InferTenso
     Raises:
         TensorError: it stands in another field than the type's, the type has none, or a number is out of its range.
     """
-    if datatype == BYTES:
-        field = "bytes_contents"
-    else:
-        field = _PACKED.get(datatype) or _NUMBERS.get(datatype, ("", ""))[0]
-    if not field:
+    field = _TYPED_FIELDS.get(datatype)
+    if field is None:
         raise TensorError(f"{_named(name)}: {datatype[:20]} has no typed contents; send raw_input_contents")
     if any(found.name != field for found, _ in contents.ListFields()):
         raise TensorError(f"{_named(name)}: contents of {datatype} stand in {field} and nowhere else")

@@ -114,15 +114,13 @@ def request_from_bytes(data: bytes) -> InferenceRequest:
 def response_to_bytes(response: InferenceResponse) -> bytes:
     """Standard protobuf bytes of a ModelInferResponse."""
     name, version, request_id, parameters, outputs, is_typed, _ = response
-    if is_typed:
-        contents = [contents_of_raw(tensor.name, tensor.datatype, tensor.data) for tensor in outputs]
-        if None not in contents:
-            message = inference_pb2.ModelInferResponse.FromString(
-                b"".join((_response_fields(name, version, _specs(outputs)), *_common(request_id, parameters)))
-            )
-            for output, content in zip(message.outputs, contents, strict=True):
-                output.contents.CopyFrom(content)
-            return message.SerializeToString()
+    if is_typed and (contents := _typed(outputs)) is not None:
+        message = inference_pb2.ModelInferResponse.FromString(
+            b"".join((_response_fields(name, version, _specs(outputs)), *_common(request_id, parameters)))
+        )
+        for output, content in zip(message.outputs, contents, strict=True):
+            output.contents.CopyFrom(content)
+        return message.SerializeToString()
     fields = _response_fields(name, version, _specs(outputs))
     return b"".join((fields, *_common(request_id, parameters), *_raw(_RESPONSE_RAW_TAG, outputs)))
 
@@ -238,7 +236,7 @@ def _tensors(
         _check_parameters(parameters)
         if is_typed:
             data = raw_of_contents(tensor.name, tensor.datatype, tensor.contents)
-        elif tensor.HasField("contents"):
+        elif tensor.contents.ByteSize():  # MLServer sends empty ones beside raw tensors
             raise BadMessageError(f"{kind}s: contents stand beside raw_{kind}_contents; send one of them")
         else:
             data = raw[index]
@@ -253,7 +251,9 @@ def _asked(output: inference_pb2.ModelInferRequest.InferRequestedOutputTensor) -
 
 def _check_parameters(parameters: Parameters) -> None:
     for name in _CHANGES_REPORTED.intersection(parameters):
-        raise BadMessageError(f"parameters: {name} is an extension that is not served here; send tensors in the message")
+        raise BadMessageError(
+            f"parameters: {name} is an extension that is not served here; send tensors in the message"
+        )
 
 
 def _values(parameters: Mapping[str, inference_pb2.InferParameter]) -> Parameters:
@@ -325,6 +325,17 @@ def _parameter(name: str, value: bool | int | str) -> bytes:
     else:
         choice = inference_pb2.InferParameter(string_param=value)
     return inference_pb2.ModelInferRequest(parameters={name: choice}).SerializeToString()
+
+
+def _typed(tensors: tuple[NamedTensor, ...]) -> list[inference_pb2.InferTensorContents] | None:
+    """Elements in typed fields; ``None``: a tensor's type has none."""
+    found = []
+    for tensor in tensors:
+        contents = contents_of_raw(tensor.name, tensor.datatype, tensor.data)
+        if contents is None:
+            return None
+        found.append(contents)
+    return found
 
 
 def _raw(tag: int, tensors: tuple[NamedTensor, ...]) -> list[bytes | memoryview]:

@@ -71,7 +71,7 @@ def named_output(spec: TensorSpec, output: EncodedTensor) -> NamedTensor:
     return NamedTensor(spec.name, DATATYPES[output.header.dtype], output.header.shape, output.data)
 
 
-def _picture_kind(name: str, data: memoryview) -> str:
+def _picture_kind(name: str, data: bytes | memoryview) -> str:
     for beginning, kind in _PICTURES.items():
         if bytes(data[: len(beginning)]) == beginning:
             return kind

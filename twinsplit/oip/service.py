@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 from twinsplit import __version__
+from twinsplit.errors import UnknownModelError
 from twinsplit.oip.messages import (
     InferenceRequest,
     InferenceResponse,
@@ -61,7 +62,8 @@ class InferenceHost(Protocol):
         """
 
     async def infer(self, request: InferenceRequest, left_s: float | None) -> InferenceResponse:
-        """Answer a request within ``left_s`` seconds (``None``: no limit). Cancelled: nobody waits any more.
+        """Answer a request, which may have a ``problem``, within ``left_s`` seconds (``None``: no limit). Cancelled:
+        nobody waits any more.
 
         Raises:
             TwinsplitError: there is no answer.
@@ -81,8 +83,6 @@ def register_inference_service(server: grpc.aio.Server, host: InferenceHost) -> 
     pb2 = inference_pb2
 
     async def infer(request: InferenceRequest, context: grpc.aio.ServicerContext[Any, Any]) -> InferenceResponse:
-        if request.problem is not None:
-            raise request.problem
         return await host.infer(request, context.time_remaining())
 
     async def server_live(_request: object, _context: object) -> inference_pb2.ServerLiveResponse:
@@ -97,7 +97,10 @@ def register_inference_service(server: grpc.aio.Server, host: InferenceHost) -> 
     async def model_ready(
         request: inference_pb2.ModelReadyRequest, _context: object
     ) -> inference_pb2.ModelReadyResponse:
-        host.model(request.name, request.version)
+        try:
+            host.model(request.name, request.version)
+        except UnknownModelError:
+            return pb2.ModelReadyResponse(ready=False)
         return pb2.ModelReadyResponse(ready=host.is_ready)
 
     async def model_metadata(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ from grpc_health.v1.health import aio as aio_health  # type: ignore[attr-defined
 
 from twinsplit.access.door import Door
 from twinsplit.access.peer_limits import PeerLimits
-from twinsplit.access.rights import WithoutRole
+from twinsplit.access.rights import RIGHTS, Scope, WithoutRole
+from twinsplit.certificates.subject import Role
 from twinsplit.errors import InsecureBindError, ListenError
 from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.calls import CallCount, CallWatch
@@ -63,13 +64,13 @@ async def start_server(
     max_message_bytes: int = CONTROL_MESSAGE_BYTES,
     without_role: WithoutRole = WithoutRole.HEALTH,
     limits: PeerLimits | None = None,
+    rights: Mapping[str, Mapping[Role, Scope]] = RIGHTS,
     interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
 ) -> RunningServer:
     """Listen on ``HOST:PORT`` (port 0: any free one) and serve what ``register(server)`` adds.
 
     With an authority among the TLS files callers are known by their certificates, and may call what
-    :mod:`twinsplit.access.rights` grants; ``without_role``: what a certificate may that names no role. ``limits``: per
-    peer; ``None``: none.
+    ``rights`` grant; ``without_role``: what a certificate may that names no role. ``limits``: per peer; ``None``: none.
 
     An error raised by a handler ends its call with the status and the public text of
     :mod:`twinsplit.transport.status`, and is logged here.
@@ -90,7 +91,8 @@ async def start_server(
     credentials = tls.server_credentials() if tls is not None and has_tls else None
     check_listen(address, "--listen")
     calls = CallCount()
-    door = Door(is_mutual=tls is not None and tls.is_mutual, without_role=without_role, limits=limits)
+    is_mutual = tls is not None and tls.is_mutual
+    door = Door(is_mutual=is_mutual, without_role=without_role, limits=limits, rights=rights)
     server = grpc.aio.server(
         options=server_options(max_message_bytes), interceptors=[CallWatch(calls), door, *interceptors]
     )

@@ -63,6 +63,7 @@ TABLE: dict[ErrorCode, _Row] = {
     ErrorCode.PEER_LIMIT: _Row(
         errors.PeerLimitError, errors_pb2.ERROR_CODE_PEER_LIMIT, grpc.StatusCode.RESOURCE_EXHAUSTED
     ),
+    ErrorCode.NO_ANSWER: _Row(errors.NoAnswerError, errors_pb2.ERROR_CODE_NO_ANSWER, grpc.StatusCode.UNAVAILABLE),
     ErrorCode.INTERNAL: _Row(InternalError, errors_pb2.ERROR_CODE_INTERNAL, grpc.StatusCode.INTERNAL),
 }
 

@@ -6,28 +6,50 @@ from collections.abc import Iterator
 
 import pytest
 
+import twinsplit.oip.v2
 import twinsplit.rpc.v1
-from twinsplit.access.rights import ANYONE, HEALTH, RIGHTS, Caller, Scope, WithoutRole, caller_of, identity_of
+from twinsplit.access.rights import (
+    ANYONE,
+    EDGE_RIGHTS,
+    HEALTH,
+    RIGHTS,
+    Caller,
+    Scope,
+    WithoutRole,
+    caller_of,
+    identity_of,
+)
 from twinsplit.certificates.subject import Role
 from twinsplit.errors import NotAllowedError
 
 # "own": under the own name only.
 WRITTEN = """
-method                       device  edge  twin  operator
-TwinService/AttachDevice     own     -     -     -
-TwinService/AttachEdge       -       own   -     -
-TwinService/GetTwin          own     -     all   all
-TwinService/DescribeService  own     -     all   all
-TwinService/ListTwins        -       -     all   all
-TwinService/WatchTwins       -       -     all   all
-TwinService/SetDesired       -       -     all   all
-TwinService/ExportTraces     -       -     all   all
-TwinService/ListWeights      -       -     all   all
-TwinService/ExportReplay     -       -     all   all
-EdgeService/Infer            own     -     -     -
-EdgeService/Describe         all     all   all   all
-DeviceService/Submit         own     -     -     all
-DeviceService/GetStatus      own     -     -     all
+method                               device  edge  twin  operator
+TwinService/AttachDevice             own     -     -     -
+TwinService/AttachEdge               -       own   -     -
+TwinService/GetTwin                  own     -     all   all
+TwinService/DescribeService          own     -     all   all
+TwinService/ListTwins                -       -     all   all
+TwinService/WatchTwins               -       -     all   all
+TwinService/SetDesired               -       -     all   all
+TwinService/ExportTraces             -       -     all   all
+TwinService/ListWeights              -       -     all   all
+TwinService/ExportReplay             -       -     all   all
+EdgeService/Infer                    own     -     -     -
+EdgeService/Describe                 all     all   all   all
+DeviceService/Submit                 own     -     -     all
+DeviceService/GetStatus              own     -     -     all
+GRPCInferenceService/ServerLive      all     all   all   all
+GRPCInferenceService/ServerReady     all     all   all   all
+GRPCInferenceService/ServerMetadata  all     all   all   all
+GRPCInferenceService/ModelReady      own     -     -     all
+GRPCInferenceService/ModelMetadata   own     -     -     all
+GRPCInferenceService/ModelInfer      own     -     -     all
+"""
+AT_EDGES = """
+GRPCInferenceService/ModelReady      all     all   all   all
+GRPCInferenceService/ModelMetadata   all     all   all   all
+GRPCInferenceService/ModelInfer      own     all   -     -
 """
 LINES = [line.split() for line in WRITTEN.strip().splitlines()]
 ROLES = [Role(word) for word in LINES[0][1:]]
@@ -39,11 +61,12 @@ CELLS = [
 
 
 def methods() -> Iterator[str]:
-    """Every RPC that any file of the protocol declares."""
-    for module in pkgutil.iter_modules(twinsplit.rpc.v1.__path__, "twinsplit.rpc.v1."):
-        if module.name.endswith("_pb2"):
-            for service in importlib.import_module(module.name).DESCRIPTOR.services_by_name.values():
-                yield from (f"/{service.full_name}/{method.name}" for method in service.methods)
+    """Every RPC that any file of the protocols declares."""
+    for package in (twinsplit.rpc.v1, twinsplit.oip.v2):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if module.name.endswith("_pb2"):
+                for service in importlib.import_module(module.name).DESCRIPTOR.services_by_name.values():
+                    yield from (f"/{service.full_name}/{method.name}" for method in service.methods)
 
 
 def test_every_rpc_has_its_row_and_its_line_here() -> None:
@@ -59,6 +82,22 @@ def test_a_role_may_call_what_is_written_and_nothing_else(method: str, role: Rol
             caller_of(method, (role, "x"), WithoutRole.EVERYTHING)
     else:
         assert caller_of(method, (role, "x"), WithoutRole.HEALTH) == Caller(role, "x", Scope(cell))
+@pytest.mark.parametrize(("method", "role", "cell"), EDGE_CELLS)
+def test_at_an_edge_the_inference_protocol_is_a_way_to_its_tails(method: str, role: Role, cell: str) -> None:
+    if cell == "-":
+        with pytest.raises(NotAllowedError, match=f"role {role.value} may not call"):
+            caller_of(method, (role, "x"), WithoutRole.EVERYTHING, EDGE_RIGHTS)
+    else:
+        assert caller_of(method, (role, "x"), WithoutRole.HEALTH, EDGE_RIGHTS) == Caller(role, "x", Scope(cell))
+def test_all_else_is_the_same_at_an_edge() -> None:
+    changed = {method for method, _, _ in EDGE_CELLS}
+    assert {m: row for m, row in EDGE_RIGHTS.items() if m not in changed} == {
+        m: row for m, row in RIGHTS.items() if m not in changed
+    }
+    assert set(EDGE_RIGHTS) == set(RIGHTS)
+    by_stream = EDGE_RIGHTS["/twinsplit.rpc.v1.EdgeService/Infer"]
+    by_protocol = EDGE_RIGHTS["/inference.GRPCInferenceService/ModelInfer"]
+    assert {role: scope for role, scope in by_protocol.items() if role is not Role.EDGE} == by_stream
 
 
 @pytest.mark.parametrize("role", Role)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtwinsplit/rpc/v1/errors.proto\x12\x10twinsplit.rpc.v1\"@\n\x05\x45rror\x12)\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1b.twinsplit.rpc.v1.ErrorCode\x12\x0c\n\x04text\x18\x02 \x01(\t*\xa1\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45RROR_CODE_BAD_MESSAGE\x10\x01\x12\x1b\n\x17\x45RROR_CODE_WRONG_DIGEST\x10\x02\x12\x19\n\x15\x45RROR_CODE_BAD_TENSOR\x10\x03\x12\x17\n\x13\x45RROR_CODE_OVERSIZE\x10\x04\x12\x1c\n\x18\x45RROR_CODE_UNKNOWN_MODEL\x10\x05\x12\x1b\n\x17\x45RROR_CODE_UNKNOWN_TWIN\x10\x06\x12\x1a\n\x16\x45RROR_CODE_STALE_WRITE\x10\x07\x12\x18\n\x14\x45RROR_CODE_EDGE_FULL\x10\x08\x12\x17\n\x13\x45RROR_CODE_DEADLINE\x10\t\x12\x17\n\x13\x45RROR_CODE_STOPPING\x10\n\x12\x18\n\x14\x45RROR_CODE_BAD_FRAME\x10\x0b\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x0c\x12\x1a\n\x16\x45RROR_CODE_NOT_ALLOWED\x10\r\x12\x19\n\x15\x45RROR_CODE_PEER_LIMIT\x10\x0e\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtwinsplit/rpc/v1/errors.proto\x12\x10twinsplit.rpc.v1\"@\n\x05\x45rror\x12)\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x1b.twinsplit.rpc.v1.ErrorCode\x12\x0c\n\x04text\x18\x02 \x01(\t*\xbb\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45RROR_CODE_BAD_MESSAGE\x10\x01\x12\x1b\n\x17\x45RROR_CODE_WRONG_DIGEST\x10\x02\x12\x19\n\x15\x45RROR_CODE_BAD_TENSOR\x10\x03\x12\x17\n\x13\x45RROR_CODE_OVERSIZE\x10\x04\x12\x1c\n\x18\x45RROR_CODE_UNKNOWN_MODEL\x10\x05\x12\x1b\n\x17\x45RROR_CODE_UNKNOWN_TWIN\x10\x06\x12\x1a\n\x16\x45RROR_CODE_STALE_WRITE\x10\x07\x12\x18\n\x14\x45RROR_CODE_EDGE_FULL\x10\x08\x12\x17\n\x13\x45RROR_CODE_DEADLINE\x10\t\x12\x17\n\x13\x45RROR_CODE_STOPPING\x10\n\x12\x18\n\x14\x45RROR_CODE_BAD_FRAME\x10\x0b\x12\x17\n\x13\x45RROR_CODE_INTERNAL\x10\x0c\x12\x1a\n\x16\x45RROR_CODE_NOT_ALLOWED\x10\r\x12\x19\n\x15\x45RROR_CODE_PEER_LIMIT\x10\x0e\x12\x18\n\x14\x45RROR_CODE_NO_ANSWER\x10\x0f\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twinsplit.rpc.v1.errors_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORCODE']._serialized_start=118
-  _globals['_ERRORCODE']._serialized_end=535
+  _globals['_ERRORCODE']._serialized_end=561
   _globals['_ERROR']._serialized_start=51
   _globals['_ERROR']._serialized_end=115
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,7 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_CODE_INTERNAL: _ClassVar[ErrorCode]
     ERROR_CODE_NOT_ALLOWED: _ClassVar[ErrorCode]
     ERROR_CODE_PEER_LIMIT: _ClassVar[ErrorCode]
+    ERROR_CODE_NO_ANSWER: _ClassVar[ErrorCode]
 ERROR_CODE_UNSPECIFIED: ErrorCode
 ERROR_CODE_BAD_MESSAGE: ErrorCode
 ERROR_CODE_WRONG_DIGEST: ErrorCode
@@ -37,6 +38,7 @@ ERROR_CODE_BAD_FRAME: ErrorCode
 ERROR_CODE_INTERNAL: ErrorCode
 ERROR_CODE_NOT_ALLOWED: ErrorCode
 ERROR_CODE_PEER_LIMIT: ErrorCode
+ERROR_CODE_NO_ANSWER: ErrorCode
 
 class Error(_message.Message):
     __slots__ = ("code", "text")
