@@ -9,7 +9,7 @@ for both edges.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -81,10 +81,27 @@ class EdgeChooser:
         """Devices whose standing plan names that edge."""
         return self._named[edge_id]
 
-    def choice(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> Choice:
+    def choices(self, devices: Iterable[DeviceTwin], edges: Sequence[EdgeTwin], now_s: float) -> list[Choice]:
+        """As :meth:`choice`, for devices that get their plans together: those that have no edge yet share the edges
+        that promise the same as if they came one after the other."""
+        chosen: Counter[str] = Counter()
+        found = []
+        for device in devices:
+            choice = self.choice(device, edges, now_s, chosen)
+            if choice.edge is not None and (device.standing is None or device.standing.plan.edge_id is None):
+                chosen[choice.edge.edge_id] += 1
+            found.append(choice)
+        return found
+
+    def choice(
+        self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float, chosen: Mapping[str, int] | None = None
+    ) -> Choice:
         """The edge of the standing plan while it can be used, and a challenger; else the most promising edge.
 
         Edges that promise the same within the margin share the devices that have none yet.
+
+        Args:
+            chosen: by edge, devices whose plans are about to name it.
         """
         usable = usable_edges(device, edges)
         reachable = [edge for edge in usable if device.status.reaches(edge.edge_id)] or usable
@@ -96,7 +113,8 @@ class EdgeChooser:
         if current is None:
             quickest_s = min(way.quickest_s for way in ways)
             alike = [way for way in ways if way.quickest_s <= quickest_s + self._margin_s]
-            return Choice(min(alike, key=lambda way: (self._named[way.edge.edge_id], way.quickest_s)).edge)
+            counts = self._named if chosen is None else self._named + Counter(chosen)
+            return Choice(min(alike, key=lambda way: (counts[way.edge.edge_id], way.quickest_s)).edge)
         own = next(way for way in ways if way.edge is current)
         best = min((way for way in ways if way is not own), key=lambda way: way.quickest_s)
         bound_s = float((own.costs_s - best.costs_s).max(initial=0.0))

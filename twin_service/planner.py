@@ -178,7 +178,7 @@ class Planner:
             by_model[device.status.hello.model_digest].append((device, cause))
         sends: list[Send] = []
         for group in by_model.values():
-            choices = [self.chooser.choice(device, edges, now_s) for device, _ in group]
+            choices = self.chooser.choices([device for device, _ in group], edges, now_s)
             situations = [self.situation(d, c.edge, now_s) for (d, _), c in zip(group, choices, strict=True)]
             challenged = [k for k, choice in enumerate(choices) if self._is_challenged(group[k][0], choice, now_s)]
             situations += [self.situation(group[k][0], choices[k].challenger, now_s) for k in challenged]

@@ -9,7 +9,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.unit.twin_service.made_up_twins import DIGEST, EDGE_ADDRESS, MANIFEST, World, state
+from tests.unit.twin_service.made_up_twins import (
+    DIGEST,
+    EDGE_ADDRESS,
+    MANIFEST,
+    World,
+    device_hello,
+    state,
+)
 from twin_service import messages, wire_views
 from twin_service.console.snapshot import edge_documents
 from twin_service.decision.regret import start_value_s
@@ -140,6 +147,14 @@ class TestTheChoice:
         for number in range(6):
             world.core.detach_device(f"cam-{number}", world.streams[f"cam-{number}"])
         assert (chooser.devices_at("first"), chooser.devices_at("second")) == (0, 0)
+
+    def test_devices_that_attach_together_share_equal_edges_too(self):
+        world = two_edges()
+        world.attach_device("cam-0")
+        for number in range(1, 6):
+            world.core.attach_device(device_hello(f"cam-{number}"), world.now_s)
+        world.run()
+        assert Counter(named(world, f"cam-{number}") for number in range(6)) == {"first": 3, "second": 3}
 
     def test_a_backlog_sends_devices_to_the_other_edge_and_a_small_one_does_not(self):
         world = two_edges()
