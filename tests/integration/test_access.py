@@ -79,6 +79,8 @@ class Row:
 
 
 OPERATOR, CAM, OTHER = (Role.OPERATOR, "ops"), (Role.DEVICE, "cam"), (Role.DEVICE, "other")
+
+
 def asked(device_id: str = "") -> inference_pb2.ModelInferRequest:
     """An input of zeros for the tiny model."""
     request = inference_pb2.ModelInferRequest(model_name="tiny", raw_input_contents=[bytes(4 * math.prod(SHAPES[0]))])
@@ -86,6 +88,8 @@ def asked(device_id: str = "") -> inference_pb2.ModelInferRequest:
     if device_id:
         request.parameters["twinsplit_device_id"].string_param = device_id
     return request
+
+
 ROWS = {
     f"{TWIN}/AttachDevice": Row(CAM, OTHER, twin_pb2.AttachDeviceRequest(hello=hello())),
     f"{TWIN}/AttachEdge": Row(
@@ -190,6 +194,8 @@ class Door:
 
     def status(self) -> dict[str, Any]:
         return {"id": "cam"}
+
+
 def _register_device(server: grpc.aio.Server, models: dict[str, HeldModel]) -> None:
     (model,) = models.values()
     register_device_service(Door(), server, "cam")

@@ -53,11 +53,19 @@ GRPCInferenceService/ModelInfer      own     all   -     -
 """
 LINES = [line.split() for line in WRITTEN.strip().splitlines()]
 ROLES = [Role(word) for word in LINES[0][1:]]
-CELLS = [
-    (f"/twinsplit.rpc.v1.{line[0]}", role, cell)
-    for line in LINES[1:]
-    for role, cell in zip(ROLES, line[1:], strict=True)
-]
+
+
+def cells(lines: list[list[str]]) -> list[tuple[str, Role, str]]:
+    packages = {"GRPCInferenceService": "inference"}
+    return [
+        (f"/{packages.get(line[0].partition('/')[0], 'twinsplit.rpc.v1')}.{line[0]}", role, cell)
+        for line in lines
+        for role, cell in zip(ROLES, line[1:], strict=True)
+    ]
+
+
+CELLS = cells(LINES[1:])
+EDGE_CELLS = cells([line.split() for line in AT_EDGES.strip().splitlines()])
 
 
 def methods() -> Iterator[str]:
@@ -82,6 +90,8 @@ def test_a_role_may_call_what_is_written_and_nothing_else(method: str, role: Rol
             caller_of(method, (role, "x"), WithoutRole.EVERYTHING)
     else:
         assert caller_of(method, (role, "x"), WithoutRole.HEALTH) == Caller(role, "x", Scope(cell))
+
+
 @pytest.mark.parametrize(("method", "role", "cell"), EDGE_CELLS)
 def test_at_an_edge_the_inference_protocol_is_a_way_to_its_tails(method: str, role: Role, cell: str) -> None:
     if cell == "-":
@@ -89,6 +99,8 @@ def test_at_an_edge_the_inference_protocol_is_a_way_to_its_tails(method: str, ro
             caller_of(method, (role, "x"), WithoutRole.EVERYTHING, EDGE_RIGHTS)
     else:
         assert caller_of(method, (role, "x"), WithoutRole.HEALTH, EDGE_RIGHTS) == Caller(role, "x", Scope(cell))
+
+
 def test_all_else_is_the_same_at_an_edge() -> None:
     changed = {method for method, _, _ in EDGE_CELLS}
     assert {m: row for m, row in EDGE_RIGHTS.items() if m not in changed} == {
