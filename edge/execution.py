@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from twinsplit.clock import Clock
 from twinsplit.errors import ComputeError, DeadlineError, RefusedError, StoppingError, TwinsplitError
 from twinsplit.model.payload import decode_payload
 from twinsplit.reckoning import BacklogState
+from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.tensor import EncodedTensor, TensorHeader, encode
 from twinsplit.transport.status import INTERNAL_TEXT, InternalError
@@ -171,6 +172,10 @@ class TailExecutor:
     def is_stopping(self) -> bool:
         """Whether new tails are refused."""
         return self._queue.is_stopping
+
+    def samples(self) -> Iterator[Sample]:
+        """None: what this thread has is in every edge's metrics."""
+        return iter(())
 
     def stop_admitting(self) -> None:
         """Refuse new tails from now on with ``STOPPING``."""

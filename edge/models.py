@@ -6,7 +6,7 @@ One set of segment sessions per model serves every cut: the tail after cut k run
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -153,7 +153,7 @@ def measured_model(
         digest=runtime.digest,
         runtime=runtime,
         segment_s=profile.segment_s,
-        decode_s=_decode_times_s(runtime, clock),
+        decode_s=decode_times_s(runtime.manifest, _tensors_of_cuts(runtime), clock),
         slowdown=slowdown,
         batches_from=first_batched_cut(runtime),
     )
@@ -162,29 +162,29 @@ def measured_model(
 def first_batched_cut(runtime: SegmentRuntime) -> int | None:
     """First cut after which all segments say that they take several tensors at once, and give the same for two as for
     each alone; ``None``: the last one does not."""
-    manifest = runtime.manifest
-    tensors = [made_up_input(manifest).tensor]
-    for index in range(manifest.segment_count):
-        tensors.append(runtime.run_segment(index, tensors[-1]))
+    tensors = _tensors_of_cuts(runtime)
     first = None
-    for index in reversed(range(manifest.segment_count)):
+    for index in reversed(range(runtime.manifest.segment_count)):
         if not (runtime.takes_batches(index) and gives_the_same(runtime, index, tensors[index])):
             break
         first = index
     return first
 
 
-def _decode_times_s(runtime: SegmentRuntime, clock: Clock) -> tuple[float, ...]:
-    manifest = runtime.manifest
-    prepared = made_up_input(manifest)
-    tensor = prepared.tensor
+def decode_times_s(manifest: Manifest, tensors: Sequence[NDArray[Any]], clock: Clock) -> tuple[float, ...]:
+    """Mean time to decode a payload of cut 0, 1, ... over its offered representations, seconds.
+
+    Args:
+        tensors: One of each of these cuts.
+    """
+    picture = made_up_input(manifest).picture
     decode_s = []
-    for cut in range(manifest.segment_count):
+    for cut, tensor in enumerate(tensors):
         medians = []
         for position, entry in enumerate(manifest.cuts[cut].representations):
-            if not entry.is_offered or (entry.kind in PICTURE_KINDS and prepared.picture is None):
+            if not entry.is_offered or (entry.kind in PICTURE_KINDS and picture is None):
                 continue
-            payload = encode_payload(manifest, cut, position, tensor, prepared.picture)
+            payload = encode_payload(manifest, cut, position, tensor, picture)
             times = []
             for _ in range(_DECODE_REPEATS):
                 began_s = clock.monotonic_s()
@@ -192,5 +192,12 @@ def _decode_times_s(runtime: SegmentRuntime, clock: Clock) -> tuple[float, ...]:
                 times.append(clock.monotonic_s() - began_s)
             medians.append(statistics.median(times))
         decode_s.append(sum(medians) / len(medians) if medians else 0.0)
-        tensor = runtime.run_segment(cut, tensor)
     return tuple(decode_s)
+
+
+def _tensors_of_cuts(runtime: SegmentRuntime) -> list[NDArray[Any]]:
+    """A tensor of every cut but the last."""
+    tensors = [made_up_input(runtime.manifest).tensor]
+    for index in range(runtime.manifest.segment_count - 1):
+        tensors.append(runtime.run_segment(index, tensors[-1]))
+    return tensors

@@ -1,0 +1,131 @@
+"""The backlog behind an edge against the truth: servers whose queues are known to the test, and not to the edge."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from edge.engine.back_end_load import BackEndLoad, Flight
+from edge.engine.queue import EngineQueue
+from edge.tail_queue import Tail
+
+MODEL = "a" * 64
+TAIL_S = {MODEL: (0.02, 0.012, 0.006)}
+
+
+@dataclass
+class Server:
+    """First come first served by a number of workers; service times are those of the profile, times a factor."""
+
+    workers: int
+    factor: float
+    free_at_s: list[float] = field(default_factory=list)
+    waiting_until: list[float] = field(default_factory=list)
+    """When those that wait will begin."""
+
+    def __post_init__(self) -> None:
+        self.free_at_s = [0.0] * self.workers
+
+    def take(self, profiled_s: float, now_s: float) -> float:
+        """When it will be answered."""
+        begins_s = max(heapq.heappop(self.free_at_s), now_s)
+        ends_s = begins_s + self.factor * profiled_s
+        heapq.heappush(self.free_at_s, ends_s)
+        self.waiting_until.append(begins_s)
+        return ends_s
+
+    def wait_s(self, now_s: float) -> float:
+        """The truth: how long a tail that came now would wait."""
+        return max(min(self.free_at_s) - now_s, 0.0)
+
+    def pending(self, now_s: float) -> int:
+        self.waiting_until = [begins_s for begins_s in self.waiting_until if begins_s > now_s]
+        return len(self.waiting_until)
+
+
+def errors(
+    servers: list[Server],
+    load: float,
+    *,
+    foreign: float = 0.0,
+    tells: bool = False,
+    seconds: float = 120.0,
+    limit: int = 4,
+) -> tuple[float, float]:
+    """Mean error of the backlog and its mean, seconds, over tails that arrive at random with this load; ``foreign``: load
+    that others put on the servers; ``tells``: the servers say how many requests wait, twice a second."""
+    rng = random.Random(1)
+    loads: list[BackEndLoad[int]] = [BackEndLoad(place, limit, 0.0127) for place in range(len(servers))]
+    queue = EngineQueue[int](200, TAIL_S, loads, 0.0)
+    for place, server in enumerate(servers):
+        queue.back_ends[place].measured(float(server.workers), server.factor)
+        queue.set_ready(place, True, 0.0)
+    rate = load / 0.0127 * sum(server.workers / server.factor for server in servers)
+    events: list[tuple[float, int, str, Flight[int] | None]] = []
+    count = 0
+
+    def at(when_s: float, kind: str, flight: Flight[int] | None = None) -> None:
+        nonlocal count
+        count += 1
+        heapq.heappush(events, (when_s, count, kind, flight))
+
+    at(0.0, "arrival")
+    at(0.25, "page")
+    if foreign:
+        at(0.0, "foreign")
+    expected: dict[Tail[int], float] = {}
+    found: list[tuple[float, float]] = []
+    while events and events[0][0] < seconds:
+        now_s, _, kind, flight = heapq.heappop(events)
+        if kind == "arrival":
+            tail = Tail[int](MODEL, rng.randrange(3), "o", 0, now_s)
+            expected[tail] = queue.backlog_s(now_s)
+            queue.admit(tail, now_s)
+            at(now_s + rng.expovariate(rate), "arrival")
+        elif kind == "foreign":
+            server = rng.choice(servers)
+            server.take(0.0127, now_s)
+            at(now_s + rng.expovariate(rate * foreign / load), "foreign")
+        elif kind == "page":
+            for place, server in enumerate(servers):
+                if tells:
+                    mean_s = queue.mean_profiled_s * queue.back_ends[place].speed_factor
+                    queue.back_ends[place].told_pending(server.pending(now_s), mean_s, now_s)
+            at(now_s + 0.5, "page")
+        elif flight is not None:
+            queue.finished(flight, now_s)
+        for sent in queue.dispatch(now_s).flights:
+            server = servers[sent.place]
+            met_s = now_s - sent.tail.arrived_at_s + server.wait_s(now_s)
+            found.append((abs(expected[sent.tail] - met_s), met_s))
+            at(server.take(sent.tail.profiled_s, now_s), "answer", sent)
+    assert len(found) > 1000
+    return sum(error for error, _ in found) / len(found), sum(met for _, met in found) / len(found)
+
+
+@pytest.mark.parametrize(
+    ("workers", "most_error_share"),
+    [([1], 0.05), ([1, 1], 0.35), ([2], 0.5)],
+    ids=["one worker", "two back ends", "two workers"],
+)
+def test_from_our_own_requests_it_is_near_the_wait_that_tails_meet(workers: list[int], most_error_share: float) -> None:
+    error_s, met_s = errors([Server(count, 1.0) for count in workers], 0.8, seconds=40.0)
+    assert error_s < most_error_share * met_s
+
+
+def test_of_a_back_end_that_became_slower_it_is_right_again_by_itself() -> None:
+    server = Server(1, 1.0)
+    error_s, met_s = errors([server], 0.4, seconds=20.0)
+    server.factor = 2.0
+    error_s, met_s = errors([server], 0.4, seconds=60.0)
+    assert error_s < 0.1 * met_s
+
+
+def test_what_others_do_there_is_seen_where_the_server_tells() -> None:
+    blind_s, met_s = errors([Server(1, 1.0)], 0.4, foreign=0.4, seconds=60.0)
+    told_s, _ = errors([Server(1, 1.0)], 0.4, foreign=0.4, tells=True, seconds=60.0)
+    assert told_s < 0.9 * blind_s
+    assert told_s < met_s
