@@ -104,13 +104,13 @@ def ceiling_s(batch: Batch, queue: Array) -> Array:
     alpha = batch.alpha[:, None]
     right = alpha * statistics.p_whole_right
     longest = queue.max() + batch.task_rate[:, None] * batch.reached_s  # (D, K), from service start on
-    kept = right.copy() if batch.is_whole else np.full_like(right, NEVER / 2)
-    ceiling = np.zeros(batch.size)
+    price, exits = batch.price(batch.step_s, longest[:, :-1]), batch.exit_payoffs()
+    gain = np.empty_like(exits)  # (D, K, E)
+    kept = right if batch.is_whole else np.full_like(right, NEVER / 2)
     for epoch in range(batch.last_epoch, -1, -1):
         if epoch < batch.last_epoch:
-            kept = batch.after_exits_at(epoch + 1, kept)
-            kept = kept - batch.price(batch.step_s[:, epoch], longest[:, epoch])[:, None]
-        seen = statistics.seen[epoch]
-        kept[:, 1:] = np.maximum(kept[:, 1:], np.where(seen[1:], alpha * statistics.p_exit_right[1:], NEVER))
-        ceiling = np.maximum(ceiling, (right - kept)[:, seen].max(axis=1))
+            kept = batch.after_exits_at(epoch + 1, kept) - price[:, epoch, None]
+        kept = np.maximum(kept, exits[:, epoch])
+        gain[:, epoch] = right - kept
+    ceiling = np.where(statistics.seen[: batch.last_epoch + 1], gain, 0.0).max(axis=(1, 2), initial=0.0)
     return np.where(ceiling >= -NEVER / 4, np.inf, ceiling)

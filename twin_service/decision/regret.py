@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from twin_service.decision.deadline import TimedPayoffs, likely_ages_s
 from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, Statistics, statistics_of
-from twin_service.decision.tables import QUEUES, PlanTable, interpolated
+from twin_service.decision.tables import QUEUES, PlanTable, bracket, interpolated
 from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.types import NO_EVIDENCE, Decision
 
@@ -69,8 +70,7 @@ def _met_by_age(
     """The table without ages that a task of some age meets, the share of such tasks, and what decisions are worth to
     them (decision, K, Q, G, E) with the backlog grid (G,)."""
     if situation.weights.deadline_s is None:
-        payoffs_with = evaluation.payoffs_with
-        yield _as_met(table, 0.0), 1.0, None if payoffs_with is None else payoffs_with(table)
+        yield _as_met(table, 0.0), 1.0, evaluation.payoffs_of(table)
         return
     timed = None if evaluation.timed_with is None else evaluation.timed_with(table)
     for age_s, share in zip(*likely_ages_s(situation), strict=True):
@@ -85,12 +85,12 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
     there, going_on = np.zeros((epochs, queues, bands, evidence_count)), np.zeros((epochs, queues, bands))
     now, anybody = np.zeros((queues, bands, evidence_count)), np.zeros(evidence_count)
     now[..., NO_EVIDENCE] = anybody[NO_EVIDENCE] = 1.0
-    for epoch, decisions in enumerate(table.table):
+    for epoch, goes_on in enumerate((table.table == Decision.CONTINUE).transpose(0, 2, 3, 1)):
         for index, at in enumerate(statistics.exit_epochs):
             if at == epoch and table.exits_run[index]:
                 now, anybody = now @ statistics.transitions[index], anybody @ statistics.transitions[index]
         there[epoch] = now
-        going = now * (decisions == Decision.CONTINUE).transpose(1, 2, 0)
+        going = now * goes_on
         share = going_on[epoch] = going.sum(axis=-1)
         now = np.where(share[..., None] > 0.0, going / np.maximum(share, 1e-12)[..., None], anybody)
     return there, going_on
@@ -98,25 +98,31 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
 
 def _slopes(table: NDArray[np.uint8], evidence: Array, edges_s: Array, worth: tuple[Array, Array] | None) -> Array:
     """By epoch, queue and band edge.  # (K, Q, edges)"""
-    there = 0.5 * (evidence[..., :-1, :] + evidence[..., 1:, :])  # (K, Q, edges, E)
     by_evidence = table.transpose(0, 2, 3, 1)  # (K, Q, bands, E)
-    below, above = by_evidence[..., :-1, :], by_evidence[..., 1:, :]
+    shape = (*by_evidence.shape[:2], len(edges_s))
+    # Few decisions change at an edge; what does not change loses nothing.
+    epoch, queue, edge, state = np.nonzero(by_evidence[..., :-1, :] != by_evidence[..., 1:, :])
+    place = (epoch * shape[1] + queue) * shape[2] + edge
+    share = 0.5 * (evidence[epoch, queue, edge, state] + evidence[epoch, queue, edge + 1, state])
+
+    def summed(lost: Array) -> Array:
+        """Over evidence."""
+        return np.bincount(place, share * lost, math.prod(shape)).reshape(shape)
+
     if worth is None:
-        changed: Array = (there * (below != above)).sum(axis=-1)
-        return changed
+        return summed(np.ones(len(place)))
     payoffs, grid_s = worth
-    slope = np.zeros(there.shape[:-1])
+    below, above = by_evidence[epoch, queue, edge, state], by_evidence[epoch, queue, edge + 1, state]
+    slope = np.zeros(shape)
     for side in (-1.0, 1.0):
-        at_edges = interpolated(payoffs.swapaxes(3, 4), grid_s, edges_s + side * _SPAN_S).swapaxes(3, 4)
-        gain = _taken(at_edges, above) - _taken(at_edges, below)  # (K, Q, edges, E)
-        slope = np.maximum(slope, side * (there * gain).sum(axis=-1) / _SPAN_S)
+        right, weight = (each[edge] for each in bracket(grid_s, edges_s + side * _SPAN_S))
+        gain = np.zeros(len(place))
+        for sign, decision in ((1.0, above), (-1.0, below)):
+            from_s = payoffs[decision, epoch, queue, right - 1, state]
+            to_s = payoffs[decision, epoch, queue, right, state]
+            gain += sign * (from_s * (1.0 - weight) + to_s * weight)
+        slope = np.maximum(slope, side * summed(gain) / _SPAN_S)
     return slope
-
-
-def _taken(payoffs: Array, decisions: NDArray[np.uint8]) -> Array:
-    """Payoffs (decision, ...) of ``decisions`` (...)."""
-    taken: Array = np.take_along_axis(payoffs, decisions[None].astype(np.intp), axis=0)[0]
-    return taken
 
 
 def regret_s(
@@ -137,13 +143,14 @@ def regret_s(
     weights = _queue_weights(queue_length, situation.busy_share)[:, None] / len(backlogs)  # (Q, 1)
     if evaluation.timed_with is not None:
         return _timed_regret_s(old, evaluation, situation, backlogs, weights)
-    if evaluation.payoffs_with is None or old.age_edges_s:
+    with_old = evaluation.payoffs_of(old)
+    if with_old is None or old.age_edges_s:
         return float("inf")
-    worth, grid_s = evaluation.payoffs_with(old)
+    worth, grid_s = with_old
     lost = _deviation_s(old, worth, grid_s, situation, backlogs, weights)
-    if not _sends_alike(old, new):
+    if not old.sends_as(new) and (with_new := evaluation.payoffs_of(new)) is not None:
         # Other exits or representations: what the best use of the old ones is worth less than that of the new.
-        best, best_grid_s = evaluation.payoffs_with(new)
+        best, best_grid_s = with_new
         start = interpolated(best[:, 0, ..., NO_EVIDENCE], best_grid_s, backlogs).max(axis=0)
         lost += float(
             (weights * (start - interpolated(worth[:, 0, ..., NO_EVIDENCE], grid_s, backlogs).max(axis=0))).sum()
@@ -163,8 +170,8 @@ def start_value_s(evaluation: Evaluation, situation: Situation, *, backlog_s: fl
             (_worth_at_age(timed, table, age_s), share) for age_s, share in zip(*likely_ages_s(situation), strict=True)
         ]
         grid_s = timed.backlog_s
-    elif evaluation.payoffs_with is not None:
-        worth, grid_s = evaluation.payoffs_with(table)
+    elif (found := evaluation.payoffs_of(table)) is not None:
+        worth, grid_s = found
         ages = [(worth, 1.0)]
     else:
         return None
@@ -186,7 +193,7 @@ def _timed_regret_s(
     assert evaluation.timed_with is not None
     new = evaluation.plan_table
     with_old = evaluation.timed_with(old)
-    with_new = with_old if _sends_alike(old, new) else evaluation.timed_with(new)
+    with_new = with_old if old.sends_as(new) else evaluation.timed_with(new)
     lost = 0.0
     for age_s, share in zip(*likely_ages_s(situation), strict=True):
         worth, best = _worth_at_age(with_old, old, age_s), _worth_at_age(with_new, new, age_s)
@@ -239,9 +246,7 @@ def _deviation_s(
         now = backlogs_s
         if old.observation is Observation.EACH_EPOCH:
             now = _after(situation, backlogs_s, reached[epoch])
-        payoffs = np.moveaxis(
-            interpolated(np.swapaxes(worth[:, epoch], 2, 3), grid_s, now), 3, 2
-        )  # (decision, Q, N, E)
+        payoffs = interpolated(worth[:, epoch], grid_s, now, axis=-2)  # (decision, Q, N, E)
         bands = np.searchsorted(old.band_edges_s, now, side="right")
         kept = old.table[epoch][:, :, bands].transpose(1, 2, 0)  # (Q, N, E)
         best = payoffs.max(axis=0)
@@ -249,14 +254,6 @@ def _deviation_s(
         lost += float((evidence * gap).sum())
         evidence = evidence * (payoffs[Decision.CONTINUE] >= best)
     return lost
-
-
-def _sends_alike(old: PlanTable, new: PlanTable) -> bool:
-    return (
-        old.exits_run == new.exits_run
-        and old.tensor_representations == new.tensor_representations
-        and old.input_representations == new.input_representations
-    )
 
 
 def _likely_backlogs_s(situation: Situation, backlog_s: float) -> Array:

@@ -53,6 +53,19 @@ class Evaluation:
     """
     timed_with: Callable[[PlanTable], TimedPayoffs] | None = None
     """The same with a deadline, by age; then ``payoffs_with`` is ``None``."""
+    own: Callable[[], tuple[Array, Array]] | None = None
+    """What ``payoffs_with(plan_table)`` says, without reckoning it anew; it holds the arrays of the whole batch.
+    ``None``: they are not there (any more)."""
+
+    def payoffs_of(self, table: PlanTable) -> tuple[Array, Array] | None:
+        """``payoffs_with(table)``; ``None``: the rule does not optimise."""
+        if self.own is not None and self.plan_table.sends_as(table):
+            return self.own()
+        return None if self.payoffs_with is None else self.payoffs_with(table)
+
+    def without_payoffs(self) -> Evaluation:
+        """The same to be kept, small."""
+        return replace(self, own=None)
 
 
 class Rule(Protocol):
@@ -109,7 +122,9 @@ class Optimising(_Single):
         for device, situation in enumerate(situations):
             table, edges = banded(payoffs, device, backlog_s[device])
             plan_table = self._plan_table(manifest, batch, device, table, edges)
-            evaluations.append(Evaluation(plan_table, payoffs.pruning, partial(self._payoffs_with, situation)))
+            # What is pruned is worth less than it is.
+            own = None if self.is_reduced else partial(self._dense, manifest, payoffs, device, backlog_s[device])
+            evaluations.append(Evaluation(plan_table, payoffs.pruning, partial(self._payoffs_with, situation), own=own))
         return evaluations
 
     def _plan_table(
@@ -193,8 +208,11 @@ class Optimising(_Single):
         sent = Representations(like.tensor_representations, like.input_representations)
         batch = batch_of([situation], self._statistics(manifest), like.exits_run, sent)
         payoffs, backlog_s = self._payoffs([situation], batch, is_reduced=False)
-        dense = payoffs.dense(0)
-        return dense if self.has_evidence else dense[..., _spread(manifest)], backlog_s[0]
+        return self._dense(manifest, payoffs, 0, backlog_s[0])
+
+    def _dense(self, manifest: Manifest, payoffs: PresentPayoffs, device: int, backlog_s: Array) -> tuple[Array, Array]:
+        dense = payoffs.dense(device)
+        return dense if self.has_evidence else dense[..., _spread(manifest)], backlog_s
 
     def _timed_with(self, situation: Situation, like: PlanTable) -> TimedPayoffs:
         sent = Representations(like.tensor_representations, like.input_representations)

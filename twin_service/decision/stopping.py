@@ -57,62 +57,76 @@ def present_payoffs(
     those at service start, and the payoffs at later epochs are what was expected of them then. ``is_reduced`` switches
     R1 and R2, which change no payoff at the present epoch that could win.
     """
-    epochs = np.arange(batch.last_epoch + 1)
     is_start_only = observation is Observation.SERVICE_START
-    present = course(batch, queue, backlog_s, np.zeros_like(epochs) if is_start_only else epochs, epochs)
-    tensor, sent_input = offload(batch, batch.tensor, present), offload(batch, batch.input, present)
     pruning = Pruning()
     if is_start_only:
+        tensor, sent_input = _offloads_now(batch, queue, backlog_s, from_start=True)
         best = np.maximum(tensor, sent_input)
-        ahead = {int(epoch): best[:, [epoch]] for epoch in epochs}
+        ahead = {epoch: best[:, [epoch]] for epoch in range(batch.last_epoch + 1)}
+    elif is_reduced:
+        tensor, sent_input = _offloads_now(batch, queue, backlog_s)
+        ahead = _offloads_left(batch, queue, backlog_s, pruning)
     else:
-        ahead = _offloads_ahead(batch, queue, backlog_s, pruning if is_reduced else None)
+        tensor, sent_input, ahead = _offloads(batch, queue, backlog_s)
     right = batch.alpha[:, None] * batch.statistics.p_whole_right
-    exits = _exit_payoffs(batch)
+    exits = batch.exit_payoffs()
+    price = _prices(batch, queue)
     going_on = np.empty((*tensor.shape, batch.statistics.evidence_count))
-    value: Array | None = None  # (D, S, Q, G or 1, E): best from the epoch after on, seen from presents before it
+    value: Array | None = None  # (D, S, Q, G or 1, E): best from the epoch after on, seen from presents up to this one
     for epoch in range(batch.last_epoch, -1, -1):
-        queue_now = present.queue[:, [epoch]]
-        now = _continuing(batch, epoch, queue_now, None if value is None else value[:, -1:])
-        going_on[:, epoch] = now[:, 0]
+        if value is None:
+            now = before = _at_the_end(batch, right)
+        else:
+            now = batch.after_exits_at(epoch + 1, value) - price[:, epoch, : value.shape[1], :, None, None]
+            before = now if is_start_only else now[:, :-1]
+        going_on[:, epoch] = now[:, -1]
         if epoch == 0:
             break
-        if not is_start_only:
-            elapsed = batch.reached_s[:, epoch, None] - batch.reached_s[:, :epoch]
-            queue_then = queue + (batch.task_rate[:, None] * elapsed)[..., None]
-            now = _continuing(batch, epoch, queue_then, None if value is None else value[:, :-1])
-        value = np.maximum(now, exits[:, epoch, None, None, None, :])
+        value = np.maximum(before, exits[:, epoch, None, None, None, :])
         if epoch in ahead:
             value = np.maximum(value, ahead[epoch][..., None] + right[:, None, None, None, :])
         value = np.broadcast_to(value, (batch.size, 1 if is_start_only else epoch, len(queue), *value.shape[3:]))
     return PresentPayoffs(tensor, sent_input, right, exits, going_on, pruning)
 
 
-def _offloads_ahead(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruning | None) -> dict[int, Array]:
-    """Best offload at every epoch ahead, seen from every present before it, less ``alpha * P(whole right)``.
+def _offloads_now(batch: Batch, queue: Array, backlog_s: Array, *, from_start: bool = False) -> tuple[Array, Array]:
+    """Offloads of tensor and input at the present epoch, less ``alpha * P(whole right)``; ``from_start``: seen from
+    service start.  # (D, K, Q, G) each"""
+    epochs = np.arange(batch.last_epoch + 1)
+    present = course(batch, queue, backlog_s, np.zeros_like(epochs) if from_start else epochs, epochs)
+    return offload(batch, batch.tensor, present), offload(batch, batch.input, present)
 
-    By epoch (D, S, Q, G). With ``pruning`` the necessary conditions apply, and an epoch at which nothing is left is
-    left out: the value there does not depend on the backlog.
+
+def _offloads(batch: Batch, queue: Array, backlog_s: Array) -> tuple[Array, Array, dict[int, Array]]:
+    """The same, and the better of both at every epoch ahead as seen from every present before: by epoch (D, S, Q, G)."""
+    epochs, starts = np.tril_indices(batch.last_epoch + 1)  # by epoch, and by present within, which comes to it last
+    there = course(batch, queue, backlog_s, starts, epochs)
+    tensor, sent_input = offload(batch, batch.tensor, there), offload(batch, batch.input, there)
+    best, presents = np.maximum(tensor, sent_input), np.nonzero(epochs == starts)[0]
+    ahead = {epoch: best[:, last - epoch : last] for epoch, last in enumerate(presents) if epoch}
+    return tensor[:, presents], sent_input[:, presents], ahead
+
+
+def _offloads_left(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruning) -> dict[int, Array]:
+    """Offloads ahead as those of :func:`_offloads`, as far as the necessary conditions leave any. An epoch at which
+    nothing is left is left out: the value there does not depend on the backlog.
     """
     epochs, starts = np.tril_indices(batch.last_epoch + 1, -1)  # by epoch, and by present within
     best = np.full((batch.size, len(starts), len(queue), backlog_s.shape[1]), NEVER)
     is_open = np.zeros(len(starts), dtype=bool)  # pairs in which some device may offload
     for payload in (batch.tensor, batch.input):
         may = payload.is_available[:, epochs]  # (D, P)
-        if pruning is not None:
-            pruning.considered += int(may.sum()) * best[0, 0].size
-            out = may & ruled_out(batch, payload, queue, backlog_s, starts, epochs)
-            pruning.pruned += int(out.sum()) * best[0, 0].size
-            may = may & ~out
+        pruning.considered += int(may.sum()) * best[0, 0].size
+        out = may & ruled_out(batch, payload, queue, backlog_s, starts, epochs)
+        pruning.pruned += int(out.sum()) * best[0, 0].size
+        may = may & ~out
         some = may.any(axis=0)
         if not some.any():
             continue
         there = course(batch, queue, backlog_s, starts[some], epochs[some])
-        base = offload(batch, payload, there)
-        if pruning is not None:
-            shut = hopeless(batch, payload, queue, there)
-            pruning.pruned += int((shut & may[:, some, None, None]).sum())
-            base = np.where(shut | ~may[:, some, None, None], NEVER, base)
+        shut = hopeless(batch, payload, queue, there)
+        pruning.pruned += int((shut & may[:, some, None, None]).sum())
+        base = np.where(shut | ~may[:, some, None, None], NEVER, offload(batch, payload, there))
         best[:, some] = np.maximum(best[:, some], base)
         is_open |= some
     return {
@@ -122,21 +136,18 @@ def _offloads_ahead(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruni
     }
 
 
-def _continuing(batch: Batch, epoch: int, queue: Array, value: Array | None) -> Array:
-    """Price of the next segment plus the expected value after it; at the last epoch the whole network's answer.
+def _prices(batch: Batch, queue: Array) -> Array:
+    """Price of the segment after every epoch with the queue expected there, seen from every present.  # (D, h, S, Q)"""
+    elapsed = batch.reached_s[:, :-1, None] - batch.reached_s[:, None, :]
+    queue_then = queue + (batch.task_rate[:, None, None] * elapsed)[..., None]
+    return batch.price(batch.step_s[:, :, None, None], queue_then)
 
-    ``queue`` (D, S, Q) at the epoch, ``value`` (D, S, Q, G or 1, E) at the next.
+
+def _at_the_end(batch: Batch, right: Array) -> Array:
+    """Going on after the last segment: the whole network's answer, where the device holds all of it.
+
+    # (D, 1, 1, 1, E)
     """
-    if value is None:
-        if not batch.is_whole:
-            return np.full((batch.size, 1, 1, 1, batch.statistics.evidence_count), NEVER / 2)
-        return (batch.alpha[:, None] * batch.statistics.p_whole_right)[:, None, None, None, :]
-    step = batch.step_s[:, epoch][:, None, None]
-    return batch.after_exits_at(epoch + 1, value) - batch.price(step, queue)[..., None, None]
-
-
-def _exit_payoffs(batch: Batch) -> Array:
-    """alpha * P(right) of the last exit that ran; NEVER without one.  # (D, K, E)"""
-    is_exit = batch.statistics.seen[: batch.last_epoch + 1].copy()
-    is_exit[:, 0] = False
-    return np.where(is_exit, (batch.alpha[:, None] * batch.statistics.p_exit_right)[:, None, :], NEVER)
+    return (
+        right[:, None, None, None, :] if batch.is_whole else np.full((batch.size, 1, 1, 1, right.shape[1]), NEVER / 2)
+    )

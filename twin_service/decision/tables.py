@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,14 +37,24 @@ class PlanTable:
     def is_same(self, other: PlanTable) -> bool:
         """Whether a device would do the same under both."""
         return (
+            self.sends_as(other)
+            and self.observation == other.observation
+            and np.array_equal(self.table, other.table)
+            and _are_close(self.band_edges_s, other.band_edges_s)
+            and _are_close(self.age_edges_s, other.age_edges_s)
+        )
+
+    def sends_as(self, other: PlanTable) -> bool:
+        """Whether the same exits are run and the same representations sent under both."""
+        return (
             self.exits_run == other.exits_run
             and self.tensor_representations == other.tensor_representations
             and self.input_representations == other.input_representations
-            and self.observation == other.observation
-            and np.array_equal(self.table, other.table)
-            and np.allclose(self.band_edges_s, other.band_edges_s, rtol=0.0, atol=_SAME_BACKLOG_S)
-            and np.allclose(self.age_edges_s, other.age_edges_s, rtol=0.0, atol=_SAME_BACKLOG_S)
         )
+
+
+def _are_close(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) and all(abs(a - b) <= _SAME_BACKLOG_S for a, b in zip(one, other, strict=True))
 
 
 def banded(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> tuple[NDArray[np.uint8], tuple[float, ...]]:
@@ -95,13 +106,13 @@ def _decisions(payoffs: PresentPayoffs, device: int, backlog_s: Array, at_s: Arr
     """Best decision at backlogs ``at_s`` (B,). Ties stop at an exit first, and go on last.  # (K, E, Q, B)"""
     tensor = interpolated(payoffs.tensor[device], backlog_s, at_s)  # (K, Q, B)
     sent_input = interpolated(payoffs.input[device], backlog_s, at_s)
-    going_on = interpolated(payoffs.going_on[device].swapaxes(2, 3), backlog_s, at_s).swapaxes(2, 3)  # (K, Q, B, E)
+    going_on = interpolated(payoffs.going_on[device], backlog_s, at_s, axis=-2)  # (K, Q, B, E)
     leave = payoffs.exit[device][:, None, None, :]
     sends = np.where(tensor >= sent_input, np.uint8(Decision.OFFLOAD_TENSOR), np.uint8(Decision.OFFLOAD_INPUT))
     remains = np.where(leave >= going_on, np.uint8(Decision.EXIT), np.uint8(Decision.CONTINUE))
     best = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device]
     if payoffs.learned is not None:
-        best = best + interpolated(payoffs.learned[device].swapaxes(2, 3), backlog_s, at_s).swapaxes(2, 3)
+        best = best + interpolated(payoffs.learned[device], backlog_s, at_s, axis=-2)
     table = np.where(best > np.maximum(going_on, leave), sends[..., None], remains)
     table = np.where(_seen(payoffs.exit[device])[:, None, None, :], table, np.uint8(Decision.CONTINUE))
     return np.ascontiguousarray(table.transpose(0, 3, 1, 2))
@@ -114,12 +125,22 @@ def _seen(exit_payoff: Array) -> NDArray[np.bool_]:
     return seen
 
 
-def interpolated(values: Array, backlog_s: Array, at_s: Array) -> Array:
-    """``values`` (..., G) on the grid ``backlog_s`` (G,), linear in between and constant beyond.  # (..., at)"""
+def interpolated(values: Array, backlog_s: Array, at_s: Array, axis: int = -1) -> Array:
+    """``values`` (..., G) on the grid ``backlog_s`` (G,), linear in between and constant beyond.  # (..., at)
+
+    ``axis``: of the grid, counted from the last one, where it is another.
+    """
+    right, weight = bracket(backlog_s, at_s)
+    weight = weight.reshape(-1, *[1] * (-1 - axis))
+    found: Array = values.take(right - 1, axis) * (1.0 - weight) + values.take(right, axis) * weight
+    return found
+
+
+def bracket(backlog_s: Array, at_s: Array) -> tuple[NDArray[np.intp], Array]:
+    """Point of the grid that follows each of ``at_s``, and the share of the way to it from the one before."""
     right = np.clip(np.searchsorted(backlog_s, at_s), 1, len(backlog_s) - 1)
     weight = np.clip((at_s - backlog_s[right - 1]) / (backlog_s[right] - backlog_s[right - 1]), 0.0, 1.0)
-    found: Array = values[..., right - 1] * (1.0 - weight) + values[..., right] * weight
-    return found
+    return right, weight
 
 
 def merged(points: Array) -> Array:

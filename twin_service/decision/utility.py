@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,12 @@ class Batch:
         there = np.array(self.statistics.exit_epochs)[None, :] == epochs[:, None]  # (P, X)
         is_run: NDArray[np.bool_] = (self.exits_run[:, None, :] & there[None, :, :]).any(axis=2)
         return is_run
+
+    def exit_payoffs(self) -> Array:
+        """alpha * P(right) of the last exit that ran; NEVER without one.  # (D, K, E)"""
+        is_exit = self.statistics.seen[: self.last_epoch + 1].copy()
+        is_exit[:, 0] = False
+        return np.where(is_exit, (self.alpha[:, None] * self.statistics.p_exit_right)[:, None, :], NEVER)
 
     @property
     def last_epoch(self) -> int:
@@ -190,55 +197,76 @@ def batch_of(
 def _payload_terms(
     situations: Sequence[Situation], manifest: Manifest, chosen: Representations | None
 ) -> tuple[PayloadTerms, PayloadTerms]:
-    """Terms of the boundary tensor (epochs 1..h, not the output) and of the input, for every device."""
-    epochs = manifest.held_segments + 1
-    inner = [k for k in range(1, epochs) if k < manifest.segment_count]
-    rows_tensor, rows_input = [], []
+    """Terms of the boundary tensor (epochs 1..h, not the output) and of the input, for every device.
+
+    A situation that comes several times, since various exits are tried in it, is reckoned once.
+    """
+    place: dict[int, int] = {}
+    rows_tensor: list[list[_Row]] = []
+    rows_input: list[list[_Row]] = []
     for s in situations:
-        empty = (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
-        tensor = [empty] * epochs
-        for k in inner:
-            tensor[k] = _cheapest(s, k, None if chosen is None else chosen.tensor[k])
+        if id(s) not in place:
+            place[id(s)] = len(rows_tensor)
+            tensor, sent_input = _payload_rows(s, manifest, chosen)
+            rows_tensor.append(tensor)
+            rows_input.append(sent_input)
+    places = [place[id(s)] for s in situations]
+    return _terms(rows_tensor, places), _terms(rows_input, places)
+
+
+_Row = tuple[int, float, float, float, float]
+_NOTHING: _Row = (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
+
+
+def _payload_rows(s: Situation, manifest: Manifest, chosen: Representations | None) -> tuple[list[_Row], list[_Row]]:
+    """By epoch, of the boundary tensor and of the input."""
+    epochs = manifest.held_segments + 1
+    tensor, sent_input = [_NOTHING] * epochs, [_NOTHING] * epochs
+    for k in range(1, min(epochs, manifest.segment_count)):
+        tensor[k] = _cheapest(s, k, None if chosen is None else chosen.tensor[k])
+    if not s.is_tensors_only:
         last_input = epochs if manifest.held_segments < manifest.segment_count else epochs - 1
-        sent_input = [empty] * epochs
-        if not s.is_tensors_only:
-            cheapest = _cheapest(s, 0, None)
-            for k in range(last_input):
-                sent_input[k] = cheapest if chosen is None else _cheapest(s, 0, chosen.input[k])
-        rows_tensor.append(tensor)
-        rows_input.append(sent_input)
-    return _terms(rows_tensor), _terms(rows_input)
+        known = {only: _cheapest(s, 0, only) for only in ({None} if chosen is None else set(chosen.input[:last_input]))}
+        for k in range(last_input):
+            sent_input[k] = known[None if chosen is None else chosen.input[k]]
+    return tensor, sent_input
 
 
-def _terms(rows: list[list[tuple[int, float, float, float, float]]]) -> PayloadTerms:
-    table = np.array(rows)  # (D, K, 5)
+def _terms(rows: list[list[_Row]], places: list[int]) -> PayloadTerms:
+    table = np.array(rows)[places]  # (D, K, 5)
     representation = table[:, :, 0].astype(np.int64)
     return PayloadTerms(
         representation, table[:, :, 1], table[:, :, 2], table[:, :, 3], table[:, :, 4], representation >= 0
     )
 
 
-def _cheapest(s: Situation, cut: int, only: int | None) -> tuple[int, float, float, float, float]:
+def _cheapest(s: Situation, cut: int, only: int | None) -> _Row:
     """The representation of ``cut`` that costs least on an idle edge: (position, encode_s, upload_s, tail_s, loss).
 
     ``only``: the position to take; ``None``: any that is offered.
     """
     if s.tail_s is None:
-        return (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
-    w = s.weights
-    best_cost = float("inf")
-    best = (NO_REPRESENTATION, 0.0, 0.0, 0.0, 0.0)
-    for position, entry in enumerate(s.manifest.cuts[cut].representations):
-        if not entry.is_offered or (only is not None and position != only):
+        return _NOTHING
+    w, goodput, measured_s = s.weights, s.goodput_bytes_per_s, s.encode_s
+    encoding_price = 1.0 + w.beta_s_per_joule * w.compute_watts
+    upload_price = 1.0 + w.beta_s_per_joule * w.transmit_watts
+    best_cost, best = float("inf"), _NOTHING
+    for position, mean_bytes, encode_s, loss in _offers(s.manifest)[cut]:
+        if only is not None and position != only:
             continue
-        encode_s = s.encode_s.get((cut, position), entry.encode_s)
-        upload_s = entry.mean_bytes / s.goodput_bytes_per_s
-        cost = (
-            w.alpha_s * entry.loss
-            + encode_s * (1.0 + w.beta_s_per_joule * w.compute_watts)
-            + upload_s * (1.0 + w.beta_s_per_joule * w.transmit_watts)
-        )
+        encode_s = measured_s.get((cut, position), encode_s)
+        upload_s = mean_bytes / goodput
+        cost = w.alpha_s * loss + encode_s * encoding_price + upload_s * upload_price
         if cost < best_cost:
             best_cost = cost
-            best = (position, encode_s, upload_s, s.tail_s[cut], entry.loss)
+            best = (position, encode_s, upload_s, s.tail_s[cut], loss)
     return best
+
+
+@lru_cache(maxsize=64)
+def _offers(manifest: Manifest) -> tuple[tuple[tuple[int, float, float, float], ...], ...]:
+    """By cut: (position, mean bytes, encoding time in seconds, loss) of every representation offered."""
+    return tuple(
+        tuple((i, e.mean_bytes, e.encode_s, e.loss) for i, e in enumerate(cut.representations) if e.is_offered)
+        for cut in manifest.cuts
+    )
