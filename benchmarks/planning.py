@@ -19,6 +19,7 @@ from twin_service.decision.situation import Weights
 from twin_service.memory import VolatileMemory
 from twin_service.messages import BacklogReport, DeviceHello, DeviceState, EdgeHello, ManifestUpload, TaskReport
 from twin_service.planner import Cause
+from twin_service.settings import TwinSettings
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
 from twinsplit.reckoning import BacklogState
 from twinsplit.types import Outcome, Reason, Stages, TaskRecord
@@ -98,7 +99,8 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _filled_core(rule: str, manifest: Manifest, manifest_bytes: bytes, count: int, draw: random.Random) -> TwinCore:
-    core = TwinCore(rule_named(rule), Weights(), VolatileMemory())
+    is_reduced: bool = TwinSettings.model_fields["reduction"].default
+    core = TwinCore(rule_named(rule, is_reduced=is_reduced), Weights(), VolatileMemory())
     digest = manifest_digest(manifest_bytes)
     tail_s = tuple(0.015 * (1.0 - cut / manifest.segment_count) for cut in range(manifest.segment_count))
     core.attach_edge(EdgeHello(_EDGE, "127.0.0.1:1", {digest: tail_s}, backlog=_backlog(0.1, 0.0)), 0.0)

@@ -79,7 +79,9 @@ class TwinSettings(BaseServiceSettings):
         True, description="Count the waiting a task causes also for those who come later in the same busy period."
     )
     reduction: bool = Field(
-        True, description="Let the necessary conditions R1 and R2 rule decisions out; it changes none that is taken."
+        False,
+        description="Let the necessary conditions R1 and R2 rule decisions out; it changes none that is taken, and costs "
+        "more time than it saves.",
     )
     plan_threshold_s: float = Field(
         0.005,

@@ -98,7 +98,7 @@ def _offloads_now(batch: Batch, queue: Array, backlog_s: Array, *, from_start: b
 
 
 def _offloads(batch: Batch, queue: Array, backlog_s: Array) -> tuple[Array, Array, dict[int, Array]]:
-    """The same, and the better of both at every epoch ahead as seen from every present before: by epoch (D, S, Q, G)."""
+    """The same, and the better of both at every epoch ahead, from every present before it: by epoch (D, S, Q, G)."""
     epochs, starts = np.tril_indices(batch.last_epoch + 1)  # by epoch, and by present within, which comes to it last
     there = course(batch, queue, backlog_s, starts, epochs)
     tensor, sent_input = offload(batch, batch.tensor, there), offload(batch, batch.input, there)
