@@ -61,7 +61,10 @@ class Scenario(BaseModel):
     device_factors: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
     """The first device takes the first times the stated times, and so on; begun again when they are used up."""
     edges: Annotated[int, Field(ge=1)] = 1
-    """Device i offloads to edge i modulo their number; each edge has its own load of other users."""
+    """Each has its own load of other users."""
+    edge_choice: Literal["fixed", "twin"] = "fixed"
+    """Fixed: device i offloads to edge i modulo their number. Twin: the twin's planner says where, and the device is
+    connected to the edges that it lists (simulator, with plans)."""
 
     arrivals: Literal["poisson", "periodic", "onoff", "trace"] = "poisson"
     task_rate_per_s: Positive = 5.0

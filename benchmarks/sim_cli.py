@@ -190,6 +190,32 @@ def signalling(
 
 
 @sim.command()
+@click.argument("scenario_path", metavar="[SCENARIO.yaml]", required=False, type=click.Path(path_type=Path))
+@click.option("--rule", default="open-loop", show_default=True, help="Rule of the twin.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def capacity(scenario_path: Path | None, rule: str, settings: tuple[str, ...], json_path: Path | None) -> None:
+    """What a fleet costs its one twin: planner, choice of edges, store; by default 10,000 devices and 50 edges.
+
+    One process, tens of minutes; --set devices=1000 --set edges=5 --set tasks=6000 takes two.
+    """
+    from benchmarks.provenance import provenance
+    from benchmarks.scenario import read_scenario, with_settings
+    from benchmarks.simulator.fleet_run import fleet_lines, fleet_run
+    from benchmarks.simulator.grid import SCENARIOS
+    from benchmarks.simulator.world import model_of
+
+    scenario = with_settings(read_scenario(scenario_path or SCENARIOS / "company.yaml"), settings)
+    with _reserved(json_path) as result_file:
+        about = provenance(seeds=[scenario.seed], digests={"model": model_of(scenario.model)[1]})
+        found = fleet_run(scenario, rule, lambda text: click.echo(text, err=True))
+        for line in fleet_lines(found):
+            click.echo(line)
+        if result_file is not None:
+            result_file.write({"provenance": about, "results": found})
+
+
+@sim.command()
 @click.argument("scenario_paths", metavar="[SCENARIO.yaml ...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Learning runs, from 1.")
 @click.option("--quick", is_flag=True, help="Fewer tasks and, unless named, one scenario: under a minute.")

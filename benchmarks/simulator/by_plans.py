@@ -36,7 +36,7 @@ from twin_service.wire import (
 )
 from twinsplit.errors import RefusedError
 from twinsplit.transport.clock_offset import ClockReadings
-from twinsplit.transport.convert import backlog_from_wire, plan_from_wire
+from twinsplit.transport.convert import backlog_from_wire, edges_from_wire, plan_from_wire
 from twinsplit.types import Decision
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ByPlans(Deciding, Listener):
             world.manifest,
             world.model_digest,
             payloads=scenario.payloads,
-            fixed_edge_address=device.edge.address,
+            fixed_edge_address=_told_edge(device),
         )
         kind = PeriodicReporter if signalling.scheme is Scheme.PERIODIC else Reporter
         reporter = kind(
@@ -171,7 +171,7 @@ class ByPlans(Deciding, Listener):
             device_id=_name(device.index),
             model_digest=self._world.model_digest,
             payloads=scenario.payloads,
-            fixed_edge_address=device.edge.address,
+            fixed_edge_address=_told_edge(device),
             compute_watts=scenario.weights.compute_watts,
             transmit_watts=scenario.weights.transmit_watts,
             is_polled=self.signalling.scheme is Scheme.POLLED,
@@ -356,6 +356,10 @@ class ByPlans(Deciding, Listener):
                 device.obey(pipeline.plan_received(now_s, plan_from_wire(wire.plan), backlog))
             except RefusedError:
                 self.refused += 1
+            device.follow_plan()
+        elif kind == "edges":
+            device.obey(pipeline.edges_listed(now_s, edges_from_wire(wire.edges, now_s)))
+            device.follow_plan()
         elif kind == "backlog":
             device.obey(pipeline.backlog_seen(now_s, backlog_from_wire(wire.backlog.backlog, now_s)))
         elif kind == "poll" and self._questions.get(device.index) == (wire.poll.task_id, wire.poll.epoch):
@@ -380,6 +384,11 @@ def _attachment(device: SimulatedDevice) -> Attachment:
         round_trip_s=tracker.round_trip_s,
         last_plan_id=0,
     )
+
+
+def _told_edge(device: SimulatedDevice) -> str | None:
+    """Address of the only edge that a device may use; ``None``: the twin says which."""
+    return device.edge.address if device.world.scenario.edge_choice == "fixed" else None
 
 
 def _name(device: int) -> str:

@@ -33,6 +33,7 @@ class _Answer(NamedTuple):
     """What an edge answers."""
 
     task_id: int
+    edge: SimulatedEdge
     queue_s: float
     service_s: float
     backlog: BacklogState | None = None
@@ -56,6 +57,7 @@ class SimulatedDevice:
         self.index = index
         self.speeds = speeds
         self.edge = edge
+        """The edge that it is planned for."""
         self.link = link
         self.samples = samples
         self.pipeline: Pipeline
@@ -72,6 +74,7 @@ class SimulatedDevice:
         self._serving: Task | None = None
         self._serving_since_s = 0.0
         self._delivered_at_s = 0.0
+        self._connected: frozenset[str] = frozenset()
         self._next_arrival = 0
 
     def equip(self, plans: PlanKeeper, reporter: Reporter) -> None:
@@ -88,7 +91,8 @@ class SimulatedDevice:
         )
         meter = ModelBooks(weights.compute_watts, weights.transmit_watts)
         self.pipeline = Pipeline(world.manifest, plans, self.tracker, reporter, meter, settings)
-        self.pipeline.edge_connected(0.0, self.edge.address)
+        if scenario.edge_choice == "fixed":
+            self.pipeline.edge_connected(0.0, self.edge.address)
         self._schedule_arrival()
 
     # What deciding may look at.
@@ -160,6 +164,23 @@ class SimulatedDevice:
             elif not isinstance(instruction, CancelUpload):  # what is admitted at the edge is served
                 world.told(self, instruction)
 
+    def follow_plan(self) -> None:
+        """Keep to the edge that the newest plan names, and connections to all that the pipeline wants one to."""
+        if self.world.scenario.edge_choice == "fixed":
+            return
+        address = self.pipeline.plans.edge_address
+        if address is not None:
+            self.edge = self.world.edge_at(address)
+        wanted = self.pipeline.offloads.addresses()
+        # A connection takes a round trip.
+        for new in sorted(wanted - self._connected):
+            self.world.schedule(self.world.now_s + 2.0 * self._delay_s, self._connect, new)
+        self._connected = wanted
+
+    def _connect(self, address: str) -> None:
+        if address in self._connected:
+            self.obey(self.pipeline.edge_connected(self.world.now_s, address))
+
     def _schedule_arrival(self) -> None:
         if self._next_arrival < len(self.samples.arrivals_s):
             self.world.schedule(self.samples.arrivals_s[self._next_arrival], self._arrive, None)
@@ -198,12 +219,13 @@ class SimulatedDevice:
         offload = offload_of(task)
         jitter = self.samples.edge_jitters[task.task_id - 1]
         deadline_at_s = None if self._timeout_s is None else offload.deadline_s - self._delay_s
+        edge = self.world.edge_at(offload.edge_address)
         try:
-            end_s, service_s = self.edge.admit(self.index, task.task_id, offload.cut, jitter, now_s, deadline_at_s)
+            end_s, service_s = edge.admit(self.index, task.task_id, offload.cut, jitter, now_s, deadline_at_s)
         except RefusedError:
-            self.world.schedule(now_s + self._delay_s, self._refused, task.task_id)
+            self.world.schedule(now_s + self._delay_s, self._refused, (task.task_id, edge.address))
             return
-        answer = _Answer(task.task_id, max(end_s - service_s - now_s, 0.0), service_s)
+        answer = _Answer(task.task_id, edge, max(end_s - service_s - now_s, 0.0), service_s)
         if self.world.deciding.hears_edges:
             self.world.schedule(end_s, self._leave_edge, answer)
         else:
@@ -211,23 +233,31 @@ class SimulatedDevice:
 
     def _leave_edge(self, answer: _Answer) -> None:
         now_s = self.world.now_s
-        self.edge.advance(now_s)
-        told = answer._replace(backlog=self.edge.queue.backlog_state(now_s))
+        answer.edge.advance(now_s)
+        told = answer._replace(backlog=answer.edge.queue.backlog_state(now_s))
         self.world.schedule(now_s + self._delay_s, self._answered, told)
 
     def _answered(self, answer: _Answer) -> None:
-        now_s = self.world.now_s
+        now_s, address = self.world.now_s, answer.edge.address
         if answer.backlog is not None:
             # As on the wire: its age is counted at the edge, and the way back is not known.
-            self.pipeline.plans.backlog_seen(replace(answer.backlog, at_s=now_s), self.edge.address)
+            seen = replace(answer.backlog, at_s=now_s)
+            self.pipeline.plans.backlog_seen(seen, address)
+            self.pipeline.offloads.edges.backlog_seen(seen, address)
         self.obey(
             self.pipeline.answer_received(
-                now_s, answer.task_id, None, edge_queue_s=answer.queue_s, edge_compute_s=answer.service_s
+                now_s,
+                answer.task_id,
+                None,
+                edge_queue_s=answer.queue_s,
+                edge_compute_s=answer.service_s,
+                edge_address=address,
             )
         )
 
-    def _refused(self, task_id: int) -> None:
-        self.obey(self.pipeline.upload_failed(self.world.now_s, task_id, Reason.EDGE_REFUSED))
+    def _refused(self, refused: tuple[int, str]) -> None:
+        task_id, address = refused
+        self.obey(self.pipeline.upload_failed(self.world.now_s, task_id, Reason.EDGE_REFUSED, address))
 
     def _tick(self, _: object) -> None:
         self.obey(self.pipeline.tick(self.world.now_s))

@@ -29,6 +29,7 @@ from device.plan_keeping import PlanKeeper
 from device.reporting import Report, Reporter
 from device.task import AskTwin
 from edge.tail_queue import Tail
+from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
 from twinsplit.types import TaskRecord
 
@@ -75,6 +76,7 @@ class World:
         self._numbers = _numbered(samples)
         self._left = self.tasks
         self.edges = [self._edge(index) for index in range(scenario.edges)]
+        self._edge_at = {edge.address: edge for edge in self.edges}
         self.devices = self._devices(samples)
         deciding.begin(self)
         for device in self.devices:
@@ -118,6 +120,10 @@ class World:
 
     # What devices ask for.
 
+    def edge_at(self, address: str) -> SimulatedEdge:
+        """The edge that is reached there."""
+        return self._edge_at[address]
+
     def schedule(self, at_s: float, act: Callable[[Any], None], argument: Any) -> None:
         """Call ``act(argument)`` at ``at_s``; of events at one instant the one scheduled first comes first."""
         self._scheduled += 1
@@ -139,6 +145,11 @@ class World:
     # How it is made.
 
     def _exact(self, device: SimulatedDevice) -> tuple[PlanKeeper, Reporter]:
+        if self.scenario.edge_choice == "twin":
+            raise SettingsError(
+                "edge_choice: twin needs a twin that plans (`twinsplit sim capacity`); with exact state a device has "
+                "one edge: set edge_choice=fixed"
+            )
         plans = ExactPlans(self.manifest, self.model_digest, self.scenario.payloads, device, self.deciding)
         return plans, SilentReporter(self.manifest, device.tracker)
 

@@ -1,0 +1,195 @@
+"""A fleet and its one twin: devices, edges among which the twin's planner chooses, and what that costs the twin.
+
+The core is the service's own, keeps its state in the service's own database, saves and replays at the service's own
+pace. Its processor time is measured while everything else is simulated: the twin answers at once, however long it took,
+and how much of a core it would have needed is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.simulator.by_plans import ByPlans
+from benchmarks.simulator.device import SimulatedDevice
+from benchmarks.simulator.metered import Meter, MeteredCore, MeteredRule
+from benchmarks.simulator.world import World
+from twin_service.core import CoreSettings
+from twin_service.decision.rules import Rule
+from twin_service.documents import Document
+from twin_service.settings import TwinSettings
+from twin_service.store.sqlite import SqliteStore
+from twin_service.workload.replayed import Replayed
+from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
+from twinsplit.types import Outcome, TaskRecord
+
+Progress = Callable[[str], None]
+
+# The pace of twin_service.service.
+SAVE_S: float = TwinSettings.model_fields["save_s"].default
+SAVED_AT_ONCE = 200
+BETWEEN_PARTS_S = 0.05
+_REPLAY_LOOK_S = 0.1
+_REPLAY_SHARE: float = TwinSettings.model_fields["replay_share"].default
+_LINES = 20
+"""Lines of progress in a run."""
+
+
+class CountingStore(SqliteStore):
+    """The service's database, which counts what it is given."""
+
+    documents_written = 0
+    replay_written = 0
+
+    def keep_documents(self, documents: Iterable[Document]) -> None:
+        chosen = list(documents)
+        super().keep_documents(chosen)
+        self.documents_written += len(chosen)
+
+    def keep_replay(self, tasks: Sequence[Replayed]) -> None:
+        super().keep_replay(tasks)
+        self.replay_written += len(tasks)
+
+
+class FleetPlans(ByPlans):
+    """Plans of a metered twin with a database. For one run; closed by whoever made it."""
+
+    core: MeteredCore
+
+    def __init__(self, rule: Rule, state: Path, progress: Progress = lambda _text: None) -> None:
+        """
+        Args:
+            state: folder of the twin's database, which is made.
+            progress: told a line now and then.
+        """
+        self.meter = Meter()
+        super().__init__(MeteredRule(rule, self.meter))
+        self.store = CountingStore(state)
+        self.written_bytes = 0
+        """Handed to the file system by savings."""
+        self.attached: dict[str, dict[str, float]] = {}
+        """What attaching all devices cost, and their first plans; by kind as in ``meter``, which begins anew then."""
+        self.attach_messages: Counter[str] = Counter()
+        self.attach_bytes: Counter[str] = Counter()
+        self.first_named: Counter[str] = Counter()
+        """Devices by the edge of their first plan."""
+        self.ended_at: Counter[str] = Counter()
+        """Tasks by the edge that answered."""
+        self.payload_bytes = 0
+        """Of these, sent."""
+        self._ended = 0
+        self._began_s = time.perf_counter()
+        self._progress = progress
+        self._process = psutil.Process()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+    def begin(self, world: World) -> None:
+        super().begin(world)
+        self._progress(f"{len(world.devices):,} devices, {len(world.edges)} edges, {world.tasks:,} tasks")
+        world.schedule(0.0, self._is_attached, None)
+        world.schedule(SAVE_S, self._save, None)
+        world.schedule(_REPLAY_LOOK_S, self._replay, None)
+
+    def made_core(self, world: World) -> MeteredCore:
+        workload = WorkloadTwin(self.store, WorkloadSettings(_REPLAY_SHARE))
+        core_settings = CoreSettings(planner=self.signalling.planner)
+        return MeteredCore(self.meter, self._rule, world.scenario.weights, self.store, core_settings, workload=workload)
+
+    @property
+    def named(self) -> Counter[str]:
+        """Devices by the edge that their plan names now."""
+        found = Counter({edge.edge_id: 0 for edge in self._world.edges})
+        for device in self.core.devices.values():
+            if device.standing is not None and device.standing.plan.edge_id is not None:
+                found[device.standing.plan.edge_id] += 1
+        return found
+
+    @property
+    def revisions(self) -> Counter[str]:
+        """Plans sent, by cause."""
+        found: Counter[str] = Counter()
+        for document in self.core.archive:
+            found.update(document.plan_revisions)
+        return found
+
+    def task_ended(self, device: SimulatedDevice, record: TaskRecord) -> None:
+        super().task_ended(device, record)
+        if record.edge_id is not None and record.outcome is Outcome.EDGE:
+            self.ended_at[record.edge_id] += 1
+            self.payload_bytes += record.wire_bytes
+        self._ended += 1
+        every = max(1, self._world.tasks // _LINES)
+        if self._ended % every == 0:
+            spent_s = time.perf_counter() - self._began_s
+            self._progress(f"{self._ended:,} of {self._world.tasks:,} tasks after {spent_s:.0f} s")
+
+    def figures(self) -> dict[str, Any]:
+        """What the twin was asked, what that took, what it kept; after the run."""
+        sizes = [len(document.to_json().encode()) for document in self.core.archive]
+        workload = self.core.workload
+        assert workload is not None, "made with the core"
+        return {
+            "attached": self.attached,
+            "served": self.meter.described(),
+            "messages": dict(sorted((self.courier.messages - self.attach_messages).items())),
+            "bytes": dict(sorted((self.courier.bytes - self.attach_bytes).items())),
+            "attach_messages": dict(sorted(self.attach_messages.items())),
+            "attach_bytes": dict(sorted(self.attach_bytes.items())),
+            "payload_bytes": self.payload_bytes,
+            "weighed": self.core.planner.weighed,
+            "plans_by_cause": dict(sorted(self.revisions.items())),
+            "store": {
+                "documents_written": self.store.documents_written,
+                "document_mean_bytes": sum(sizes) / len(sizes),
+                "replay_written": self.store.replay_written,
+                "replay_left_out": dict(sorted(workload.left_out.items())),
+                "written_bytes": self.written_bytes,
+                "size_bytes": self.store.size_bytes,
+            },
+        }
+
+    def _is_attached(self, _: object) -> None:
+        """Comes right after all devices have attached and hold their first plan."""
+        self.attached = self.meter.described()
+        self.meter.clear()
+        self.attach_messages = Counter(self.courier.messages)
+        self.attach_bytes = Counter(self.courier.bytes)
+        self.first_named = self.named
+        self._progress(f"attached and planned after {time.perf_counter() - self._began_s:.0f} s")
+
+    def _save(self, _: object) -> None:
+        before = _written_bytes(self._process)
+        is_more_due = self.core.save(SAVED_AT_ONCE)
+        self.written_bytes += _written_bytes(self._process) - before
+        self._world.schedule(self._world.now_s + (BETWEEN_PARTS_S if is_more_due else SAVE_S), self._save, None)
+
+    def _replay(self, _: object) -> None:
+        """One task, and as much of simulated time as the service lets pass for what it took."""
+        now_s = self._world.now_s
+        workload = self.core.workload
+        assert workload is not None, "made with the core"
+        wait_s = _REPLAY_LOOK_S
+        if workload.next_due_s() <= now_s:
+            began_s = time.perf_counter()
+            workload.replay_next(now_s)
+            took_s = time.perf_counter() - began_s
+            workload.cost(took_s, now_s)
+            self.meter.took("replay", took_s)
+            wait_s = took_s / _REPLAY_SHARE
+        self._world.schedule(now_s + wait_s, self._replay, None)
+
+
+def _written_bytes(process: psutil.Process) -> int:
+    """Handed to write calls by this process so far; 0 where the system does not tell."""
+    if not hasattr(process, "io_counters"):
+        return 0
+    counters = process.io_counters()
+    return int(getattr(counters, "write_chars", counters.write_bytes))

@@ -1,0 +1,106 @@
+"""A fleet whose twin chooses among the edges, and what that costs the twin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.simulator.fleet import FleetPlans
+from benchmarks.simulator.fleet_run import core_share, fleet_lines, fleet_run
+from benchmarks.simulator.world import World
+from tests.simulation.worlds import Records, scenario_of, world_of
+from twin_service.decision.rules import rule_named
+from twin_service.store.sqlite import SqliteStore
+from twinsplit.errors import SettingsError
+
+pytestmark = pytest.mark.slow
+
+FLEET: dict[str, Any] = {
+    "devices": 12,
+    "edges": 3,
+    "edge_choice": "twin",
+    "device_whole_s": 0.3,
+    "task_rate_per_s": 1.0,
+    "uplink_delay_s": 0.005,
+    "load_mean_s": 0.03,
+}
+UNEVEN: dict[str, Any] = {"load_share": 0.45, "load_burst_s": 8.0, "load_peak": 0.95}
+"""Bursts so long that for a while one edge is much busier than the others."""
+
+
+def fleet(tmp_path: Path, **changes: Any) -> tuple[FleetPlans, World, Records]:
+    deciding, records = FleetPlans(rule_named("open-loop"), tmp_path / "state"), Records()
+    world = World(scenario_of(**(FLEET | changes)), 1, deciding, listeners=[records])
+    return deciding, world, records
+
+
+def test_devices_share_the_edges_and_each_task_is_answered_by_the_edge_that_its_plan_names(tmp_path: Path) -> None:
+    deciding, world, records = fleet(tmp_path, tasks=240)
+    run = world.run()
+    deciding.close()
+    assert run.summary.share_answered == 1.0
+    assert set(deciding.first_named.values()) == {4}
+    assert sum(deciding.ended_at.values()) == sum(task.outcome.value == "edge" for task in records.tasks) > 100
+    admitted = {tail.work.device: 0 for tail in records.admitted if tail.work.device is not None}
+    assert len(admitted) == 12
+    for device in world.devices:
+        standing = deciding.core.devices[f"device-{device.index}"].standing
+        assert standing is not None
+        assert standing.plan.edge_id == device.edge.edge_id
+
+
+def test_devices_leave_an_edge_that_has_become_busy_and_gain_by_it(tmp_path: Path) -> None:
+    deciding, world, _ = fleet(tmp_path / "chosen", tasks=900, **UNEVEN)
+    chosen = world.run()
+    deciding.close()
+    pinned, pinned_world, _ = fleet(tmp_path / "fixed", tasks=900, edge_choice="fixed", **UNEVEN)
+    fixed = pinned_world.run()
+    pinned.close()
+    assert deciding.revisions["edge-better"] > 3
+    assert pinned.revisions["edge-better"] == 0
+    assert chosen.cost_s < fixed.cost_s
+
+
+def test_what_the_twin_keeps_is_in_the_database_of_the_service(tmp_path: Path) -> None:
+    deciding, world, _ = fleet(tmp_path, tasks=240)
+    world.run()
+    deciding.core.save()
+    found = deciding.figures()["store"]
+    deciding.close()
+    store = SqliteStore(tmp_path / "state")
+    documents = store.documents()
+    replayed = store.replay(world.model_digest, 1000)
+    store.close()
+    assert {document.device_id for document in documents} == {f"device-{k}" for k in range(12)}
+    assert found["documents_written"] >= 12
+    assert len(replayed) == found["replay_written"] > 100
+    assert found["document_mean_bytes"] == pytest.approx(
+        sum(len(document.to_json()) for document in documents) / 12, rel=0.01
+    )
+
+
+def test_the_twins_cost_is_what_was_measured_without_what_is_within_it(tmp_path: Path) -> None:
+    found = fleet_run(scenario_of(**FLEET, tasks=120), "open-loop")
+    served = found["served"]
+    assert served["device task"]["calls"] >= 100
+    assert found["attached"]["attach"]["calls"] == 12
+    assert served.get("attach") is None, "nobody attaches while it serves"
+    assert (
+        0.0
+        < found["twin_core_share"]
+        == pytest.approx(sum(kind["seconds"] for name, kind in served.items() if name != "rule") / found["simulated_s"])
+    )
+    assert core_share({"save": {"seconds": 2.0}, "rule": {"seconds": 1.0}}, 4.0) == 0.5
+    assert found["by_edge"]["devices_first"] == {"least": 4, "mean": 4.0, "most": 4}
+    messages = found["messages"]
+    assert messages["device task"] == 120
+    assert "device hello" not in messages
+    assert found["attach_messages"]["device hello"] == 12
+    assert any("ms a task" in line for line in fleet_lines(found))
+
+
+def test_with_exact_state_a_device_has_one_edge() -> None:
+    with pytest.raises(SettingsError, match="edge_choice=fixed"):
+        world_of("open-loop", scenario_of(edge_choice="twin", edges=2, devices=2, tasks=10))
