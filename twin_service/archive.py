@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -23,8 +24,12 @@ class Archive:
         self._memory = memory
         self._limit = limit
         self._is_attached = is_attached
-        self._documents = {document.device_id: document for document in memory.documents()}
+        # A device is at one of those who share a memory, and its document is read when it comes.
+        kept = () if memory.is_shared else memory.documents()
+        self._documents = {document.device_id: document for document in kept}
         self._unsaved: set[str] = set()
+        self.inherited: dict[str, Counter[str]] = {"outcomes": Counter(), "plan_revisions": Counter()}
+        """What of the counts in all documents did not happen here: sums over documents less this only grow."""
 
     def __iter__(self) -> Iterator[Document]:
         """All documents by name of the device."""
@@ -57,6 +62,23 @@ class Archive:
             document = self._documents[device_id] = Document(device_id)
         return document
 
+    def claimed(self, device_id: str, document: Document | None, epoch: int) -> None:
+        """A device comes that others may have held since: ``document`` (``None``: none) is what was kept of it,
+        ``epoch`` the one of the attachment that begins."""
+        held = self.opened(device_id)
+        if document is not None and held.epoch < document.epoch:
+            self.forget(device_id)
+            self._inherit(document, 1)
+            self._documents[device_id] = held = document
+        held.epoch = max(held.epoch, epoch - 1)
+
+    def forget(self, device_id: str) -> None:
+        """A device is elsewhere now, where its document is kept up."""
+        document = self._documents.pop(device_id, None)
+        if document is not None:
+            self._inherit(document, -1)
+        self._unsaved.discard(device_id)
+
     def note_message(self, device_id: str, kind: str) -> None:
         """A message of ``kind`` passed between a device and the twin."""
         document = self._documents.get(device_id)
@@ -65,7 +87,8 @@ class Archive:
 
     def note_change(self, device_id: str) -> None:
         """The document of a device is to be saved."""
-        self._unsaved.add(device_id)
+        if device_id in self._documents:
+            self._unsaved.add(device_id)
 
     def save(self, limit: int | None = None) -> bool:
         """Keep documents that changed, at most ``limit`` of them.
@@ -84,5 +107,9 @@ class Archive:
     def _forget_one(self) -> None:
         gone = next((device_id for device_id in self._documents if not self._is_attached(device_id)), None)
         if gone is not None:
-            del self._documents[gone]
-            self._unsaved.discard(gone)
+            self.forget(gone)
+
+    def _inherit(self, document: Document, sign: int) -> None:
+        for name, counts in self.inherited.items():
+            for key, count in getattr(document, name).items():
+                counts[key] += sign * count

@@ -10,13 +10,15 @@ import asyncio
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeVar
 
 from twin_service import messages
 from twin_service.core import TwinCore
 from twin_service.learning.learner import Assignment, Result
 from twin_service.learning.lesson import Report
 from twin_service.messages import Send
+from twin_service.store.interface import SharedStore
 from twin_service.views import ServiceView, edge_view
 from twin_service.workload.records import ReplayBatch
 from twinsplit.clock import Clock
@@ -44,6 +46,8 @@ _AFTER_DEFECT_S = 0.1
 
 _log = EventLog("twin.exchange")
 
+T = TypeVar("T")
+
 
 class DeviceSession:
     """One open stream of a device."""
@@ -68,8 +72,13 @@ class DeviceSession:
 class Exchange:
     """Takes what peers say to the core, and what the core says to peers."""
 
-    def __init__(self, core: TwinCore, clock: Clock) -> None:
+    def __init__(self, core: TwinCore, clock: Clock, shared: SharedStore | None = None) -> None:
+        """
+        Args:
+            shared: the memory of the core, where other replicas use it, too.
+        """
         self.core = core
+        self._shared = shared
         self.now_s = clock.monotonic_s
         self._clock = clock
         self.refusals: Counter[ErrorCode] = Counter()
@@ -87,6 +96,21 @@ class Exchange:
         self._has_failed = False
 
     # Devices and edges.
+
+    async def arriving(self, hello: messages.DeviceHello) -> None:
+        """A device is about to attach: learn what other replicas have kept of it."""
+        if self._shared is None:
+            return
+        claim = await self._shared.claimed(hello.device_id, hello.model_digest, hello.attachment_epoch)
+        if claim is not None:
+            self.core.archive.claimed(hello.device_id, claim.document, claim.epoch)
+
+    def device_moved(self, device_id: str, epoch: int) -> None:
+        """A device has attached to another replica, under this number; nothing if it is back here since."""
+        document = self.core.archive.find(device_id)
+        if document is not None and document.epoch < epoch:
+            self.device_released(device_id, epoch)
+            self.core.archive.forget(device_id)
 
     def device_attached(self, session: DeviceSession, hello: messages.DeviceHello) -> None:
         """A device says hello on ``session``.
@@ -206,15 +230,24 @@ class Exchange:
         """Something was written that the core may act upon."""
         self._arm()
 
-    def exported(self) -> Iterator[bytes]:
+    def exported(self) -> AsyncIterator[bytes]:
         """All documents and recorded tasks, those of the last seconds included, as batches of trace records."""
         self._save()
-        return self.core.exported(self._clock.unix_ns() * 1e-9)
+        return self._read(self.core.exported(self._clock.unix_ns() * 1e-9))
 
-    def replay_batches(self, model: str, limit: int) -> Iterator[ReplayBatch]:
+    def replay_batches(self, model: str, limit: int) -> AsyncIterator[ReplayBatch]:
         """The newest replayed tasks, those of the last seconds included; arguments as those of the core."""
         self._save()
-        return self.core.replay_batches(model, limit)
+        return self._read(self.core.replay_batches(model, limit))
+
+    async def _read(self, items: Iterator[T]) -> AsyncIterator[T]:
+        """What may wait for a network is read in another thread; the first item is of the twins, and made here."""
+        for item in items:
+            yield item
+            if self._shared is not None:
+                break
+        while self._shared is not None and (rest := await asyncio.to_thread(next, items, None)) is not None:
+            yield rest
 
     def _save(self) -> None:
         try:
@@ -234,7 +267,7 @@ class Exchange:
             workload.replay_next(began_s)
         except Exception as error:  # noqa: BLE001 - a defect in one replay must not end all replaying
             _log.exception("replay-failed", error)
-        self._take_learner_events()
+        self.learner_changed()
         ended_s = self.now_s()
         workload.cost(ended_s - began_s, ended_s)
         return ended_s - began_s
@@ -250,7 +283,7 @@ class Exchange:
         manifest = self.core.manifests.get(assignment.model_digest)
         if manifest is None:  # its devices send it when they attach again
             learner.failed(assignment, UnknownModelError("the manifest of that model is not here (any more)"))
-            self._take_learner_events()
+            self.learner_changed()
             return None
         return assignment, manifest
 
@@ -262,13 +295,15 @@ class Exchange:
             learner.failed(assignment, result)
         else:
             learner.learnt(assignment, result, self._clock.unix_ns() * 1e-9)
-        self._take_learner_events()
+        self.learner_changed()
 
-    def _take_learner_events(self) -> None:
+    def learner_changed(self) -> None:
+        """Something may have happened to weights: say so, and plan with them."""
         learner = self.core.learner
         while learner is not None and learner.events:
             event = learner.events.popleft()
-            tell = _log.info if event.result in (Result.PROMOTED, Result.REFUSED) else _log.warning
+            is_ordinary = event.result in (Result.PROMOTED, Result.REFUSED, Result.ADOPTED)
+            tell = _log.info if is_ordinary else _log.warning
             tell(
                 f"weights-{event.result.value}",
                 model=event.model_digest[:12],

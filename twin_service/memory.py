@@ -29,6 +29,12 @@ class WeightsRow:
 class Memory(Protocol):
     """Plan ids, manifests and documents; replayed tasks, weights and calibration."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes use it, too. Then a document is read when its device attaches, only one of the
+        processes learns, and reading replay and traces waits for a network."""
+        ...
+
     def next_plan_id(self) -> int:
         """A plan id above every earlier one, also those given out before a restart."""
         ...
@@ -100,6 +106,8 @@ _KEPT_TRACES = 1000
 
 class VolatileMemory:
     """A memory that is gone with the process (tests, simulator)."""
+
+    is_shared = False
 
     def __init__(self) -> None:
         self._plan_id = 0

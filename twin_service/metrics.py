@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from twin_service.exchange import Exchange
 from twin_service.fields import MirroredField
 from twin_service.learning.learner import Result
+from twin_service.store.interface import Store
 from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.calls import CallCount
@@ -25,14 +26,14 @@ class TwinMetrics:
         exchange: Exchange,
         signalling: SignallingCount,
         calls: CallCount,
-        state_bytes: Callable[[], int],
+        store: Store,
         learning_share: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._exchange = exchange
         self._core = exchange.core
         self._signalling = signalling
         self._calls = calls
-        self._state_bytes = state_bytes
+        self._store = store
         self._learning_share = learning_share
 
     def samples(self) -> Iterator[Sample]:
@@ -43,6 +44,8 @@ class TwinMetrics:
         for document in self._core.archive:
             outcomes.update(document.outcomes)
             revisions.update(document.plan_revisions)
+        outcomes.subtract(self._core.archive.inherited["outcomes"])
+        revisions.subtract(self._core.archive.inherited["plan_revisions"])
         for outcome in Outcome:
             yield "twinsplit_tasks_reported_total", {"outcome": outcome.value}, outcomes[outcome.value]
         for reason, count in revisions.items():
@@ -54,7 +57,9 @@ class TwinMetrics:
         yield from self._account_samples()
         yield from self._workload_samples()
         yield from self._learner_samples()
-        yield "twinsplit_state_bytes", {}, self._state_bytes()
+        yield "twinsplit_state_bytes", {}, self._store.size_bytes
+        yield "twinsplit_store_errors_total", {}, self._store.errors
+        yield "twinsplit_store_degraded", {}, float(self._store.is_degraded)
         for code, refused in self._exchange.refusals.items():
             yield "twinsplit_refused_messages_total", {"code": code.value}, refused
         yield from self._signalling.samples()
@@ -98,6 +103,7 @@ class TwinMetrics:
             None if report is None or report.scores is None else report.scores.held_out_gain,
         )
         yield "twinsplit_learning_core_share", {}, self._learning_share()
+        yield "twinsplit_is_learner", {}, float(learner.is_elected and self._learning_share() is not None)
 
     def _twin_samples(self) -> Iterator[Sample]:
         devices, edges = self._core.devices.values(), self._core.edges.values()

@@ -11,17 +11,20 @@ from twin_service.core import CoreSettings, TwinCore
 from twin_service.decision.rules import LEARNED_RULES, rule_named
 from twin_service.decision.situation import Weights
 from twin_service.exchange import Exchange
+from twin_service.learning.election import Election
 from twin_service.learning.learner import Learner, LearnerSettings
 from twin_service.learning.thread import LearningThread
 from twin_service.metrics import TwinMetrics
 from twin_service.planner import PlannerSettings
 from twin_service.servicer import TwinServicer, register_twin_service
 from twin_service.settings import TwinSettings
-from twin_service.store.interface import Bounds, Store
-from twin_service.store.sqlite import SqliteStore
+from twin_service.store.address import EMBEDDED
+from twin_service.store.interface import Store
+from twin_service.store.opening import open_store
 from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
 from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.clock import Clock, SystemClock
+from twinsplit.credentials import without_password
 from twinsplit.errors import SettingsError, StorageError, TrainingError
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
@@ -58,6 +61,7 @@ class TwinService:
         signalling: SignallingCount,
         learning: LearningThread | None,
         console: Console | None,
+        election: Election | None,
     ) -> None:
         self.exchange = exchange
         self.signalling = signalling
@@ -71,7 +75,8 @@ class TwinService:
         self._server = server
         self._exposition = exposition
         self._learning = learning
-        chores = (self._save_regularly(), self._replay_regularly(), self._learn_regularly())
+        chores = [self._save_regularly(), self._replay_regularly(), self._learn_regularly()]
+        chores += [] if election is None else [election.follow()]
         self._chores = [asyncio.ensure_future(chore) for chore in chores]
 
     async def stop(self) -> None:
@@ -139,8 +144,8 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
     rule = rule_named(settings.rule, is_reduced=settings.reduction, net_of=lambda manifest: core.net_of(manifest))
     weights = _weights(settings)
     clock = clock or SystemClock()
-    bounds = Bounds(settings.max_devices, 86_400.0 * settings.state_days, 1e6 * settings.state_mb)
-    store = SqliteStore(settings.state, bounds)
+    learning = _learning(settings, clock)
+    store, shared = open_store(settings, is_candidate=learning is not None)
     server: RunningServer | None = None
     exposition: Exposition | None = None
     try:
@@ -155,7 +160,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
         if settings.rule in LEARNED_RULES:
             learner = Learner(store, LearnerSettings(most_tasks=settings.learning_tasks))
         core = TwinCore(rule, weights, store, core_settings, workload=workload, learner=learner)
-        exchange = Exchange(core, clock)
+        exchange = Exchange(core, clock, shared)
         signalling = SignallingCount()
         servicer = TwinServicer(exchange, signalling, lease_s=settings.lease_s, heartbeat_s=settings.heartbeat_s)
         server = await start_server(
@@ -166,9 +171,8 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             without_role=settings.tls_without_role,
             limits=PeerLimits(settings.max_calls_per_peer, settings.max_messages_per_peer_s, clock.monotonic_s),
         )
-        learning = _learning(settings, learner, clock)
         core_share = (lambda: None) if learning is None else learning.core_share
-        metrics = TwinMetrics(exchange, signalling, server.calls, lambda: store.size_bytes, core_share)
+        metrics = TwinMetrics(exchange, signalling, server.calls, store, core_share)
         exposition = start_exposition(
             "twin",
             settings.http_listen,
@@ -185,7 +189,8 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             await server.stop()
         store.close()
         raise
-    return TwinService(settings, exchange, store, server, exposition, signalling, learning, console)
+    election = None if shared is None else Election(shared, exchange, learner, learning)
+    return TwinService(settings, exchange, store, server, exposition, signalling, learning, console, election)
 
 
 async def serve(settings: TwinSettings) -> None:
@@ -204,7 +209,7 @@ async def serve(settings: TwinSettings) -> None:
         address=twin.address,
         http_address=twin.http_address,
         rule=settings.rule,
-        state=str(settings.state),
+        state=str(settings.state) if settings.store == EMBEDDED else without_password(settings.store),
         known_devices=len(twin.exchange.core.archive),
         console="none" if twin.console is None else twin.console.url,
         console_token_file="none" if twin.console is None else str(twin.console.token_path),
@@ -242,9 +247,9 @@ async def _console(
     return await start_console(settings, settings.console_listen, exchange, feed, signalling, clock)
 
 
-def _learning(settings: TwinSettings, learner: Learner | None, clock: Clock) -> LearningThread | None:
+def _learning(settings: TwinSettings, clock: Clock) -> LearningThread | None:
     """The thread that learns; ``None``: nothing is to be learnt, or cannot be."""
-    if learner is None or settings.learning_share <= 0.0 or settings.replay_share <= 0.0:
+    if settings.rule not in LEARNED_RULES or settings.learning_share <= 0.0 or settings.replay_share <= 0.0:
         return None
     if importlib.util.find_spec("torch") is None:
         _log.warning(

@@ -13,6 +13,7 @@ from twin_service.documents import Desired
 from twin_service.exchange import DeviceSession, Exchange
 from twin_service.workload.records import MAX_REPLAYED
 from twinsplit.access.door import Call, pause, this_call
+from twinsplit.errors import RefusedError
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.clock_offset import ClockOffset
@@ -52,7 +53,10 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
                     session.put(self._exchange.refused(excess, session.device_id or "device"))
                     await pause()
                     continue
-                self._take(session, request, call)
+                heard_at_s = self._exchange.now_s()
+                if not session.device_id:
+                    await self._arrive(request, call)
+                self._take(session, request, call, heard_at_s)
         finally:
             self._exchange.device_gone(session)
             writer.cancel()
@@ -155,7 +159,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         self, _request: twin_pb2.ExportTracesRequest, _context: Any
     ) -> AsyncIterator[twin_pb2.ExportTracesResponse]:
         """All documents and recorded tasks."""
-        for lines in self._exchange.exported():
+        async for lines in self._exchange.exported():
             yield twin_pb2.ExportTracesResponse(lines_zstd=lines)
 
     async def ListWeights(  # noqa: N802 - gRPC's name
@@ -168,13 +172,24 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         self, request: twin_pb2.ExportReplayRequest, _context: Any
     ) -> AsyncIterator[twin_pb2.ExportReplayResponse]:
         """The newest recorded tasks."""
-        for batch in self._exchange.replay_batches(request.model, request.limit or MAX_REPLAYED):
+        async for batch in self._exchange.replay_batches(request.model, request.limit or MAX_REPLAYED):
             yield wire_views.replay_to_wire(batch)
 
-    def _take(self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest, call: Call) -> None:
+    async def _arrive(self, request: twin_pb2.AttachDeviceRequest, call: Call) -> None:
+        """A device that says hello may have been elsewhere; what is wrong with the hello is told when it is taken."""
+        try:
+            hello = wire.device_hello_from_wire(request.hello)
+            call.caller.must_be(hello.device_id)
+        except RefusedError:
+            return
+        await self._exchange.arriving(hello)
+
+    def _take(
+        self, session: DeviceSession, request: twin_pb2.AttachDeviceRequest, call: Call, heard_at_s: float
+    ) -> None:
         """What a device says; it never raises for that."""
         self._exchange.heard += 1
-        sent_at_s = session.offset.received(wire.readings_from_wire(request.clock), self._exchange.now_s())
+        sent_at_s = session.offset.received(wire.readings_from_wire(request.clock), heard_at_s)
         kind = request.WhichOneof("kind")
         try:
             if kind == "hello":

@@ -47,7 +47,15 @@ class TwinSettings(BaseServiceSettings):
         (),
         description="What stands beside this service, as NAME=URL: named in the log once it serves; may be repeated.",
     )
-    state: Path = Field(Path("twin-state"), description="Folder of the embedded database; it is made if it is missing.")
+    state: Path = Field(
+        Path("twin-state"),
+        description="Folder of the embedded database and of the console's token; it is made if it is missing.",
+    )
+    store: str = Field(
+        "sqlite",
+        description="Where the state is kept: sqlite, in the state folder; or in a database that several replicas "
+        "share, postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+    )
     rule: str = Field(
         "multi-step",
         description="Rule that decides: multi-step, open-loop, one-time, load-only, device-only, edge-only, static:K, "

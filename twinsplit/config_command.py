@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from twinsplit.credentials import without_password
 from twinsplit.errors import ConfigurationError, SettingsError
 from twinsplit.settings import (
     ENTRY_POINT_GROUP,
@@ -105,7 +106,7 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
-    return value
+    return without_password(value) if isinstance(value, str) else value
 
 
 def _as_toml(service: str, rows: list[tuple[str, Any, str]]) -> str:

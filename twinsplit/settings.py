@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from twinsplit.access.rights import WithoutRole
+from twinsplit.credentials import without_password
 from twinsplit.errors import SettingsError
 from twinsplit.transport.tls import TlsFiles
 
@@ -159,6 +160,7 @@ def shown(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):
         return "that"
+    text = without_password(text)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 

@@ -22,7 +22,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("device-cpu", "edge-cpu", "twin", "tracing", "video", "learn", "model", "demo", "dev")
+EXTRAS = ("device-cpu", "edge-cpu", "twin", "postgres", "tracing", "video", "learn", "model", "demo", "dev")
 """edge-gpu has no arm64 wheel."""
 CUDA = re.compile(r"(nvidia|cuda)-|triton$")  # of torch's CUDA build: pinned, but gigabytes to look at
 

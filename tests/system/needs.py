@@ -10,6 +10,7 @@ import platform
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 DEBIAN_PYTHON = "/usr/bin/python3"
 
@@ -39,6 +40,13 @@ def _has_glibc_2_34() -> bool:
     return library == "glibc" and tuple(map(int, version.split("."))) >= (2, 34)
 
 
+def postgres_programs() -> Path:
+    """Folder of the newest PostgreSQL server's programs; Debian puts them on nobody's PATH."""
+    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = max(found, key=lambda path: int(path.parts[-3]), default=Path("/usr/lib/postgresql/none/bin/initdb"))
+    return newest.parent
+
+
 NEEDS: dict[str, Need] = {
     "root": Need(lambda: os.geteuid() == 0, cure="run as root"),
     "debian-python": Need(
@@ -57,6 +65,7 @@ NEEDS: dict[str, Need] = {
     "docker-compose": Need(
         lambda: _runs("docker", "compose", "version"), cure="install Docker's compose plugin", is_optional=True
     ),
+    "postgresql": Need(lambda: _runs(str(postgres_programs() / "initdb"), "--version"), ("postgresql",)),
     "iproute2": Need(lambda: _runs("ip", "-Version"), ("iproute2",)),
     "network-namespaces": Need(
         lambda: _runs("unshare", "--net", "true"),

@@ -2,6 +2,9 @@
 
 It is told every replayed task; whoever runs it takes a lesson when one is due, has it learnt somewhere, and hands back
 how it went. Whatever fails there, the weights in force stay, and without any the rule is open-loop.
+
+Of several replicas that share a memory one is elected. It alone learns, watches and takes back; the others serve what
+it publishes, and are told of it with :meth:`Learner.published`.
 """
 
 from __future__ import annotations
@@ -46,6 +49,8 @@ class Result(str, Enum):
     FAILED = "failed"
     ROLLED_BACK = "rolled-back"
     UNREADABLE = "unreadable"
+    ADOPTED = "adopted"
+    """Another replica has published what serves here from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class LearnerEvent:
     @property
     def changes_weights(self) -> bool:
         """Whether other weights serve from now on."""
-        return self.result in (Result.PROMOTED, Result.ROLLED_BACK)
+        return self.result in (Result.PROMOTED, Result.ROLLED_BACK, Result.ADOPTED)
 
 
 @dataclass(slots=True)
@@ -121,6 +126,8 @@ class Learner:
         """Lessons taken so far."""
         self.last_report: Report | None = None
         """Of the newest lesson that ended."""
+        self.is_elected = not memory.is_shared
+        """Whether it may learn."""
         self._memory = memory
         self._models: dict[str, _Model] = {}
         self._unsaved: dict[tuple[str, int], WeightsRow] = {}
@@ -144,6 +151,8 @@ class Learner:
 
     def task_replayed(self, task: Replayed) -> None:
         """One more task to learn from; it also tells how the weights in force do."""
+        if not self.is_elected:
+            return
         model = self._model(task.model_digest)
         model.tasks.append(task)
         model.new_tasks += 1
@@ -154,6 +163,8 @@ class Learner:
 
     def next_lesson(self) -> Assignment | None:
         """A lesson that is due; ``None``: none is. The model's next one waits for :meth:`learnt` or :meth:`failed`."""
+        if not self.is_elected:
+            return None
         for model_digest, model in self._models.items():
             needed = max(self.settings.new_tasks, int(self.settings.new_share * len(model.tasks)))
             is_due = len(model.tasks) >= self.settings.least_tasks and model.new_tasks >= needed
@@ -169,6 +180,8 @@ class Learner:
         """A lesson has ended with ``report``."""
         model = self._model(assignment.model_digest)
         model.is_learning = False
+        if not self.is_elected:
+            return  # another replica publishes by now
         self.last_report = report
         if report.candidate is None:
             self._tell(Result.REFUSED, assignment.model_digest, assignment.version, report.refused_because or "")
@@ -197,7 +210,43 @@ class Learner:
     def failed(self, assignment: Assignment, error: Exception) -> None:
         """A lesson could not be learnt; the weights in force stay."""
         self._model(assignment.model_digest).is_learning = False
+        if not self.is_elected:
+            return
         self._tell(Result.FAILED, assignment.model_digest, assignment.version, str(error))
+
+    # Among replicas.
+
+    def elected(self, tasks: Sequence[Replayed]) -> None:
+        """From now on this replica learns; ``tasks`` are the newest of all replicas, oldest first."""
+        self.is_elected = True
+        for model in self._models.values():
+            if model.serving[1] is not None:
+                model.watch.promoted()
+        for task in tasks:
+            model = self._model(task.model_digest)
+            model.tasks.append(task)
+            model.new_tasks += 1
+            self._bound()
+
+    def deposed(self) -> None:
+        """Another replica may learn by now; what was not published is forgotten."""
+        self.is_elected = False
+        self._unsaved.clear()
+        for model in self._models.values():
+            model.tasks.clear()
+            model.new_tasks = 0
+            model.watch.rolled_back()
+
+    def published(self, model_digest: str, rows: Sequence[WeightsRow]) -> None:
+        """All versions of a model as the replica that learns has published them."""
+        model = self._models.get(model_digest)
+        if model is None or self.is_elected:
+            return
+        model.rows = {row.version: row for row in rows}
+        version, _ = model.serving
+        self._serve_kept(model_digest, model)
+        if model.serving[0] != version:
+            self._tell(Result.ADOPTED, model_digest, model.serving[0], f"in place of version {version}")
 
     def save(self) -> None:
         """Keep new versions and what became of older ones.
@@ -228,12 +277,20 @@ class Learner:
     def _restore(self, model_digest: str, model: _Model) -> None:
         try:
             model.rows = {row.version: row for row in self._memory.weights(model_digest)}
-            model.tasks.extend(self._memory.replay(model_digest, self.settings.restored_tasks))
+            if not self._memory.is_shared:
+                model.tasks.extend(self._memory.replay(model_digest, self.settings.restored_tasks))
         except StorageError as error:
             self._tell(Result.UNREADABLE, model_digest, OPEN_LOOP_VERSION, str(error))
         model.new_tasks = len(model.tasks)
+        self._serve_kept(model_digest, model)
+
+    def _serve_kept(self, model_digest: str, model: _Model) -> None:
+        """Serve the version that is kept as serving."""
         serving = [row for row in model.rows.values() if row.state == WeightsState.SERVING.value]
         if not serving:
+            model.serving = (OPEN_LOOP_VERSION, None)
+            return
+        if serving[-1].version == model.serving[0]:
             return
         try:
             model.serving = (serving[-1].version, ValueNet.from_bytes(serving[-1].data))
@@ -258,7 +315,8 @@ class Learner:
 
     def _keep(self, model: _Model, row: WeightsRow) -> None:
         model.rows[row.version] = row
-        self._unsaved[row.model_digest, row.version] = row
+        if self.is_elected:
+            self._unsaved[row.model_digest, row.version] = row
 
     def _tell(self, result: Result, model_digest: str, version: int, cause: str) -> None:
         self.results[result] += 1

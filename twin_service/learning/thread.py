@@ -56,7 +56,7 @@ class Pace:
             return
         self._spent(slice_s)
         if self._rest(slice_s * (1.0 - self._share) / self._share):
-            raise TrainingError("the twin service is stopping; the lesson is given up")
+            raise TrainingError("the lesson is given up: the twin service is stopping, or another replica learns now")
         self._begun_s = self._used_s()
 
 
@@ -69,7 +69,8 @@ class LearningThread:
         self._spent = DecayingRate(now_s())
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(1, "learning")
-        self._stopping = threading.Event()
+        self._is_stopping = False
+        self._given_up = threading.Event()
 
     def core_share(self) -> float:
         """Share of one core that learning takes."""
@@ -78,15 +79,22 @@ class LearningThread:
 
     async def learn(self, assignment: Assignment, manifest: Manifest) -> Report | TwinsplitError:
         """How the lesson went, or why it could not be learnt."""
+        if not self._is_stopping:
+            self._given_up.clear()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._learn, assignment, manifest)
+
+    def give_up(self) -> None:
+        """Give up the lesson under way, if there is one."""
+        self._given_up.set()
 
     def stop(self) -> None:
         """Give up the lesson under way, if there is one, and wait for that."""
-        self._stopping.set()
+        self._is_stopping = True
+        self._given_up.set()
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _learn(self, assignment: Assignment, manifest: Manifest) -> Report | TwinsplitError:
-        pace = Pace(self._share, self._note_spent, self._stopping.wait)
+        pace = Pace(self._share, self._note_spent, self._given_up.wait)
         try:
             _, report = learn(
                 assignment.tasks,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from twin_service.memory import Memory
+from twin_service.documents import Document
+from twin_service.memory import Memory, WeightsRow
+from twin_service.workload.replayed import Replayed
 
 MAX_MANIFESTS = 256
 MAX_WEIGHTS = 200
@@ -50,4 +53,51 @@ class Store(Memory, Protocol):
 
     def close(self) -> None:
         """Let go of it; what was handed over before is kept."""
+        ...
+
+
+class Claim(NamedTuple):
+    """What was kept of a device that attaches."""
+
+    epoch: int
+    """Of this attachment; what is written under an earlier one is refused."""
+    document: Document | None
+    """With the epoch of the attachment before; ``None``: none was kept."""
+
+
+class SharedStore(Store, Protocol):
+    """A store of several replicas: each device is at one of them, and one of them learns."""
+
+    @property
+    def is_elected(self) -> bool:
+        """Whether this replica is the one that learns."""
+        ...
+
+    def on_news(self, told: Callable[[], None]) -> None:
+        """``told`` is called, in another thread, whenever one of the following may have something new."""
+        ...
+
+    def take_published(self) -> dict[str, list[WeightsRow]]:
+        """All versions of every model whose weights are others than before."""
+        ...
+
+    def take_others(self, limit: int) -> list[Replayed]:
+        """Replayed tasks that other replicas have kept since this one was elected; damaged ones are left out."""
+        ...
+
+    def take_moved(self) -> list[tuple[str, int]]:
+        """Devices that have attached to another replica, and the epochs of that."""
+        ...
+
+    def known_models(self) -> list[str]:
+        """Digests of all models whose manifest is kept."""
+        ...
+
+    async def claimed(self, device_id: str, model_digest: str, epoch: int) -> Claim | None:
+        """A device attaches here under an ``epoch`` that it announces (0: none): what was kept of it. What other
+        replicas still write of it is refused from now on.
+
+        Returns:
+            ``None``: the database does not answer now. The device is served all the same.
+        """
         ...

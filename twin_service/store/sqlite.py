@@ -48,6 +48,8 @@ class SqliteStore:
         StorageError: the folder or file cannot be used, is not ours, or is of a newer version.
     """
 
+    is_shared = False
+
     def __init__(
         self,
         folder: Path,

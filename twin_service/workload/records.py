@@ -37,8 +37,9 @@ def replay_batches(
     Raises:
         StorageError: they cannot be read.
     """
-    for digest in sorted({document.model_digest for document in documents if document.model_digest}):
-        manifest = manifests.get(digest) if digest.startswith(model) else None
+    digests = sorted({document.model_digest for document in documents if document.model_digest})
+    found = {digest: manifests.get(digest) for digest in digests if digest.startswith(model)}
+    for digest, manifest in found.items():
         if manifest is None:
             continue
         yield ReplayBatch(digest, manifest.model_dump_json().encode(), ())

@@ -183,7 +183,12 @@ _SPECS = (
     _gauge("replays_waiting", "Ended tasks that wait until all that concerns them is known.", TWIN),
     _gauge("replay_core_share", "Share of one core that replaying takes.", TWIN),
     _counter("lessons", "Lessons begun on replayed tasks.", TWIN),
-    _counter("weights_results", "Versions promoted, refused, rolled back, failed or unreadable.", TWIN, "result"),
+    _counter(
+        "weights_results",
+        "Versions promoted, refused, rolled back, failed, unreadable, or adopted from another replica.",
+        TWIN,
+        "result",
+    ),
     _gauge("weights_version", "Version of the learned weights in force; 0: open-loop.", TWIN, "model"),
     _gauge("training_loss", "Loss of the newest lesson, both heads, square seconds.", TWIN),
     _gauge("held_out_gain", "Share of open-loop's error on held-out tasks that the newest lesson takes off.", TWIN),
@@ -192,7 +197,10 @@ _SPECS = (
         "calibration_drift", "Largest deviation of P(exit right | bin) from its calibration, as agreement shows.", TWIN
     ),
     _counter("trace_records_lost", "Records for export that could not be kept.", TWIN),
-    _gauge("state_bytes", "Size of the state on disk.", TWIN),
+    _gauge("is_learner", "1 on the replica that learns, else 0.", TWIN),
+    _gauge("state_bytes", "Size of the state on disk, of a shared database: for all replicas.", TWIN),
+    _counter("store_errors", "Writes and reads of the state that failed, and tries to reach it.", TWIN),
+    _gauge("store_degraded", "1 while the state cannot be kept: what changes waits in memory.", TWIN),
 )
 
 CATALOGUE: dict[str, MetricSpec] = {spec.name: spec for spec in _SPECS}

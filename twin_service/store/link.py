@@ -1,0 +1,374 @@
+"""The thread that talks to the shared database, so that nothing else ever waits for it.
+
+It has one connection. Jobs are done in the order in which they were handed over, claims of devices that attach before
+all of them. When the connection is lost it connects again, with pauses that grow; what was handed over until then is
+kept and written then, and what comes meanwhile is refused at once, so that it stays due where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twin_service.store.postgres_tables import CLAIMS_CHANNEL, WEIGHTS_CHANNEL, RejectedError
+from twinsplit.errors import StorageError
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.transport.back_off import reconnect_delay_s
+
+if TYPE_CHECKING:
+    from twin_service.store.interface import Claim
+    from twin_service.store.postgres_tables import PostgresTables
+
+MOST_WAITING_BYTES = 64e6
+"""Handed over and not yet written; beyond it nothing more is taken."""
+ROUND_S = 1.0
+"""The session shows at least so often that it lives, asks for the right to learn, and looks for others' tasks."""
+_SIZE_S = 60.0
+_OTHERS_AT_ONCE = 200
+_MOST_OTHERS = 2000
+_CLOSE_S = 5.0
+"""Time for what is still to be written at the end."""
+_REPEATED_LINE_S = 60.0
+
+_log = EventLog("twin.store")
+
+
+@dataclass(slots=True)
+class _Job:
+    run: Callable[[PostgresTables], Any]
+    future: Future[Any] | None = None
+    """``None``: a write that nobody waits for."""
+    size_bytes: int = 0
+    is_learners: bool = False
+    """Whether only the replica that learns may write it."""
+
+
+class Link:
+    """See the module.
+
+    Args:
+        place: How people know the database.
+        reopen: Makes a session that tells of notifications.
+        refresh: Called in the thread with every new session before anything is asked on it, and with the model whose
+            weights another replica has published; ``None``: all there is.
+        is_candidate: Whether this replica would learn.
+        writer: Tells this replica from others.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        reopen: Callable[[Callable[[str, str], None]], PostgresTables],
+        refresh: Callable[[PostgresTables, str | None], None],
+        *,
+        is_candidate: bool,
+        writer: str,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.is_candidate = is_candidate
+        self.is_up = True
+        self.is_elected = False
+        self.errors = 0
+        self.size_bytes: int | None = None
+        self.told: Callable[[], None] = lambda: None
+        """Called in the thread when there is news: who learns, weights, tasks of others, devices that moved."""
+        self.others: deque[bytes] = deque(maxlen=_MOST_OTHERS)
+        """Replayed tasks of other replicas, for the one that learns."""
+        self.moved: deque[tuple[str, int]] = deque(maxlen=100_000)
+        """Devices that attached to other replicas, and the epochs of that."""
+        self.place = place
+        self._first: PostgresTables | None = None
+        self._reopen = reopen
+        self._refresh = refresh
+        self._writer = writer
+        self._rng = rng or random.Random()
+        self._lock = threading.Lock()
+        self._jobs: deque[_Job] = deque()
+        self._waiting_bytes = 0
+        self._claims: dict[str, tuple[int, list[Future[Claim]]]] = {}
+        self._published: set[str] = set()
+        self._others_after = 0
+        self._is_moved_told = False
+        self._round_at_s = self._size_at_s = 0.0
+        self._cause = ""
+        self._stopping = threading.Event()
+        self._woken: socket.socket
+        self._wakes: socket.socket
+        # A daemon: a network that swallows packets must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
+
+    def start(self, tables: PostgresTables) -> None:
+        """Begin with an open session.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        self._came_up(tables)
+        self._first = tables
+        self._woken, self._wakes = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wakes.setblocking(False)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Write what is left, if the database takes it within a few seconds, and end."""
+        self.told = lambda: None
+        self._stopping.set()
+        self._wake()
+        self._thread.join(_CLOSE_S + ROUND_S)
+        if not self._thread.is_alive():
+            self._woken.close()
+            self._wakes.close()
+
+    # For other threads.
+
+    def put(self, run: Callable[[PostgresTables], Any], size_bytes: int, *, is_learners: bool = False) -> None:
+        """Hand a write over.
+
+        Raises:
+            StorageError: the database cannot be reached now, or does not keep up; it was not taken.
+        """
+        with self._lock:
+            self._check_up()
+            if self._waiting_bytes + size_bytes > MOST_WAITING_BYTES:
+                raise StorageError(f"{self.place}: the database does not keep up; what is to be kept stays due")
+            self._waiting_bytes += size_bytes
+            self._jobs.append(_Job(run, size_bytes=size_bytes, is_learners=is_learners))
+        self._wake()
+
+    def ask(self, run: Callable[[PostgresTables], Any]) -> Future[Any]:
+        """Have something done after what was handed over before.
+
+        Raises:
+            StorageError: the database cannot be reached now.
+        """
+        future: Future[Any] = Future()
+        with self._lock:
+            self._check_up()
+            self._jobs.append(_Job(run, future))
+        self._wake()
+        return future
+
+    def claim(self, device_id: str, epoch: int) -> Future[Claim]:
+        """A device attaches here under an epoch that it announces: ask for what was kept of it, together with others.
+
+        Raises:
+            StorageError: the database cannot be reached now.
+        """
+        future: Future[Claim] = Future()
+        with self._lock:
+            self._check_up()
+            announced, futures = self._claims.get(device_id, (0, []))
+            self._claims[device_id] = (max(announced, epoch), [*futures, future])
+        self._wake()
+        return future
+
+    def _check_up(self) -> None:
+        if not self.is_up:
+            raise StorageError(self._cause)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: it wakes up anyway; or closed
+            self._wakes.send(b"w")
+
+    # In the thread.
+
+    def _run(self) -> None:
+        tables, self._first = self._first, None
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                if tables is None:
+                    tables = self._reopen(self.heard)
+                    self._came_up(tables)
+                failures = 0
+                while not self._stopping.is_set():
+                    self._work(tables)
+                    self._wait(tables)
+            except StorageError as error:
+                self._went_down(str(error))
+            except Exception as error:  # noqa: BLE001 - a defect must not end all saving
+                _log.exception("store-failed", error)
+                self._went_down(f"a defect: {type(error).__name__}")
+            if not self._stopping.is_set():
+                _close(tables)
+                tables = None
+                self._stopping.wait(reconnect_delay_s(failures, self._rng))
+                failures += 1
+        if tables is not None:
+            self._finish(tables)
+            _close(tables)
+
+    def _came_up(self, tables: PostgresTables) -> None:
+        self._published.clear()
+        self._refresh(tables, None)
+        self._stand_for_election(tables)
+        self._round_at_s = self._size_at_s = 0.0
+        with self._lock:
+            was_up, self.is_up = self.is_up, True
+        if not was_up:
+            _log.info("store-back", store=self.place)
+        self.told()
+
+    def _went_down(self, cause: str) -> None:
+        self.errors += 1
+        with self._lock:
+            was_up, self.is_up, self.is_elected, self._cause = self.is_up, False, False, cause
+            asked = [job for job in self._jobs if job.future is not None]
+            # Whoever learns by the time the database is back has weights of its own.
+            kept = [job for job in self._jobs if job.future is None and not job.is_learners]
+            self._jobs = deque(kept)
+            self._waiting_bytes = sum(job.size_bytes for job in kept)
+            claims = [future for _, futures in self._claims.values() for future in futures]
+            self._claims.clear()
+            self.others.clear()
+        for future in (*claims, *(job.future for job in asked if job.future is not None)):
+            _fail(future, StorageError(cause))
+        _log.warning(
+            "store-lost" if was_up else "store-unreachable", store=self.place, cause=cause, limit_s=_REPEATED_LINE_S
+        )
+        self.told()
+
+    def _work(self, tables: PostgresTables) -> None:
+        """Do all that there is to do."""
+        self._take_claims(tables)
+        while time.monotonic() < self._round_at_s and (job := self._next_job()) is not None:
+            self._do(job, tables)
+            self._take_claims(tables)
+        if time.monotonic() >= self._round_at_s:
+            self._round(tables)
+            self._round_at_s = time.monotonic() + ROUND_S
+        while self._published:
+            model_digest = self._published.pop()
+            if not self.is_elected:
+                self._refresh(tables, model_digest)
+                self.told()
+        if self._is_moved_told:
+            self._is_moved_told = False
+            self.told()
+
+    def _round(self, tables: PostgresTables) -> None:
+        tables.heartbeat()
+        self._stand_for_election(tables)
+        if self.is_elected:
+            found = tables.others_replay(self._others_after, _OTHERS_AT_ONCE)
+            self._others_after = found.last_id
+            if found.records:
+                self.others.extend(found.records)
+                self.told()
+        if time.monotonic() >= self._size_at_s:
+            self._size_at_s = time.monotonic() + _SIZE_S
+            self.size_bytes = tables.size_bytes
+
+    def _stand_for_election(self, tables: PostgresTables) -> None:
+        if self.is_candidate and not self.is_elected and tables.lead():
+            # What was published last counts from here on, and nobody else publishes any more.
+            self._refresh(tables, None)
+            self._others_after = tables.last_replay_id()
+            self.is_elected = True
+            self.told()
+
+    def _next_job(self) -> _Job | None:
+        with self._lock:
+            return self._jobs[0] if self._jobs else None
+
+    def _do(self, job: _Job, tables: PostgresTables) -> None:
+        """Do the first job; it leaves the queue when it is done, or is in vain."""
+        try:
+            if job.future is not None:
+                if job.future.set_running_or_notify_cancel():
+                    job.future.set_result(job.run(tables))
+            elif not job.is_learners or self.is_elected:
+                job.run(tables)
+        except RejectedError as error:
+            self.errors += 1
+            _fail(job.future, error)
+            _log.error("write-rejected", store=self.place, cause=str(error), limit_s=_REPEATED_LINE_S)
+        except StorageError as error:
+            if job.future is not None:
+                _fail(job.future, error)
+                self._drop(job)
+            raise
+        except Exception as error:  # noqa: BLE001 - a defect in one job must not end all saving
+            self.errors += 1
+            _fail(job.future, StorageError(f"a defect: {type(error).__name__}"))
+            _log.exception("store-job-failed", error)
+        self._drop(job)
+
+    def _drop(self, job: _Job) -> None:
+        with self._lock:
+            if self._jobs and self._jobs[0] is job:
+                self._jobs.popleft()
+                self._waiting_bytes -= job.size_bytes
+
+    def _take_claims(self, tables: PostgresTables) -> None:
+        with self._lock:
+            claims, self._claims = self._claims, {}
+        if not claims:
+            return
+        try:
+            found = tables.claim({device_id: epoch for device_id, (epoch, _) in claims.items()})
+        except StorageError as error:
+            for _, futures in claims.values():
+                for future in futures:
+                    _fail(future, error)
+            if not isinstance(error, RejectedError):
+                raise
+            return
+        for device_id, (_, futures) in claims.items():
+            for future in futures:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(found[device_id])
+
+    def heard(self, channel: str, text: str) -> None:
+        """Another session notifies of something."""
+        if channel == WEIGHTS_CHANNEL:
+            self._published.add(text)
+        elif channel == CLAIMS_CHANNEL:
+            writer, epoch, device_id = text.split(" ")
+            if writer != self._writer:
+                self.moved.append((device_id, int(epoch)))
+                self._is_moved_told = True
+
+    def _wait(self, tables: PostgresTables) -> None:
+        """Until there is something to do, or the next round is due."""
+        wait_s = max(self._round_at_s - time.monotonic(), 0.0)
+        if self._next_job() is not None:
+            return
+        poll = select.poll()  # select() takes no more than 1,024 files, which many devices' connections exceed
+        for file in (self._woken.fileno(), tables.fileno()):
+            poll.register(file, select.POLLIN)
+        readable = [file for file, _ in poll.poll(1e3 * wait_s)]
+        if self._woken.fileno() in readable:
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(4096)
+        if tables.fileno() in readable:
+            tables.heartbeat()
+
+    def _finish(self, tables: PostgresTables) -> None:
+        until_s = time.monotonic() + _CLOSE_S
+        try:
+            while (job := self._next_job()) is not None and time.monotonic() < until_s:
+                self._do(job, tables)
+        except StorageError as error:
+            _log.error("state-not-saved", cause=str(error))
+
+
+def _close(tables: PostgresTables | None) -> None:
+    if tables is not None:
+        with contextlib.suppress(StorageError, OSError):
+            tables.close()
+
+
+def _fail(future: Future[Any] | None, error: Exception) -> None:
+    if future is not None and not future.done() and (future.running() or future.set_running_or_notify_cancel()):
+        future.set_exception(error)

@@ -1,0 +1,431 @@
+"""The tables of the database that replicas share, over one connection, and what its session holds: the right to learn.
+
+Every method waits for the database; :class:`twin_service.store.postgres.PostgresStore` calls them in a thread. What a
+writer hands over twice, since the connection was lost before the answer came, is kept once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.errors import DataError, IntegrityError
+
+from twin_service.documents import Document
+from twin_service.memory import WeightsRow
+from twin_service.store.address import place_of
+from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, MAX_WEIGHTS, SERVING, Bounds, Claim
+from twin_service.store.postgres_schema import migrate
+from twinsplit.credentials import without_password
+from twinsplit.errors import StorageError
+
+if TYPE_CHECKING:
+    from typing import LiteralString
+
+LEARNER_LOCK = 0x7473_0002
+"""Advisory lock of the replica that learns; see :data:`twin_service.store.postgres_schema.MIGRATION_LOCK`."""
+WEIGHTS_CHANNEL = "twinsplit_weights"
+CLAIMS_CHANNEL = "twinsplit_claims"
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "application_name": "twinsplit-twin",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+"""What the address may say otherwise. A silent network is found out within seconds, here and at the server."""
+_SESSION: tuple[LiteralString, ...] = (
+    "SET client_encoding TO 'UTF8'",
+    "SET statement_timeout TO '30s'",
+    "SET lock_timeout TO '10s'",
+    # A replica that is stopped or cut off loses its session, and with it the right to learn.
+    "SET idle_session_timeout TO '15s'",
+    "SET idle_in_transaction_session_timeout TO '15s'",
+    "SET tcp_keepalives_idle TO 5",
+    "SET tcp_keepalives_interval TO 2",
+    "SET tcp_keepalives_count TO 3",
+)
+_OLDEST = 140_000
+"""PostgreSQL 14, the first that ends a session which says nothing."""
+_FORGET_IDS: dict[str, LiteralString] = {
+    "replay": "DELETE FROM replay WHERE id <= (SELECT min(id) + (%s * (max(id) - min(id)))::bigint FROM replay) "
+    "RETURNING octet_length(bytes)",
+    "traces": "DELETE FROM traces WHERE id <= (SELECT min(id) + (%s * (max(id) - min(id)))::bigint FROM traces) "
+    "RETURNING octet_length(bytes)",
+}
+
+
+class RejectedError(StorageError):
+    """The database refuses what was to be kept; handing it over again would be in vain."""
+
+
+class ReplayRow(NamedTuple):
+    """A replayed task as it is kept."""
+
+    model_digest: str
+    device_id: str
+    number: int
+    """Counts what this writer has handed over."""
+    data: bytes
+
+
+class OthersReplay(NamedTuple):
+    """Replayed tasks that other replicas have handed over."""
+
+    records: list[bytes]
+    last_id: int
+    """Ask for those after it the next time."""
+
+
+class PostgresTables:
+    """One session.
+
+    Args:
+        parameters: Of libpq.
+        bounds: What is kept at most, of all replicas together.
+        writer: Tells this replica from others.
+        unix_s: Unix time.
+        told: Called with channel and text of what other sessions (and this one) notify of.
+
+    Raises:
+        StorageError: the database cannot be reached or used, or is of a newer version.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, str],
+        bounds: Bounds,
+        writer: uuid.UUID,
+        unix_s: Callable[[], float],
+        told: Callable[[str, str], None] = lambda _channel, _text: None,
+    ) -> None:
+        self.place = place_of(dict(parameters))
+        self._bounds = bounds
+        self._writer = writer
+        self._unix_s = unix_s
+        with self._named("opened"):
+            self._connection = psycopg.connect(make_conninfo(**{**_DEFAULTS, **parameters}), autocommit=True)
+        try:
+            if self._connection.info.server_version < _OLDEST:
+                raise StorageError(
+                    f"{self.place}: runs PostgreSQL {self._connection.info.server_version // 10_000}; "
+                    f"twinsplit needs {_OLDEST // 10_000} or newer"
+                )
+            with self._named("opened"):
+                for statement in _SESSION:
+                    self._connection.execute(statement)
+                migrate(self._connection, self.place)
+                self._connection.add_notify_handler(lambda note: told(note.channel, note.payload))
+                self._connection.execute("LISTEN twinsplit_weights")
+                self._connection.execute("LISTEN twinsplit_claims")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the session."""
+        self._connection.close()
+
+    def fileno(self) -> int:
+        """Readable when the server has something to say."""
+        return self._connection.fileno()
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody on the network can read along: TLS, this machine, or a socket of it."""
+        host = self._connection.info.host
+        return bool(self._connection.pgconn.ssl_in_use) or host.startswith(("/", "127.", "localhost", "::1"))
+
+    # Who learns, what happens elsewhere.
+
+    def heartbeat(self) -> None:
+        """Show that the session lives; what others notified of is passed on."""
+        self._rows("SELECT 1")
+
+    def lead(self) -> bool:
+        """Ask for the right to learn; held until the session ends."""
+        return bool(self._value("SELECT pg_try_advisory_lock(%s)", LEARNER_LOCK))
+
+    def claim(self, devices: Mapping[str, int]) -> dict[str, Claim]:
+        """Devices attach here, each under an epoch that it announces (0: none): what was kept of them. What another
+        replica still writes of them is refused."""
+        names = sorted(devices)
+        with self._transaction("written"):
+            before = {
+                device_id: (epoch, json)
+                for device_id, epoch, json in self._rows(
+                    "SELECT device_id, epoch, json FROM documents WHERE device_id = ANY(%s) ORDER BY 1 FOR UPDATE",
+                    names,
+                )
+            }
+            after = self._rows(
+                "INSERT INTO documents (device_id, epoch) SELECT * FROM unnest(%s::text[], %s::bigint[]) ORDER BY 1 "
+                "ON CONFLICT (device_id) DO UPDATE SET epoch = greatest(documents.epoch + 1, excluded.epoch) "
+                "RETURNING device_id, epoch",
+                names,
+                [max(devices[device_id], 1) for device_id in names],
+            )
+            self._rows(
+                "SELECT pg_notify('twinsplit_claims', told) FROM unnest(%s::text[]) AS t (told)",
+                [f"{self._writer} {epoch} {device_id}" for device_id, epoch in after if device_id in before],
+            )
+        claims = {}
+        for device_id, epoch in after:
+            epoch_before, json = before.get(device_id, (0, None))
+            document = None if json is None else Document.from_json(json, epoch_before)
+            claims[device_id] = Claim(epoch, document)
+        return claims
+
+    def others_replay(self, after_id: int, limit: int) -> OthersReplay:
+        """The oldest ``limit`` replayed tasks after ``after_id`` that other replicas have handed over."""
+        rows = self._rows(
+            "SELECT id, bytes FROM replay WHERE id > %s AND writer != %s ORDER BY id LIMIT %s",
+            after_id,
+            self._writer,
+            limit,
+        )
+        return OthersReplay([data for _, data in rows], max((row_id for row_id, _ in rows), default=after_id))
+
+    def last_replay_id(self) -> int:
+        """Id of the newest replayed task; 0: there is none."""
+        return int(self._value("SELECT COALESCE(max(id), 0) FROM replay"))
+
+    def reserve_plan_ids(self, at_least: int, count: int) -> int:
+        """The first of ``count`` plan ids that nobody else gets, not below ``at_least``."""
+        return int(
+            self._value(
+                "UPDATE plan_ids SET next_id = greatest(next_id, %s) + %s RETURNING next_id - %s",
+                at_least,
+                count,
+                count,
+            )
+        )
+
+    # Reading.
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all tables on the server's disk."""
+        return int(
+            self._value(
+                "SELECT COALESCE(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c "
+                "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'twinsplit' AND c.relkind = 'r'"
+            )
+        )
+
+    def manifests(self) -> dict[str, bytes]:
+        """All manifests by digest, the one kept first first."""
+        return dict(self._rows("SELECT digest, bytes FROM manifests ORDER BY kept"))
+
+    def manifest(self, digest: str) -> bytes | None:
+        """One manifest; ``None``: not known."""
+        rows = self._rows("SELECT bytes FROM manifests WHERE digest = %s", digest)
+        return bytes(rows[0][0]) if rows else None
+
+    def documents(self) -> list[Document]:
+        """All documents, the longest unchanged first."""
+        rows = self._rows("SELECT json, epoch FROM documents WHERE json IS NOT NULL ORDER BY kept")
+        return [Document.from_json(json, epoch) for json, epoch in rows]
+
+    def document(self, device_id: str) -> Document | None:
+        """The document of one device; ``None``: none is kept."""
+        rows = self._rows("SELECT json, epoch FROM documents WHERE device_id = %s AND json IS NOT NULL", device_id)
+        return Document.from_json(*rows[0]) if rows else None
+
+    def id_before_newest(self, model_digest: str, limit: int) -> int:
+        """The newest ``limit`` replayed tasks of a model are those after this id."""
+        rows = self._rows(
+            "SELECT id FROM replay WHERE model_digest = %s ORDER BY id DESC OFFSET %s LIMIT 1", model_digest, limit
+        )
+        return int(rows[0][0]) if rows else 0
+
+    def replay_page(self, model_digest: str, after_id: int, page: int) -> list[tuple[int, bytes]]:
+        """The first ``page`` replayed tasks of a model after ``after_id``, with their ids."""
+        return self._rows(
+            "SELECT id, bytes FROM replay WHERE model_digest = %s AND id > %s ORDER BY id LIMIT %s",
+            model_digest,
+            after_id,
+            page,
+        )
+
+    def traces_page(self, after_id: int, page: int) -> list[tuple[int, bytes]]:
+        """The first ``page`` batches of trace records after ``after_id``, with their ids."""
+        return self._rows("SELECT id, bytes FROM traces WHERE id > %s ORDER BY id LIMIT %s", after_id, page)
+
+    def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
+        """All versions of a model (``None``: of all models), by model and version."""
+        rows = self._rows(
+            "SELECT model_digest, version, state, created_unix_s, scores_json, bytes FROM weights "
+            "WHERE %s::text IS NULL OR model_digest = %s ORDER BY 1, 2",
+            model_digest,
+            model_digest,
+        )
+        return [WeightsRow(*row) for row in rows]
+
+    def calibrations(self) -> dict[str, str]:
+        """What was learnt of every model's exits."""
+        return dict(self._rows("SELECT model_digest, json FROM calibration"))
+
+    def calibration(self, model_digest: str) -> str | None:
+        """The same of one model; ``None``: nothing."""
+        rows = self._rows("SELECT json FROM calibration WHERE model_digest = %s", model_digest)
+        return str(rows[0][0]) if rows else None
+
+    # Writing.
+
+    def shrink(self) -> None:
+        """Let go what the bounds, which may have been drawn closer, do not allow."""
+        with self._transaction("written"):
+            self._forget(0)
+
+    def keep_manifest(self, digest: str, data: bytes) -> None:
+        """Remember a manifest; the one kept first goes when there are too many."""
+        with self._transaction("written"):
+            self._rows(
+                "INSERT INTO manifests (digest, bytes) VALUES (%s, %s) ON CONFLICT (digest) DO UPDATE "
+                "SET bytes = excluded.bytes, kept = excluded.kept",
+                digest,
+                data,
+            )
+            self._rows(
+                "DELETE FROM manifests WHERE kept <= (SELECT kept FROM manifests ORDER BY kept DESC OFFSET %s LIMIT 1)",
+                MAX_MANIFESTS,
+            )
+
+    def keep_documents(self, rows: Sequence[tuple[str, int, str]]) -> None:
+        """Remember documents: device, epoch, JSON. One of an earlier epoch than the kept one's is left."""
+        newest = {device_id: (epoch, json) for device_id, epoch, json in rows}
+        with self._transaction("written"):
+            kept = self._rows(
+                "INSERT INTO documents (device_id, epoch, json) SELECT device_id, epoch, json FROM "
+                "unnest(%s::text[], %s::bigint[], %s::text[]) WITH ORDINALITY AS t (device_id, epoch, json, place) "
+                "ORDER BY place ON CONFLICT (device_id) DO UPDATE "
+                "SET epoch = excluded.epoch, json = excluded.json, kept = excluded.kept "
+                "WHERE documents.epoch <= excluded.epoch RETURNING xmax = 0",
+                list(newest),
+                [epoch for epoch, _ in newest.values()],
+                [json for _, json in newest.values()],
+            )
+            if any(is_new for (is_new,) in kept):
+                self._rows(
+                    "DELETE FROM documents WHERE kept <= "
+                    "(SELECT kept FROM documents ORDER BY kept DESC OFFSET %s LIMIT 1)",
+                    self._bounds.max_documents,
+                )
+
+    def keep_replay(self, rows: Sequence[ReplayRow]) -> None:
+        """Remember replayed tasks; the oldest go when there are too many."""
+        with self._transaction("written"):
+            added = self._rows(
+                "INSERT INTO replay (model_digest, device_id, at_unix_s, writer, number, bytes) "
+                "SELECT model_digest, device_id, %s, %s, number, bytes FROM "
+                "unnest(%s::text[], %s::text[], %s::bigint[], %s::bytea[]) AS t "
+                "(model_digest, device_id, number, bytes) ORDER BY number ON CONFLICT DO NOTHING "
+                "RETURNING octet_length(bytes)",
+                self._unix_s(),
+                self._writer,
+                [row.model_digest for row in rows],
+                [row.device_id for row in rows],
+                [row.number for row in rows],
+                [row.data for row in rows],
+            )
+            self._forget(_sum(added))
+
+    def keep_trace(self, number: int, lines: bytes) -> None:
+        """Remember a batch of trace records; the oldest go when there are too many."""
+        with self._transaction("written"):
+            added = self._rows(
+                "INSERT INTO traces (at_unix_s, writer, number, bytes) VALUES (%s, %s, %s, %s) "
+                "ON CONFLICT DO NOTHING RETURNING octet_length(bytes)",
+                self._unix_s(),
+                self._writer,
+                number,
+                lines,
+            )
+            self._forget(_sum(added))
+
+    def keep_weights(self, row: WeightsRow) -> None:
+        """Publish a version of weights; the oldest go when there are too many, but never those that serve."""
+        with self._transaction("written"):
+            self._rows(
+                "INSERT INTO weights (model_digest, version, state, created_unix_s, scores_json, bytes) "
+                "VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (model_digest, version) DO UPDATE SET "
+                "state = excluded.state, created_unix_s = excluded.created_unix_s, "
+                "scores_json = excluded.scores_json, bytes = excluded.bytes",
+                row.model_digest,
+                row.version,
+                row.state,
+                row.created_unix_s,
+                row.scores_json,
+                row.data,
+            )
+            self._rows(
+                "DELETE FROM weights WHERE model_digest = %s AND state != %s AND version NOT IN "
+                "(SELECT version FROM weights WHERE model_digest = %s ORDER BY version DESC LIMIT %s)",
+                row.model_digest,
+                SERVING,
+                row.model_digest,
+                MAX_WEIGHTS,
+            )
+            self._rows("SELECT pg_notify('twinsplit_weights', %s)", row.model_digest)
+
+    def keep_calibration(self, model_digest: str, text: str) -> None:
+        """Remember what was learnt of a model's exits; of several replicas the last one's word stands."""
+        self._rows(
+            "INSERT INTO calibration VALUES (%s, %s) ON CONFLICT (model_digest) DO UPDATE SET json = excluded.json",
+            model_digest,
+            text,
+        )
+
+    # How it is done.
+
+    def _forget(self, added_bytes: int) -> None:
+        """Let go what is too old, and the oldest while all of it is too large; within a transaction."""
+        oldest_s = self._unix_s() - self._bounds.max_age_s
+        gone = _sum(self._rows("DELETE FROM replay WHERE at_unix_s < %s RETURNING octet_length(bytes)", oldest_s))
+        gone += _sum(self._rows("DELETE FROM traces WHERE at_unix_s < %s RETURNING octet_length(bytes)", oldest_s))
+        kept = int(self._value("UPDATE bytes_kept SET bytes = bytes + %s RETURNING bytes", added_bytes - gone))
+        while kept > self._bounds.max_bytes:
+            gone = sum(_sum(self._rows(statement, FORGOTTEN_SHARE)) for statement in _FORGET_IDS.values())
+            if gone == 0:
+                return
+            kept = int(self._value("UPDATE bytes_kept SET bytes = bytes - %s RETURNING bytes", gone))
+
+    def _rows(self, statement: LiteralString, *values: object) -> list[Any]:
+        with self._named("used"):
+            cursor = self._connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def _value(self, statement: LiteralString, *values: object) -> Any:
+        return self._rows(statement, *values)[0][0]
+
+    @contextmanager
+    def _transaction(self, what: str) -> Iterator[None]:
+        with self._named(what), self._connection.transaction():
+            yield
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (DataError, IntegrityError) as error:
+            raise RejectedError(f"{self.place}: the database refuses what was to be kept ({_cause(error)})") from None
+        except (psycopg.Error, OSError) as error:
+            raise StorageError(
+                f"{self.place}: the state cannot be {what} ({_cause(error)}); see that the database runs, that host, "
+                "user, password and TLS files in --store are right, and that this user may write there"
+            ) from None
+
+
+def _cause(error: BaseException) -> str:
+    """What libpq or the server says, in a line and without a password."""
+    return without_password(" ".join(str(error).split())) or type(error).__name__
+
+
+def _sum(rows: Iterable[tuple[int]]) -> int:
+    return sum(length for (length,) in rows)
