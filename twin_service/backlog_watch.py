@@ -37,6 +37,8 @@ class _Decision(NamedTuple):
     epoch: int
     queue: QueueShares
     at_s: float
+    held_s: float
+    """Backlog that the device itself expects then."""
     chance: float
     """That it is taken."""
 
@@ -91,22 +93,16 @@ class BacklogWatch:
         for intervals in (self._in_service, self._idle, self._needed):
             intervals.pop(edge_id, None)
 
-    def look(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> BacklogUpdate | None:
-        """The update that ``device`` should get now, if any; it counts as sent."""
+    def look(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> tuple[BacklogUpdate | None, float]:
+        """The update that ``device`` should get now, if any; it counts as sent. Then as :meth:`watch`."""
         standing = device.standing
         if standing is None or standing.plan.edge_id != edge.edge_id or device.status.hello.is_polled:
-            return None
-        newest = edge.reading
-        if standing.held is not None and (standing.held is newest or standing.held.at_s > newest.at_s):
-            return None
-        lost_s = 0.0
-        for epoch, queue, at_s, chance in self._decisions_ahead(device, edge, now_s):
-            true_s = predicted_backlog_s(newest, at_s)
-            lost_s += chance * standing.points.loss_s(epoch, queue, _held_s(standing, at_s), true_s)
-        if lost_s <= self._settings.update_threshold_s:
-            return None
-        standing.hears(newest)
-        return BacklogUpdate(newest)
+            return None, self.watch(device, edge, now_s)
+        decisions = self._decisions_ahead(device, edge, now_s)
+        if not self._is_update_worth_it(standing, decisions, edge.reading):
+            return None, self._watch(device, edge, decisions, now_s)
+        standing.hears(edge.reading)
+        return BacklogUpdate(edge.reading), self.watch(device, edge, now_s)
 
     def watch(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> float:
         """Note from which backlog on ``device`` is to be looked at again.
@@ -114,12 +110,23 @@ class BacklogWatch:
         Returns:
             The instant at which it must be looked at whatever the edge reports; ``inf``: none.
         """
+        is_watched = device.standing is not None and not device.status.hello.is_polled
+        return self._watch(device, edge, self._decisions_ahead(device, edge, now_s) if is_watched else [], now_s)
+
+    def _is_update_worth_it(self, standing: StandingPlan, decisions: list[_Decision], newest: BacklogState) -> bool:
+        if standing.held is not None and (standing.held is newest or standing.held.at_s > newest.at_s):
+            return False
+        lost_s = 0.0
+        for epoch, queue, at_s, held_s, chance in decisions:
+            lost_s += chance * standing.points.loss_s(epoch, queue, held_s, predicted_backlog_s(newest, at_s))
+        return lost_s > self._settings.update_threshold_s
+
+    def _watch(self, device: DeviceTwin, edge: EdgeTwin, decisions: list[_Decision], now_s: float) -> float:
         self._in_service[edge.edge_id].discard(device.device_id)
         self._idle[edge.edge_id].discard(device.device_id)
         standing = device.standing
-        if standing is None or standing.held is None or device.status.hello.is_polled:
+        if standing is None or standing.held is None or not decisions:
             return math.inf
-        decisions = self._decisions_ahead(device, edge, now_s)
         low_s, high_s, look_at_s = -math.inf, math.inf, math.inf
         for decision in decisions:
             below_s, above_s = self._tolerated_s(standing, decision, len(decisions))
@@ -136,7 +143,7 @@ class BacklogWatch:
     def _tolerated_s(self, standing: StandingPlan, decision: _Decision, count: int) -> tuple[float, float]:
         """Backlogs at ``decision`` that lose too little there for ``count`` such decisions to be worth a message."""
         loss_s = self._settings.update_threshold_s / (count * decision.chance)
-        return standing.points.tolerated(*decision[:2], _held_s(standing, decision.at_s), loss_s)
+        return standing.points.tolerated(decision.epoch, decision.queue, decision.held_s, loss_s)
 
     def _decisions_ahead(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> list[_Decision]:
         """Decisions that an update could still change, each with the chance that it is taken: those of the task in
@@ -150,11 +157,12 @@ class BacklogWatch:
             for epoch in range(status.first_epoch, len(status.task.boundaries_s) + 1):
                 at_s = status.task.reached_at_s(epoch)
                 queue = queue_shares(status.queue_length, status.arrivals_expected(at_s))
+                held_s = _held_s(standing, at_s)
                 if at_s > now_s and standing.plan.observation is Observation.EACH_EPOCH:
-                    decisions.append(_Decision(epoch, queue, at_s, chance))
+                    decisions.append(_Decision(epoch, queue, at_s, held_s, chance))
                 if not has_left:
                     end_s = at_s
-                chance *= standing.points.share_going_on(epoch, queue, _held_s(standing, at_s))
+                chance *= standing.points.share_going_on(epoch, queue, held_s)
                 has_left = chance < _GONE_SHARE
                 if chance < _LEAST_CHANCE:
                     break
@@ -164,7 +172,7 @@ class BacklogWatch:
         chance = 1.0 if status.queue_length > 0 else _chance_of_start(device, within_s, now_s)
         if chance >= _LEAST_CHANCE:
             queue = queue_shares_at_start(status.queue_length, status.arrivals_expected(start_s))
-            decisions.append(_Decision(0, queue, start_s, chance))
+            decisions.append(_Decision(0, queue, start_s, _held_s(standing, start_s), chance))
         return decisions
 
 
@@ -184,7 +192,7 @@ def _leaves_at_s(
     """Instant at which a decision that may be taken from now on is to be weighed again: the device's own reckoning
     comes to a break point, or the newest one to the end of what is tolerated."""
     assert standing.held is not None
-    around_s = standing.points.around(decision.epoch, decision.queue, _held_s(standing, now_s))
+    around_s = standing.points.around(decision.epoch, decision.queue, decision.held_s)
     leaves_s = [crossing_s(standing.held, level_s) for level_s in around_s]
     leaves_s += [crossing_s(newest, level_s) for level_s in tolerated_s]
     # At the instant itself rounding may hide that it has come: then it is looked at again right after.

@@ -403,9 +403,10 @@ class TwinCore:
     def _look(self, device: DeviceTwin, now_s: float) -> list[Send]:
         sends: list[Send] = []
         edge = self._plan_edge(device)
-        if edge is not None and (update := self._watch.look(device, edge, now_s)) is not None:
+        update, look_at_s = (None, math.inf) if edge is None else self._watch.look(device, edge, now_s)
+        if update is not None:
             self._note_sent(Send(device.device_id, update), now_s, sends)
-        self._watch_again(device, now_s)
+        self._schedule.put(device.device_id, Appointment.LOOK, max(look_at_s, now_s + _SHORTEST_LOOK_S))
         return sends
 
     def _watch_again(self, device: DeviceTwin, now_s: float) -> None:

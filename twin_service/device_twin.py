@@ -10,7 +10,7 @@ from twin_service.break_points import PlanBreakPoints
 from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
-from twin_service.documents import Document
+from twin_service.documents import Desired, Document
 from twin_service.status_twin import StatusTwin
 from twinsplit.edge_list import ListedEdge
 from twinsplit.plan import Plan
@@ -70,6 +70,8 @@ class DeviceTwin:
     """Instant at which the rule last failed on this device."""
     last_sent_s: float = 0.0
     """Instant of the newest message to it: every message renews the lease."""
+    _weights: tuple[Desired, Weights, Weights] | None = None
+    """What was desired, the default, and the weights that follow: asked for with every report."""
 
     @property
     def device_id(self) -> str:
@@ -83,8 +85,10 @@ class DeviceTwin:
 
     def weights(self, default: Weights) -> Weights:
         """The weights of this device: desired ones and measured powers before ``default``."""
-        desired, hello = self.document.desired, self.status.hello
-        return replace(
+        desired, hello, known = self.document.desired, self.status.hello, self._weights
+        if known is not None and known[0] is desired and known[1] is default:
+            return known[2]
+        weights = replace(
             default,
             alpha_s=_known(desired.alpha_s, default.alpha_s),
             beta_s_per_joule=_known(desired.beta_s_per_joule, default.beta_s_per_joule),
@@ -92,6 +96,8 @@ class DeviceTwin:
             compute_watts=_known(hello.compute_watts, default.compute_watts),
             transmit_watts=_known(hello.transmit_watts, default.transmit_watts),
         )
+        self._weights = (desired, default, weights)
+        return weights
 
 
 def _known(value: float | None, default: float) -> float:

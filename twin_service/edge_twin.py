@@ -32,6 +32,8 @@ class EdgeTwin:
         self.speed_factor = 1.0
         self.told_ceiling_s: float | None = None
         """Backlog above which the edge knows that hardly any decision depends on it; ``None``: it was told none."""
+        self._tails_s: dict[str, tuple[float, ...]] = {}
+        """By model, at the speed of now: asked for with every report of a device."""
         self._readings: deque[BacklogState] = deque([BacklogState(0.0, now_s)], maxlen=_KEPT_READINGS)
         self._reports = DecayingRate(now_s)
         names = ("backlog_s", "speed_factor", "queue_length", "busy_share", *HORIZON_NAMES)
@@ -80,7 +82,10 @@ class EdgeTwin:
         fields["backlog_s"].report(backlog.backlog_s, backlog.at_s, expected=self.backlog_s(backlog.at_s))
         slowest, fastest = _SPEED_FACTOR_RANGE
         fields["speed_factor"].report(report.speed_factor, now_s, expected=self.speed_factor)
-        self.speed_factor = min(max(report.speed_factor, slowest), fastest)
+        speed_factor = min(max(report.speed_factor, slowest), fastest)
+        if speed_factor != self.speed_factor:
+            self._tails_s.clear()
+        self.speed_factor = speed_factor
         fields["queue_length"].report(report.queue_length, now_s)
         fields["busy_share"].report(report.busy_share, now_s)
         for name, work_s in zip(HORIZON_NAMES, report.arrived_work_s, strict=False):
@@ -96,8 +101,10 @@ class EdgeTwin:
 
     def tail_s(self, model_digest: str) -> tuple[float, ...] | None:
         """Service time of the tail after cut 0, 1, ... m-1 as measured lately; ``None``: not a model of this edge."""
-        predicted = self.models.get(model_digest)
-        return None if predicted is None else tuple(z * self.speed_factor for z in predicted)
+        tail_s = self._tails_s.get(model_digest)
+        if tail_s is None and (predicted := self.models.get(model_digest)) is not None:
+            tail_s = self._tails_s[model_digest] = tuple(z * self.speed_factor for z in predicted)
+        return tail_s
 
     def views(self, now_s: float) -> tuple[FieldView, ...]:
         """All fields as a reader sees them at ``now_s``."""

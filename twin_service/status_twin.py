@@ -87,7 +87,10 @@ class StatusTwin:
         self._busy = DecayingRate(now_s)
         self._uploads = DecayingRate(now_s)
         self._uploads_squared = DecayingRate(now_s)
-        self._fields = {name: MirroredField() for name in (*_MEASURED, *self._segment_names())}
+        self._segment_names = tuple(f"segment_{k}_s" for k in range(1, len(hello.segment_s) + 1))
+        self._fields = {name: MirroredField() for name in (*_MEASURED, *self._segment_names)}
+        self._boundaries: tuple[object, tuple[float, ...]] = (None, ())
+        """The newest ones, after what they were made of: every belief holds them."""
         self._take_profile(now_s)
         self._take_uplink(self.goodput_bytes_per_s, self.round_trip_s, now_s)
 
@@ -348,15 +351,21 @@ class StatusTwin:
     def _boundaries_s(self) -> tuple[float, ...]:
         if self.manifest is None:
             return ()
-        exits_run = self._exits_run or (False,) * len(self.manifest.exits)
-        return task_boundaries_s(self.segment_s, self.exit_s, self.manifest.exit_after, exits_run, self.first_epoch)
+        made_of = (self.segment_s, self.exit_s, self._exits_run, self.first_epoch)
+        if self._boundaries[0] != made_of:
+            exits_run = self._exits_run or (False,) * len(self.manifest.exits)
+            boundaries_s = task_boundaries_s(
+                self.segment_s, self.exit_s, self.manifest.exit_after, exits_run, self.first_epoch
+            )
+            self._boundaries = (made_of, boundaries_s)
+        return self._boundaries[1]
 
     def _judge_service(self, task: TaskRecord, started_at_s: float, service_s: float) -> None:
         reached_s = [instant - started_at_s for instant in task.epoch_times_s[1:]]
         self.mirror.judge(task.task_id, started_at_s, reached_s, service_s)
         true_s = expected_s = 0.0
         for name, true_next_s, expected_next_s in zip(
-            self._segment_names(), reached_s, self._boundaries_s(), strict=False
+            self._segment_names, reached_s, self._boundaries_s(), strict=False
         ):
             self._fields[name].judge(abs((true_next_s - true_s) - (expected_next_s - expected_s)))
             true_s, expected_s = true_next_s, expected_next_s
@@ -386,11 +395,8 @@ class StatusTwin:
         self._take_profile(now_s)
 
     def _take_profile(self, now_s: float) -> None:
-        for name, service_s in zip(self._segment_names(), self.segment_s, strict=True):
+        for name, service_s in zip(self._segment_names, self.segment_s, strict=True):
             self._fields[name].report(service_s, now_s)
-
-    def _segment_names(self) -> list[str]:
-        return [f"segment_{k}_s" for k in range(1, len(self.hello.segment_s) + 1)]
 
 
 def check_profile(segment_s: tuple[float, ...], exit_s: tuple[float, ...], manifest: Manifest) -> None:

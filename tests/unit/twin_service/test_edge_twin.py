@@ -39,10 +39,14 @@ def test_an_answer_tells_a_device_what_we_believed_at_that_instant() -> None:
     assert edge.reading_at(1.2).backlog_s == edge.backlog_s(1.2)
 
 
-def test_tails_follow_the_measured_speed() -> None:
+def test_tails_follow_the_measured_speed_as_it_is_now() -> None:
     edge = twin()
+    tail_s = edge.tail_s(DIGEST)
+    assert tail_s is not None
     edge.report(BacklogReport(reading(0.0), speed_factor=2.0), 0.0)
-    assert edge.tail_s(DIGEST) == pytest.approx((0.06, 0.04, 0.02))
+    assert edge.tail_s(DIGEST) == edge.tail_s(DIGEST) == pytest.approx((0.06, 0.04, 0.02))
+    edge.report(BacklogReport(reading(0.0, at_s=1.0), speed_factor=1.0), 1.0)
+    assert edge.tail_s(DIGEST) == tail_s
     assert edge.tail_s("another") is None
 
 
