@@ -11,6 +11,8 @@ import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 
+import numpy as np
+
 from twin_service.decision.regret import BacklogRegret
 from twinsplit.plan import QUEUE_LEVELS
 
@@ -33,13 +35,12 @@ class PlanBreakPoints:
         """Backlog above which hardly any decision depends on it."""
         self._edges_s = band_edges_s
         self._going_on: list[list[list[float]]] = regret.going_on.tolist()
-        self._points = [
-            [
-                tuple((edge_s, slope) for edge_s, slope in zip(band_edges_s, row, strict=True) if slope >= _LEAST_SLOPE)
-                for row in by_queue
-            ]
-            for by_queue in regret.slope.tolist()
-        ]
+        epochs, queues, _ = regret.slope.shape
+        points: list[list[list[tuple[float, float]]]] = [[[] for _ in range(queues)] for _ in range(epochs)]
+        matter = np.nonzero(regret.slope >= _LEAST_SLOPE)
+        for epoch, queue, edge, slope in zip(*(each.tolist() for each in (*matter, regret.slope[matter])), strict=True):
+            points[epoch][queue].append((band_edges_s[edge], slope))
+        self._points = [[tuple(row) for row in by_queue] for by_queue in points]
 
     def at(self, epoch: int, queue: QueueShares) -> Sequence[tuple[float, float]]:
         """Ascending break points at ``epoch``: seconds of backlog, and the expected utility lost per second beyond."""

@@ -112,15 +112,21 @@ def _slopes(table: NDArray[np.uint8], evidence: Array, edges_s: Array, worth: tu
     if worth is None:
         return summed(np.ones(len(place)))
     payoffs, grid_s = worth
-    below, above = by_evidence[epoch, queue, edge, state], by_evidence[epoch, queue, edge + 1, state]
+    _, epochs, queues, points, states = payoffs.shape
+    flat = payoffs.reshape(-1)
+    # Where in it the decisions below and above are at the first point of the grid.
+    below, above = (
+        ((by_evidence[epoch, queue, edge + at, state].astype(np.intp) * epochs + epoch) * queues + queue)
+        * (points * states)
+        + state
+        for at in (0, 1)
+    )
     slope = np.zeros(shape)
     for side in (-1.0, 1.0):
         right, weight = (each[edge] for each in bracket(grid_s, edges_s + side * _SPAN_S))
-        gain = np.zeros(len(place))
-        for sign, decision in ((1.0, above), (-1.0, below)):
-            from_s = payoffs[decision, epoch, queue, right - 1, state]
-            to_s = payoffs[decision, epoch, queue, right, state]
-            gain += sign * (from_s * (1.0 - weight) + to_s * weight)
+        before, after = (right - 1) * states, right * states
+        gain = (flat[above + before] - flat[below + before]) * (1.0 - weight)
+        gain += (flat[above + after] - flat[below + after]) * weight
         slope = np.maximum(slope, side * summed(gain) / _SPAN_S)
     return slope
 
@@ -235,24 +241,27 @@ def _deviation_s(
 ) -> float:
     """What is lost by the decisions of ``old`` against the best with the same exits and representations."""
     statistics = statistics_of(situation.manifest)
-    evidence = np.zeros((len(weights), len(backlogs_s), statistics.evidence_count))  # (Q, N, E)
-    evidence[:, :, NO_EVIDENCE] = weights
-    reached = np.concatenate(([0.0], old.boundaries_s))
+    epochs = np.arange(len(old.table))[:, None]
+    now = np.broadcast_to(backlogs_s, (len(epochs), len(backlogs_s)))  # (K, N)
+    if old.observation is Observation.EACH_EPOCH:
+        now = _after(situation, backlogs_s, np.concatenate(([0.0], old.boundaries_s))[:, None])
+    right, weight = bracket(grid_s, now)
+    weight = weight[..., None, None, None]
+    payoffs = worth[:, epochs, :, right - 1] * (1.0 - weight) + worth[:, epochs, :, right] * weight
+    payoffs = payoffs.transpose(2, 0, 1, 3, 4)  # (decision, K, N, Q, E)
+    best = payoffs.max(axis=0)
+    kept = old.table[epochs, :, :, np.searchsorted(old.band_edges_s, now, side="right")].swapaxes(2, 3)
+    gap = best - np.choose(kept, payoffs)
+    goes_on = payoffs[Decision.CONTINUE] >= best
+    evidence = np.zeros((len(backlogs_s), len(weights), statistics.evidence_count))  # (N, Q, E)
+    evidence[:, :, NO_EVIDENCE] = weights[:, 0]
     lost = 0.0
     for epoch in range(len(old.table)):
         for index, at in enumerate(statistics.exit_epochs):
             if at == epoch and old.exits_run[index]:
                 evidence = evidence @ statistics.transitions[index]
-        now = backlogs_s
-        if old.observation is Observation.EACH_EPOCH:
-            now = _after(situation, backlogs_s, reached[epoch])
-        payoffs = interpolated(worth[:, epoch], grid_s, now, axis=-2)  # (decision, Q, N, E)
-        bands = np.searchsorted(old.band_edges_s, now, side="right")
-        kept = old.table[epoch][:, :, bands].transpose(1, 2, 0)  # (Q, N, E)
-        best = payoffs.max(axis=0)
-        gap = best - np.take_along_axis(payoffs, kept[None].astype(np.intp), axis=0)[0]
-        lost += float((evidence * gap).sum())
-        evidence = evidence * (payoffs[Decision.CONTINUE] >= best)
+        lost += float((evidence * gap[epoch]).sum())
+        evidence = evidence * goes_on[epoch]
     return lost
 
 
@@ -265,7 +274,7 @@ def _likely_backlogs_s(situation: Situation, backlog_s: float) -> Array:
     return np.concatenate((soon, [0.0, 0.7 * mean, 2.0 * mean]))
 
 
-def _after(situation: Situation, backlogs_s: Array, elapsed_s: float) -> Array:
+def _after(situation: Situation, backlogs_s: Array, elapsed_s: Array) -> Array:
     mean = situation.backlog_mean_s
     kept = np.exp(-elapsed_s / max(situation.backlog_time_constant_s, 1e-3))
     then: Array = np.maximum(np.maximum(backlogs_s - elapsed_s, mean + (backlogs_s - mean) * kept), 0.0)

@@ -30,7 +30,7 @@ from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.types import Decision
 
 GRID_POINTS = 20
-_GRID_POWER = 2.5
+_GRID_SHARES = np.linspace(0.0, 1.0, GRID_POINTS) ** 2.5
 """Points lie dense where backlogs are short: where they begin to exceed the way of a payload its payoff bends."""
 MAX_BACKLOG_S = 30.0
 """Top of the backlog grid where no alternative limits it."""
@@ -115,8 +115,10 @@ class Optimising(_Single):
         if self.is_myopic:
             situations = [replace(s, is_caused_waiting_counted=False) for s in situations]
         manifest = situations[0].manifest
-        statistics = self._statistics(manifest)
-        batch = batch_of(situations, statistics, self.exits_run(situations) if exits_run is None else exits_run)
+        if exits_run is None:
+            batch = self._with_exits_worth_running(situations)
+        else:
+            batch = batch_of(situations, self._statistics(manifest), exits_run)
         payoffs, backlog_s = self._payoffs(situations, batch, is_reduced=self.is_reduced)
         evaluations = []
         for device, situation in enumerate(situations):
@@ -171,18 +173,21 @@ class Optimising(_Single):
         """Which exits are worth running: value at service start over a few queue lengths and backlogs.  # (D, X)"""
         if len(situations) > 1 and any(s.weights.deadline_s is not None for s in situations):
             return np.concatenate([self.exits_run([s]) for s in situations])
+        return self._with_exits_worth_running(situations).exits_run
+
+    def _with_exits_worth_running(self, situations: Sequence[Situation]) -> Batch:
+        """``situations`` with these exits run; one alone where there is a deadline."""
         statistics = self._statistics(situations[0].manifest)
         sets = exit_sets(len(statistics.exit_epochs))
         every = [s for s in situations for _ in sets]
         batch = batch_of(every, statistics, np.tile(sets, (len(situations), 1)))
         if situations[0].weights.deadline_s is not None:
-            return sets[[exits_worth_running(batch, situations[0])]]
+            return batch.rows(np.array([exits_worth_running(batch, situations[0])]))
         backlog_s = batch.backlog_mean_s[:, None] * _WEIGHED_BACKLOGS
         start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
         stop = np.maximum(start.tensor[:, 0], start.input[:, 0]) + start.right[:, 0, None, None]
         value = np.maximum(stop, start.going_on[:, 0, ..., 0]).mean(axis=(1, 2)).reshape(len(situations), len(sets))
-        chosen: NDArray[np.bool_] = sets[np.argmax(value, axis=1)]
-        return chosen
+        return batch.rows(np.arange(len(situations)) * len(sets) + np.argmax(value, axis=1))
 
     def backlog_grid_s(self, batch: Batch) -> Array:
         """Backlogs at which payoffs are reckoned: from none to where no decision depends on it.  # (D, G)"""
@@ -190,7 +195,7 @@ class Optimising(_Single):
         if self.observation is Observation.SERVICE_START:
             top = top + batch.reached_s[:, -1]  # it drains until a later epoch looks at what was seen at the start
         top = np.clip(top, 0.01, MAX_BACKLOG_S)
-        grid: Array = top[:, None] * (np.linspace(0.0, 1.0, GRID_POINTS) ** _GRID_POWER)
+        grid: Array = top[:, None] * _GRID_SHARES
         return grid
 
     def _payoffs(

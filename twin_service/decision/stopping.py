@@ -7,8 +7,10 @@ going on follows from the last epoch back. What each decision is worth at the pr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twin_service.decision.reduction import Pruning, hopeless, ruled_out
 from twin_service.decision.statistics import Array
@@ -85,7 +87,8 @@ def present_payoffs(
         value = np.maximum(before, exits[:, epoch, None, None, None, :])
         if epoch in ahead:
             value = np.maximum(value, ahead[epoch][..., None] + right[:, None, None, None, :])
-        value = np.broadcast_to(value, (batch.size, 1 if is_start_only else epoch, len(queue), *value.shape[3:]))
+        shape = (batch.size, 1 if is_start_only else epoch, len(queue), *value.shape[3:])
+        value = value if value.shape == shape else np.broadcast_to(value, shape)
     return PresentPayoffs(tensor, sent_input, right, exits, going_on, pruning)
 
 
@@ -99,12 +102,19 @@ def _offloads_now(batch: Batch, queue: Array, backlog_s: Array, *, from_start: b
 
 def _offloads(batch: Batch, queue: Array, backlog_s: Array) -> tuple[Array, Array, dict[int, Array]]:
     """The same, and the better of both at every epoch ahead, from every present before it: by epoch (D, S, Q, G)."""
-    epochs, starts = np.tril_indices(batch.last_epoch + 1)  # by epoch, and by present within, which comes to it last
+    epochs, starts, presents = _pairs(batch.last_epoch)
     there = course(batch, queue, backlog_s, starts, epochs)
     tensor, sent_input = offload(batch, batch.tensor, there), offload(batch, batch.input, there)
-    best, presents = np.maximum(tensor, sent_input), np.nonzero(epochs == starts)[0]
+    best = np.maximum(tensor, sent_input)
     ahead = {epoch: best[:, last - epoch : last] for epoch, last in enumerate(presents) if epoch}
     return tensor[:, presents], sent_input[:, presents], ahead
+
+
+@lru_cache(maxsize=64)
+def _pairs(last_epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Epoch and present of every pair, by epoch and by present within, which comes to it last; places of the latter."""
+    epochs, starts = np.tril_indices(last_epoch + 1)
+    return epochs, starts, np.nonzero(epochs == starts)[0]
 
 
 def _offloads_left(batch: Batch, queue: Array, backlog_s: Array, pruning: Pruning) -> dict[int, Array]:

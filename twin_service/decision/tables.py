@@ -80,21 +80,25 @@ def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Arr
     lead = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device] - np.maximum(going_on, leave)
     if payoffs.learned is not None:
         lead = lead + payoffs.learned[device]
+    lead = np.where(seen, lead, NEVER)
     stays = (lead <= 0.0) & seen  # (K, Q, G, E)
-    does_offload = ((lead > 0.0) & seen).any(axis=-1)
+    does_offload = (lead > 0.0).any(axis=-1, keepdims=True)
     return np.concatenate(
         (
-            _crossings(lead, backlog_s, np.broadcast_to(seen, lead.shape)),
+            _crossings(lead, backlog_s),
             _crossings(going_on - leave, backlog_s, stays),
-            _crossings((tensor - sent_input)[..., None], backlog_s, does_offload[..., None]),
+            _crossings((tensor - sent_input)[..., None], backlog_s, does_offload),
         )
     )
 
 
-def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_]) -> Array:
+def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_] | None = None) -> Array:
     """Where ``lead`` (..., G, E) changes its sign along the grid, between two points that both count."""
     is_ahead = lead > 0.0
-    changes = np.nonzero((is_ahead[..., :-1, :] != is_ahead[..., 1:, :]) & counts[..., :-1, :] & counts[..., 1:, :])
+    does_change = is_ahead[..., :-1, :] != is_ahead[..., 1:, :]
+    if counts is not None:
+        does_change &= counts[..., :-1, :] & counts[..., 1:, :]
+    changes = np.nonzero(does_change)
     left = changes[-2]
     before, after = lead[..., :-1, :][changes], lead[..., 1:, :][changes]
     share = before / (before - after)
@@ -138,17 +142,17 @@ def interpolated(values: Array, backlog_s: Array, at_s: Array, axis: int = -1) -
 
 def bracket(backlog_s: Array, at_s: Array) -> tuple[NDArray[np.intp], Array]:
     """Point of the grid that follows each of ``at_s``, and the share of the way to it from the one before."""
-    right = np.clip(np.searchsorted(backlog_s, at_s), 1, len(backlog_s) - 1)
-    weight = np.clip((at_s - backlog_s[right - 1]) / (backlog_s[right] - backlog_s[right - 1]), 0.0, 1.0)
-    return right, weight
+    right = np.minimum(np.maximum(np.searchsorted(backlog_s, at_s), 1), len(backlog_s) - 1)
+    before_s = backlog_s[right - 1]
+    weight = (at_s - before_s) / (backlog_s[right] - before_s)
+    return right, np.minimum(np.maximum(weight, 0.0), 1.0)
 
 
 def merged(points: Array) -> Array:
     """Ascending break points, merged into the mean of each cluster until few enough are left."""
-    gap = 1e-3
-    while True:
-        cluster = np.concatenate(([0], np.cumsum(np.diff(points) > gap)))
-        if cluster[-1] < MAX_BREAK_POINTS:
-            merged: Array = np.bincount(cluster, weights=points) / np.bincount(cluster)
-            return merged
+    gap, apart = 1e-3, np.diff(points)
+    while np.count_nonzero(apart > gap) >= MAX_BREAK_POINTS:
         gap *= 1.5
+    cluster = np.concatenate(([0], np.cumsum(apart > gap)))
+    merged: Array = np.bincount(cluster, weights=points) / np.bincount(cluster)
+    return merged

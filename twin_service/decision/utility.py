@@ -6,7 +6,7 @@ Axes, always in this order: D devices, P pairs (present epoch, epoch), Q queue l
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +31,10 @@ class PayloadTerms:
     tail_s: Array  # (D, K) z
     loss: Array  # (D, K) accuracy lost by the representation
     is_available: NDArray[np.bool_]  # (D, K)
+
+    def rows(self, places: NDArray[np.int64]) -> PayloadTerms:
+        """The devices at ``places``."""
+        return PayloadTerms(*(getattr(self, each.name)[places] for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,12 @@ class Batch:
     @property
     def size(self) -> int:
         return len(self.factor)
+
+    def rows(self, places: NDArray[np.int64]) -> Batch:
+        """The devices at ``places``."""
+        found = {name: getattr(self, name)[places] for name in _BY_DEVICE}
+        payloads = {name: getattr(self, name).rows(places) for name in ("tensor", "input")}
+        return replace(self, **found, **payloads)
 
     def after_exits_at(self, epoch: int, value: Array) -> Array:
         """Expectation of ``value`` (D, ..., E) over what the exits run at ``epoch`` will show, by evidence before."""
@@ -95,6 +105,11 @@ class Batch:
         shape = (-1, *([1] * (max(duration_s.ndim, queue.ndim) - 1)))
         factor, rate, energy = (a.reshape(shape) for a in (self.factor, self.task_rate, self.energy_compute))
         return duration_s * (energy + factor * (queue + rate * duration_s / 2.0))
+
+
+_BY_DEVICE = tuple(
+    each.name for each in fields(Batch) if each.name not in ("statistics", "tensor", "input", "is_whole")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +180,9 @@ def batch_of(
     held = manifest.held_segments
     segment = np.array([s.segment_s for s in situations])
     step = segment[:, :held].copy()
-    run = np.broadcast_to(np.array(exits_run, dtype=bool), (len(situations), len(statistics.exit_epochs)))
+    run = np.array(exits_run, dtype=bool)
+    if run.ndim == 1:
+        run = np.tile(run, (len(situations), 1))
     for index, epoch in enumerate(statistics.exit_epochs):
         if epoch <= held:
             step[:, epoch - 1] += run[:, index] * [s.exit_s[index] for s in situations]

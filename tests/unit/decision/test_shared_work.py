@@ -64,3 +64,17 @@ def test_a_situation_with_several_sets_of_exits_has_the_terms_of_each_alone() ->
     for place, exits_run in enumerate(sets):
         alone = present_payoffs(batch_of([s], statistics, exits_run[None]), QUEUES, backlogs[:1], is_reduced=False)
         np.testing.assert_allclose(together.dense(place), alone.dense(0), rtol=1e-12)
+
+
+def test_rows_of_a_batch_are_the_batch_of_those_devices() -> None:
+    situations, statistics = [situation_of(MANIFEST, seed) for seed in range(4)], statistics_of(MANIFEST)
+    sets = exit_sets(len(MANIFEST.exits))
+    found = batch_of(situations, statistics, sets[:4]).rows(np.array([2, 0]))
+    expected = batch_of([situations[2], situations[0]], statistics, sets[[2, 0]])
+    backlogs = np.tile([0.0, 0.3], (2, 1))
+    for place in range(2):
+        one, other = (
+            present_payoffs(each, QUEUES, backlogs, is_reduced=False).dense(place) for each in (found, expected)
+        )
+        assert np.array_equal(one, other)
+    assert found.size == 2
