@@ -109,7 +109,7 @@ class EdgeChooser:
         current = next((edge for edge in reachable if edge.edge_id == current_id), None)
         if len(reachable) <= 1:
             return Choice(reachable[0] if reachable else None)
-        ways = [self._way(device, edge, now_s) for edge in reachable]
+        ways = self._ways(device, reachable, now_s)
         if current is None:
             quickest_s = min(way.quickest_s for way in ways)
             alike = [way for way in ways if way.quickest_s <= quickest_s + self._margin_s]
@@ -168,7 +168,7 @@ class EdgeChooser:
         usable = list({edge.address: edge for edge in usable_edges(device, edges)}.values())
         current_id = None if device.standing is None else device.standing.plan.edge_id
         if len(usable) > 1:
-            ways = [self._way(device, edge, now_s) for edge in usable]
+            ways = self._ways(device, usable, now_s)
             ways.sort(key=lambda way: (way.edge.edge_id != current_id, way.quickest_s))
             usable = [way.edge for way in ways[:MOST_LISTED]]
         digest = device.status.hello.model_digest
@@ -176,17 +176,30 @@ class EdgeChooser:
             ListedEdge(edge.edge_id, edge.address, edge.tail_s(digest) or (), edge.reading_at(now_s)) for edge in usable
         )
 
-    def _way(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> Way:
-        situation = self._situation(device, edge, now_s)
-        cuts, sizes = payload_sizes(situation.manifest, situation.is_tensors_only)
-        backlogs_s = np.array([edge.expected_backlog_s(now_s, _HORIZON_S), *ANY_BACKLOG_S])
-        costs_s = payload_costs_s(situation, backlogs_s, cuts, sizes)
-        reached_s = np.concatenate(([0.0], np.cumsum(situation.segment_s)))
-        return Way(edge, costs_s, float((reached_s[cuts] + costs_s[0]).min(initial=np.inf)))
+    def _ways(self, device: DeviceTwin, edges: Sequence[EdgeTwin], now_s: float) -> list[Way]:
+        """The ways to all ``edges``, in their order: those with the same link are reckoned at once, since a device
+        knows few links apart, and the edges behind one differ in backlog and tails alone."""
+        status = device.status
+        by_link: dict[tuple[float | None, float | None], list[EdgeTwin]] = {}
+        for edge in edges:
+            link = (status.goodput_to(edge.edge_id), status.round_trip_to(edge.edge_id))
+            by_link.setdefault(link, []).append(edge)
+        found: dict[str, Way] = {}
+        for alike in by_link.values():
+            situation = self._situation(device, alike[0], now_s)
+            cuts, sizes = payload_sizes(situation.manifest, situation.is_tensors_only)
+            tails_s = np.array([edge.tail_s(status.hello.model_digest) for edge in alike])[:, cuts]
+            backlogs_s = np.array([(edge.expected_backlog_s(now_s, _HORIZON_S), *ANY_BACKLOG_S) for edge in alike])
+            costs_s = _costs_s(situation, backlogs_s, tails_s, sizes)
+            reached_s = np.concatenate(([0.0], np.cumsum(situation.segment_s)))
+            quickest_s = (reached_s[cuts] + costs_s[:, 0]).min(axis=1, initial=np.inf).tolist()
+            for edge, costs, quickest in zip(alike, costs_s, quickest_s, strict=True):
+                found[edge.edge_id] = Way(edge, costs, quickest)
+        return [found[edge.edge_id] for edge in edges]
 
     def quickest_s(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> float:
         """Service start to answer by an edge with the quickest payload, and the price of its energy, seconds."""
-        return self._way(device, edge, now_s).quickest_s
+        return self._ways(device, [edge], now_s)[0].quickest_s
 
     def may_leave(self, edge_id: str, now_s: float) -> bool:
         """Whether one more device may leave an edge for a better one now."""
@@ -212,11 +225,17 @@ def usable_edges(device: DeviceTwin, edges: Iterable[EdgeTwin]) -> list[EdgeTwin
 def payload_costs_s(situation: Situation, backlogs_s: Array, cuts: NDArray[np.intp], sizes: Array) -> Array:
     """From the sending of each payload to its answer, and the price of the energy, seconds.  # (backlogs, payloads)"""
     assert situation.tail_s is not None
+    costs_s: Array = _costs_s(situation, backlogs_s[None], np.array(situation.tail_s)[None, cuts], sizes)[0]
+    return costs_s
+
+
+def _costs_s(situation: Situation, backlogs_s: Array, tails_s: Array, sizes: Array) -> Array:
+    """The same for edges (E, backlogs) with tails (E, payloads) behind one link.  # (E, backlogs, payloads)"""
     sending_s = sizes / situation.goodput_bytes_per_s
     weights = situation.weights
-    busy_s = np.maximum(situation.overhead_s + sending_s, backlogs_s[:, None])
-    costs_s: Array = busy_s + np.array(situation.tail_s)[cuts]
-    return costs_s + weights.beta_s_per_joule * weights.transmit_watts * sending_s
+    busy_s = np.maximum(situation.overhead_s + sending_s, backlogs_s[:, :, None])
+    costs_s: Array = busy_s + (tails_s + weights.beta_s_per_joule * weights.transmit_watts * sending_s)[:, None]
+    return costs_s
 
 
 @lru_cache(maxsize=64)

@@ -135,6 +135,22 @@ class TestTheList:
         (told,) = world.take(messages.EdgeList)
         assert [edge.backlog.mean_s for edge in told.edges] == [2.0, 2.0]
 
+    def test_edges_behind_different_links_stand_in_the_order_that_each_promises_by_itself(self):
+        world = World(Optimising())
+        for number, slow_s in enumerate((0.02, 0.0, 0.05, 0.01)):
+            tails_s = (0.03 + slow_s, 0.02 + slow_s, 0.01 + slow_s)
+            world.attach_edge(f"e{number}", advertise_address=f"127.0.0.1:{number + 1}", models={DIGEST: tails_s})
+        world.attach_device()
+        for _ in range(2):
+            hears(world, link("e1", goodput_bytes_per_s=2e4, round_trip_s=0.09), link("e2", goodput_bytes_per_s=4e6))
+        chooser, device = world.core.planner.chooser, world.core.devices["cam"]
+        edges = list(world.core.edges.values())
+        alone = {edge.edge_id: chooser.quickest_s(device, edge, world.now_s) for edge in edges}
+        assert len(set(alone.values())) == 4
+        told = [edge.edge_id for edge in chooser.listed(device, edges, world.now_s)]
+        assert told[0] == named(world)
+        assert told[1:] == sorted(set(alone) - {told[0]}, key=lambda edge_id: alone[edge_id])
+
 
 class TestTheChoice:
     def test_equal_edges_share_the_devices(self):
