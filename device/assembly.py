@@ -15,10 +15,12 @@ from device.reporting import Reporter
 from device.settings import DeviceSettings
 from device.tracking import Tracker
 from device.twin_link import TwinEvents, TwinLink
+from device.twin_route import TwinRoute
 from device.twin_wire import Announcement
 from twinsplit.clock import Clock
 from twinsplit.model.profile import Profile, load_profile, measure_profile, save_profile
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.types import DropPolicy
@@ -113,7 +115,12 @@ def link_of(
     signalling: SignallingCount,
     watts: tuple[float | None, float | None],
 ) -> TwinLink:
-    """The link to the twin at ``twin``; ``watts``: added while computing and while sending."""
+    """The link to the twin whose replicas ``twin`` names; ``watts``: added while computing and while sending.
+
+    Raises:
+        SettingsError: it names none.
+    """
+    tls = settings.tls if settings.tls.is_set else None
     announcement = Announcement(
         device_id=settings.id,
         model_digest=runtime.digest,
@@ -125,13 +132,13 @@ def link_of(
         report_threshold_s=settings.report_threshold_s,
     )
     return TwinLink(
-        twin,
+        TwinRoute(ReplicaSource(twin), settings.id, clock, signalling, tls=tls),
         announcement,
         runtime.manifest_bytes,
         events,
         clock,
         signalling,
-        tls=settings.tls if settings.tls.is_set else None,
+        tls=tls,
         poll_timeout_s=settings.poll_timeout_s,
     )
 

@@ -16,6 +16,7 @@ from device.self_mirror import Truth
 from device.sinks import JsonLinesSink
 from device.sources import SourceWatch
 from device.twin_link import TwinLink
+from device.twin_route import TwinRoute
 from twinsplit.model.manifest import Manifest
 from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.histogram import Histogram
@@ -136,6 +137,7 @@ class DeviceMetrics:
             yield "twinsplit_plans_received_total", {"result": "refused"}, self._link.plans_refused
             yield "twinsplit_backlog_updates_received_total", {}, self._link.backlog_updates
             yield "twinsplit_twin_attached", {}, float(self._link.is_attached)
+            yield from _route_samples(self._link.route)
         if plans.backlog is not None:
             yield "twinsplit_predicted_backlog_seconds", {}, plans.backlog_s(now_s)
 
@@ -181,6 +183,13 @@ class DeviceMetrics:
             present = offloads.breaker(address).state(now_s)
             for state in BreakerState:
                 yield "twinsplit_breaker_state", {"state": state.value}, float(state is present)
+
+
+def _route_samples(route: TwinRoute) -> Iterator[Sample]:
+    yield "twinsplit_twin_replicas", {}, len(route.replicas)
+    yield "twinsplit_twin_preferred", {}, float(route.address == route.replicas[0])
+    yield "twinsplit_twin_moves_total", {}, route.moves
+    yield "twinsplit_attachment_epoch", {}, route.epochs.current
 
 
 def _energy_samples(pipeline: Pipeline, now_s: float) -> Iterator[Sample]:

@@ -39,6 +39,7 @@ from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import read_manifest
 from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.oip.service import register_inference_service
+from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -204,9 +205,7 @@ class DeviceService:
             "provider": runtime.provider,
             "payloads": self._settings.payloads.value,
             "emulation": self._emulations,
-            "twin": None
-            if self.shell.link is None
-            else {"address": self._settings.twin, "is_attached": self.shell.link.is_attached},
+            "twin": None if self.shell.link is None else self.shell.link.route.status(),
         }
         return self.shell.status_of(identity)
 
@@ -379,9 +378,11 @@ def _check_settings(settings: DeviceSettings) -> None:
         SettingsError: one is not HOST:PORT, polled mode without a twin, or thumbnails of what must not leave.
         TlsError: the TLS files cannot be used for channels.
     """
-    for address in (settings.listen, settings.http_listen, settings.twin, settings.edge):
+    for address in (settings.listen, settings.http_listen, settings.edge):
         if address is not None:
             Address.parse(address)
+    if settings.twin is not None:
+        ReplicaSource(settings.twin).read()
     if settings.tls.is_set and (settings.twin is not None or settings.edge is not None):
         # A channel would find out only when it is opened.
         settings.tls.channel_credentials()

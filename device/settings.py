@@ -23,7 +23,9 @@ class DeviceSettings(BaseServiceSettings):
     )
     model: Path = Field(description="Model folder (manifest.json and what it names).")
     twin: str | None = Field(
-        None, description="HOST:PORT of the twin service; without it the manifest's own contingency decides."
+        None,
+        description="HOST:PORT of the twin service, its replicas as HOST:PORT,HOST:PORT, or @FILE with one on each "
+        "line (read again while the device runs); without it the manifest's own contingency decides.",
     )
     edge: str | None = Field(None, description="HOST:PORT of the edge to use; not set: the one that the plan names.")
     source: str = Field(

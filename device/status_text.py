@@ -22,7 +22,7 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     if twin is None:
         yield "twin: none; the manifest's contingency decides"
     else:
-        yield f"twin: {twin['address']}, {'attached' if twin['is_attached'] else 'NOT attached'}"
+        yield f"twin: {twin['address']}, {'attached' if twin['is_attached'] else 'NOT attached'}{_of_replicas(twin)}"
     yield from _plan_lines(status["plan"])
     edge = status["edge"]
     if edge is not None:
@@ -46,6 +46,14 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         yield "where they stopped:"
         for stop in status["stops"]:
             yield f"  {stop['count']:>8}  epoch {stop['epoch']}: {stop['decision']} ({stop['reason']})"
+
+
+def _of_replicas(twin: dict[str, Any]) -> str:
+    count = len(twin.get("replicas", ()))
+    if count < 2:
+        return ""
+    wish = "the preferred" if twin["address"] == twin["preferred"] else f"prefers {twin['preferred']}; one"
+    return f": {wish} of {count} replicas, has moved {twin['moves']} times"
 
 
 def _plan_lines(plan: dict[str, Any]) -> Iterator[str]:

@@ -1,14 +1,14 @@
 """The device's one stream to the twin service: hello, manifest, reports, plans, lease, live reads, polled mode.
 
 A twin that is gone harms no task: the device goes on by its plan and then by the contingency, and attaches again by
-itself, with jittered back-off. No task ever waits for the twin, except in polled mode, for a bounded time.
+itself, to the replica that :class:`device.twin_route.TwinRoute` names. No task ever waits for the twin, except in
+polled mode, for a bounded time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,6 +20,7 @@ import grpc.aio
 
 from device.reporting import Heartbeat, Report, TaskReport
 from device.task import AskTwin
+from device.twin_route import TwinRoute
 from device.twin_wire import (
     Announcement,
     Attachment,
@@ -32,24 +33,27 @@ from device.twin_wire import (
 )
 from twinsplit.clock import Clock
 from twinsplit.edge_list import ListedEdge
-from twinsplit.errors import BadMessageError, RefusedError
+from twinsplit.errors import BadMessageError, RefusedError, StaleWriteError
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
-from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_echo import ClockEcho
-from twinsplit.transport.convert import backlog_from_wire, edges_from_wire, plan_from_wire, seconds_from_wire
+from twinsplit.transport.convert import (
+    attachment_from_wire,
+    backlog_from_wire,
+    edges_from_wire,
+    plan_from_wire,
+    seconds_from_wire,
+)
 from twinsplit.transport.status import error_from_rpc, error_from_wire, error_to_wire, is_refusal
 from twinsplit.transport.tls import TlsFiles
 from twinsplit.types import Decision, TaskRecord
 
 _log = EventLog("device.twin_link")
 
-WELCOME_TIMEOUT_S = 10.0
-"""A twin that takes the stream but says nothing for this long is tried again."""
 REPEATED_LINE_S = 10.0
 KEPT_RECORDS = 256
 """Ended tasks kept for a twin that is gone; the oldest are given up."""
@@ -91,7 +95,7 @@ class TwinLink:
 
     def __init__(
         self,
-        address: str,
+        route: TwinRoute,
         announcement: Announcement,
         manifest_bytes: bytes,
         events: TwinEvents,
@@ -100,9 +104,8 @@ class TwinLink:
         *,
         tls: TlsFiles | None = None,
         poll_timeout_s: float = 0.1,
-        rng: random.Random | None = None,
     ) -> None:
-        self._address = address
+        self.route = route
         self._announcement = announcement
         self._manifest_bytes = manifest_bytes
         self._events = events
@@ -110,7 +113,6 @@ class TwinLink:
         self._signalling = signalling
         self._tls = tls
         self._poll_timeout_s = poll_timeout_s
-        self._rng = rng
         self._loop = asyncio.get_running_loop()
         self._unsent: asyncio.Queue[Report | Outgoing] = asyncio.Queue(UNSENT_MESSAGES)
         self._kept: deque[TaskRecord] = deque(maxlen=KEPT_RECORDS)
@@ -154,24 +156,36 @@ class TwinLink:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        await keep_connected("twin", self._address, self._attach, self._now_s, _log, self._rng)
+        beside = [asyncio.ensure_future(self.route.follow_list()), asyncio.ensure_future(self.route.look_around())]
+        try:
+            while True:
+                address = await self.route.next()
+                try:
+                    await self._attach(address)
+                except Exception as error:  # noqa: BLE001 - a defect in one stream must not end the way to the twin
+                    _log.exception("twin-link-failed", error, address=address)
+                self.route.ended()
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def flush(self, timeout_s: float) -> None:
         """Wait until what there is to send has gone, for at most ``timeout_s``."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._unsent.join(), timeout_s)
 
-    async def _attach(self) -> bool:
-        """One stream from hello to its end; whether the twin welcomed this device on it."""
+    async def _attach(self, address: str) -> None:
+        """One stream from hello to its end."""
+        epoch = self.route.trying(address, self._end_stream)
         # A channel of its own for every try: the channel's back-off and ours must not add up.
-        async with open_channel(self._address, self._tls) as channel:
+        async with open_channel(address, self._tls) as channel:
             call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachDevice()  # type: ignore[no-untyped-call] # grpc's generated code
             self._call = call
-            tasks = [asyncio.ensure_future(self._send_all(call)), asyncio.ensure_future(self._receive_all(call))]
+            tasks = [asyncio.ensure_future(self._send_all(call, epoch)), asyncio.ensure_future(self._receive_all(call))]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                was_welcome = self.is_attached
                 self._is_welcome.clear()
                 self._call = None
                 self._drop_unsent()
@@ -179,19 +193,25 @@ class TwinLink:
                 for task in tasks:
                     task.cancel()
                 for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                    self._log_end(outcome)
-        return was_welcome
+                    self._log_end(outcome, address)
 
-    async def _send_all(self, call: AttachCall) -> None:
+    def _end_stream(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+
+    async def _send_all(self, call: AttachCall, epoch: int) -> None:
         self._echo.reset()
-        await self._send(call, hello_to_wire(self._announcement, self._events.attachment()))
-        await asyncio.wait_for(self._is_welcome.wait(), WELCOME_TIMEOUT_S)
+        await asyncio.wait_for(self._say_hello(call, epoch), self.route.welcome_timeout_s)
         while True:
             outgoing = await self._unsent.get()
             now_s = self._now_s()
             message = outgoing(now_s) if callable(outgoing) else report_to_wire(outgoing, now_s)
             await self._send(call, message)
             self._unsent.task_done()
+
+    async def _say_hello(self, call: AttachCall, epoch: int) -> None:
+        await self._send(call, hello_to_wire(self._announcement, self._events.attachment(), epoch))
+        await self._is_welcome.wait()
 
     async def _send(self, call: AttachCall, message: twin_pb2.AttachDeviceRequest) -> None:
         self._echo.stamp(message)
@@ -216,6 +236,7 @@ class TwinLink:
         lease_s = seconds_from_wire(message.lease_s, "lease_s")
         if lease_s > 0.0:
             self._events.lease_renewed(lease_s)
+            self.route.heard(lease_s)
         kind = message.WhichOneof("kind")
         if kind == "welcome":
             self._welcome(message.welcome)
@@ -239,9 +260,10 @@ class TwinLink:
             self._put(lambda now_s: manifest_to_wire(self._manifest_bytes))
         if self.is_attached:
             return
+        self.route.welcomed(attachment_from_wire(welcome.attachment_epoch))
         self._is_welcome.set()
         self.attached_times += 1
-        _log.info("twin-attached", address=self._address, twin_version=welcome.version)
+        _log.info("twin-attached", address=self.route.address, twin_version=welcome.version)
         # This twin lists anew what there is; what another one listed may be gone.
         self._events.edges_listed(())
         self._events.attached(seconds_from_wire(welcome.heartbeat_s, "heartbeat_s"))
@@ -250,6 +272,11 @@ class TwinLink:
         now_s = self._now_s()
         try:
             plan = plan_from_wire(message)
+            if self.route.epochs.is_stale(plan.attachment_epoch):
+                raise StaleWriteError(
+                    f"plan {plan.plan_id} is of attachment {plan.attachment_epoch}, this device's is "
+                    f"{self.route.epochs.current} by now"
+                )
             backlog = backlog_from_wire(message.backlog, now_s) if message.HasField("backlog") else None
             self._events.plan_received(plan, backlog)
         except RefusedError:
@@ -277,9 +304,8 @@ class TwinLink:
         try:
             self._unsent.put_nowait(outgoing)
         except asyncio.QueueFull:
-            _log.warning("twin-does-not-read", limit_s=REPEATED_LINE_S, address=self._address)
-            if self._call is not None:
-                self._call.cancel()
+            _log.warning("twin-does-not-read", limit_s=REPEATED_LINE_S, address=self.route.address)
+            self._end_stream()
 
     def _drop_unsent(self) -> None:
         while not self._unsent.empty():
@@ -292,15 +318,15 @@ class TwinLink:
                 answer.set_result(None)
         self._polls.clear()
 
-    def _log_end(self, outcome: object) -> None:
+    def _log_end(self, outcome: object, address: str) -> None:
         if isinstance(outcome, grpc.aio.AioRpcError):
-            _log.debug("twin-stream-ended", address=self._address, status=outcome.code().name)
+            _log.debug("twin-stream-ended", address=address, status=outcome.code().name)
             if is_refusal(outcome):
-                cause = str(error_from_rpc(outcome, self._address))
-                _log.warning("twin-refuses-calls", limit_s=REPEATED_LINE_S, address=self._address, cause=cause)
+                cause = str(error_from_rpc(outcome, address))
+                _log.warning("twin-refuses-calls", limit_s=REPEATED_LINE_S, address=address, cause=cause)
         elif isinstance(outcome, asyncio.TimeoutError):
-            _log.warning("twin-silent", limit_s=REPEATED_LINE_S, address=self._address)
+            _log.warning("twin-silent", limit_s=REPEATED_LINE_S, address=address)
         elif isinstance(outcome, asyncio.InvalidStateError):
-            _log.debug("twin-stream-ended", address=self._address)
+            _log.debug("twin-stream-ended", address=address)
         elif isinstance(outcome, Exception):
-            _log.exception("twin-link-failed", outcome, address=self._address)
+            _log.exception("twin-link-failed", outcome, address=address)

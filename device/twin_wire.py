@@ -57,8 +57,10 @@ class LiveState:
     state: DeviceState
 
 
-def hello_to_wire(announcement: Announcement, attachment: Attachment) -> twin_pb2.AttachDeviceRequest:
-    """The first message of a stream."""
+def hello_to_wire(
+    announcement: Announcement, attachment: Attachment, attachment_epoch: int = 0
+) -> twin_pb2.AttachDeviceRequest:
+    """The first message of a stream; ``attachment_epoch``: the attachment's number, 0: none."""
     hello = twin_pb2.DeviceHello(
         device_id=announcement.device_id,
         model_digest=digest_to_wire(announcement.model_digest),
@@ -79,6 +81,7 @@ def hello_to_wire(announcement: Announcement, attachment: Attachment) -> twin_pb
         version=__version__,
         report_threshold_s=announcement.report_threshold_s,
         speed_share=attachment.speed_share,
+        attachment_epoch=attachment_epoch,
     )
     return twin_pb2.AttachDeviceRequest(hello=hello)
 

@@ -52,3 +52,24 @@ class ArrivalLog:
             count = next((n for n, each in enumerate(self._arrivals, 1) if each is last), 0)
             for _ in range(count):
                 self._arrivals.popleft()
+
+
+class ArrivalLogs:
+    """What arrives, noted for every replica of the twin in a log of its own: each is told in its own time."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, ArrivalLog] = {}
+
+    def open(self, replica: str) -> ArrivalLog:
+        """A log for a replica, by its address, from now on."""
+        log = self._logs[replica] = ArrivalLog()
+        return log
+
+    def close(self, replica: str) -> None:
+        """Nothing is noted for that replica any more."""
+        self._logs.pop(replica, None)
+
+    def add(self, arrival: Arrival) -> None:
+        """A tail has been taken into the queue."""
+        for log in self._logs.values():
+            log.add(arrival)

@@ -9,7 +9,7 @@ from edge.execution import TailExecutor, TailResult
 from edge.gpu_energy import GpuEnergy
 from edge.servicer import EdgeIdentity, EdgeServicer
 from edge.tail_queue import TailEnd
-from edge.twin_link import TwinLink
+from edge.twin_links import TwinLinks
 from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.histogram import Histogram
 from twinsplit.telemetry.signalling import SignallingCount
@@ -27,7 +27,7 @@ class EdgeMetrics:
         queue_capacity: int,
         signalling: SignallingCount,
         calls: CallCount,
-        link: TwinLink | None,
+        link: TwinLinks | None,
         gpu_energy: GpuEnergy | None = None,
     ) -> None:
         self._executor = executor
@@ -69,6 +69,8 @@ class EdgeMetrics:
         yield "twinsplit_provider_info", {"provider": self._identity.provider}, 1.0
         if self._link is not None:
             yield "twinsplit_twin_attached", {}, float(self._link.is_attached)
+            yield "twinsplit_twin_replicas", {}, self._link.listed
+            yield "twinsplit_twin_replicas_attached", {}, self._link.attached
         if self._gpu_energy is not None:
             yield from self._gpu_energy.samples()
         yield from self._signalling.samples()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
+from edge.arrival_log import ArrivalLog
 from edge.backlog_reporting import ReportPolicy
 from edge.batching import BatchSettings
 from edge.execution import TailExecutor, TailWork
@@ -22,6 +23,7 @@ from edge.servicer import ALL_DEVICES, EdgeIdentity, EdgeServicer
 from edge.settings import EdgeSettings
 from edge.tail_queue import TailQueue
 from edge.twin_link import Announcement, TwinLink
+from edge.twin_links import TwinLinks
 from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.access.rights import EDGE_RIGHTS
 from twinsplit.clock import Clock, SystemClock
@@ -29,6 +31,7 @@ from twinsplit.errors import SettingsError
 from twinsplit.model.profile import load_profile
 from twinsplit.model.runtime import provider_named
 from twinsplit.oip.service import register_inference_service
+from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -58,7 +61,7 @@ class EdgeService:
         servicer: EdgeServicer,
         server: RunningServer,
         exposition: Exposition,
-        link: TwinLink | None,
+        link: TwinLinks | None,
         signalling: SignallingCount,
         gpu_energy: GpuEnergy | None,
     ) -> None:
@@ -165,9 +168,11 @@ async def start_edge(
             settings.id, settings.advertise or server.address, list(models.values()), settings.also_reached_at
         )
         policy = ReportPolicy(settings.report_threshold_s, settings.report_patience_s)
-        link = TwinLink(
-            settings.twin, settings.tls, announcement, executor, policy, clock, signalling, arrivals=servicer.arrivals
-        )
+
+        def link_to(address: str, log: ArrivalLog) -> TwinLink:
+            return TwinLink(address, settings.tls, announcement, executor, policy, clock, signalling, arrivals=log)
+
+        link = TwinLinks(ReplicaSource(settings.twin), servicer.arrivals, link_to)
         servicer.note_event = link.note_event
     metrics = EdgeMetrics(
         executor, servicer, identity, settings.queue_capacity, signalling, server.calls, link, gpu_energy
@@ -260,9 +265,11 @@ def _check_endpoints(settings: EdgeSettings) -> None:
     listen = Address.parse(settings.listen)
     check_listen(listen, "--listen")
     check_listen(Address.parse(settings.http_listen), "--http-listen")
-    for address in (settings.twin, settings.advertise, *settings.also_reached_at):
+    for address in (settings.advertise, *settings.also_reached_at):
         if address is not None:
             Address.parse(address)
+    if settings.twin is not None:
+        ReplicaSource(settings.twin).read()
     if settings.twin is not None and settings.advertise is None and listen.host in ("0.0.0.0", "::"):
         raise SettingsError(
             f"--listen {settings.listen} is every address of this machine, which no device can dial; name the one that "

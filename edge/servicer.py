@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined] # EOF is missing from the stubs
 
-from edge.arrival_log import Arrival, ArrivalLog
+from edge.arrival_log import Arrival, ArrivalLogs
 from edge.execution import EdgeTail, TailExecutor, TailResult, TailWork
 from edge.models import HeldModel, held_model
 from edge.tail_queue import Tail, TailEnd
@@ -98,7 +98,7 @@ class EdgeServicer:
         """Payload bytes of admitted tails."""
         self.raw_bytes = 0
         """The same tensors in their own elements."""
-        self.arrivals = ArrivalLog()
+        self.arrivals = ArrivalLogs()
         """Admitted tails that the twin has not been told of."""
         self.tracing = tracing
         self._max_message_bytes = max_message_bytes

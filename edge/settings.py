@@ -26,7 +26,9 @@ class EdgeSettings(BaseServiceSettings):
     )
     models: Path = Field(description="A model folder, or a folder of such folders as NAME or NAME/VERSION.")
     twin: str | None = Field(
-        None, description="HOST:PORT of the twin service; without it no plan offloads to this edge."
+        None,
+        description="HOST:PORT of the twin service, its replicas as HOST:PORT,HOST:PORT, or @FILE with one on each "
+        "line (read again while the edge runs); without it no plan offloads to this edge.",
     )
     advertise: str | None = Field(
         None, description="HOST:PORT under which devices reach this edge; not set: the address it listens on."

@@ -1,4 +1,4 @@
-"""The edge's one stream to the twin service: hello, backlog reports when they are due, heartbeats, reconnection.
+"""The edge's stream to one replica of the twin: hello, backlog reports when they are due, heartbeats, reconnection.
 
 A twin that is gone harms no task: the edge goes on and attaches again by itself, with jittered back-off.
 """

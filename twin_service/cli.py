@@ -63,6 +63,19 @@ def _reading_options(function: F) -> F:
     return address(tls_options("twin")(function))
 
 
+def _fleet_options(function: F) -> F:
+    """How a command reaches all replicas of the twin service."""
+    addresses = click.option(
+        "--twin",
+        "address",
+        default=DEFAULT_ADDRESS,
+        show_default=True,
+        metavar="HOST:PORT,...",
+        help="Twin service, or its replicas with commas, or @FILE with one on each line.",
+    )
+    return addresses(tls_options("twin")(function))
+
+
 @twin.command()
 @click.argument("name")
 @click.option(
@@ -72,34 +85,38 @@ def _reading_options(function: F) -> F:
     metavar="SECONDS",
     help="Ask the device if its report is older.",
 )
-@_reading_options
+@_fleet_options
 def show(name: str, older_than_s: float | None, **reach: Any) -> None:
     """Which plan stands at device NAME, what is mirrored of it, and why its tasks end where they do."""
-    from twin_service.reader import reading
+    from twin_service.fleet import read_device
     from twin_service.tables import device_text
+    from twinsplit.replicas.listing import ReplicaSource
 
-    async def read() -> str:
-        address, tls = _reach(**reach)
-        async with reading(address, tls) as reader:
-            view, is_live = await reader.device(name, live_if_older_than_s=older_than_s)
-        return device_text(view, is_live=is_live)
-
-    click.echo(asyncio.run(read()))
+    address, tls = _reach(**reach)
+    replicas = ReplicaSource(address).read()
+    replica, view, is_live = asyncio.run(read_device(replicas, tls, name, older_than_s))
+    if len(replicas) > 1:
+        click.echo(f"replica {replica}")
+    click.echo(device_text(view, is_live=is_live))
 
 
 @twin.command("list")
-@_reading_options
+@_fleet_options
 def list_twins(**reach: Any) -> None:
     """All devices and edges, a line each."""
-    from twin_service.reader import reading
-    from twin_service.tables import listing_table
+    from twin_service.fleet import read_fleet
+    from twin_service.tables import fleet_table, listing_table
+    from twinsplit.replicas.listing import ReplicaSource
 
-    async def read() -> str:
-        address, tls = _reach(**reach)
-        async with reading(address, tls) as reader:
-            return listing_table(await reader.listing())
-
-    click.echo(asyncio.run(read()))
+    address, tls = _reach(**reach)
+    replicas = ReplicaSource(address).read()
+    fleet = asyncio.run(read_fleet(replicas, tls))
+    if len(replicas) > 1 and fleet.listings:
+        click.echo(fleet_table(fleet))
+    elif fleet.listings:
+        click.echo(listing_table(next(iter(fleet.listings.values()))))
+    for failure in fleet.failures.values():
+        raise failure  # after what the others know
 
 
 @twin.command()

@@ -100,6 +100,8 @@ class TwinCore:
         """Counts everything that readers may want to see."""
         self.recalibrated: list[Recalibrated] = []
         """Models whose exits were found to be another way than calibrated, until somebody takes them out."""
+        self.released = 0
+        """Devices that had attached elsewhere while they were still held to be attached here."""
         self.told: list[TaskReportTold] = []
         """Told of every task report, before the device's plan hears of a newer backlog by it."""
         self._memory = memory
@@ -135,18 +137,18 @@ class TwinCore:
             self._watch.forget(before)
             self.planner.forget(before)
         document = self.archive.opened(hello.device_id)
-        document.attached()
+        document.attached(max(hello.attachment_epoch - 1, 0))
         document.announce(hello.model_digest, hello.decided)
         self._memory.plan_id_seen(hello.last_plan_id)
         self._streams += 1
-        device = DeviceTwin(document, status, stream=self._streams, last_sent_s=now_s)
+        device = DeviceTwin(document, status, stream=self._streams, attachment_epoch=document.epoch, last_sent_s=now_s)
         self.devices[hello.device_id] = device
         self._schedule.put(hello.device_id, Appointment.LEASE, now_s + self._renewal_s)
         if manifest is not None:
             self._to_weigh[hello.device_id] = Cause.ATTACHED
             self._to_tell[hello.device_id] = None
         self._changed(hello.device_id)
-        return device.stream, [Send(hello.device_id, messages.Welcome(needs_manifest=manifest is None))]
+        return device.stream, [Send(hello.device_id, messages.Welcome(manifest is None, device.attachment_epoch))]
 
     def detach_device(self, device_id: str, stream: int) -> None:
         """A device's stream has ended. What is known of it stays."""
@@ -161,6 +163,17 @@ class TwinCore:
         device.is_attached = False
         self.planner.forget(device)
         self._changed(device_id)
+
+    def release_device(self, device_id: str, attachment_epoch: int) -> bool:
+        """A device says that it has attached to another replica under this number: whether it was held to be attached
+        here, and is planned for no longer. What an attachment here has overtaken changes nothing."""
+        device = self.devices.get(device_id)
+        if device is None or not device.is_attached or attachment_epoch <= device.attachment_epoch:
+            return False
+        self.detach_device(device_id, device.stream)
+        device.stream = 0
+        self.released += 1
+        return True
 
     def device_said(self, device_id: str, stream: int, event: messages.DeviceEvent, now_s: float) -> list[Send]:
         """An attached device says something. A message that is refused leaves no trace.

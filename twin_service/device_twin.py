@@ -58,7 +58,9 @@ class DeviceTwin:
     status: StatusTwin
     is_attached: bool = True
     stream: int = 0
-    """Number of the stream that speaks for the device; what an older one still says is stale."""
+    """Number of the stream that speaks for the device; what an older one still says is stale. 0: none does."""
+    attachment_epoch: int = 0
+    """Number of its attachment, under which plans are made for it."""
     standing: StandingPlan | None = None
     seen_at_start: tuple[int, int, float, float] | None = None
     """Polled mode: (task, queue length, backlog, age) at its service start, for rules that decide there."""

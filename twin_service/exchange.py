@@ -58,7 +58,8 @@ class DeviceSession:
         """Empty before its hello."""
         self.stream = 0
         self.unsent: asyncio.Queue[messages.DeviceMessage] = asyncio.Queue(MAX_UNSENT)
-        self._end = end
+        self.end = end
+        """Ends the stream."""
 
     def put(self, message: messages.DeviceMessage) -> None:
         """Queue a message; a device that reads none of them loses its stream."""
@@ -66,7 +67,7 @@ class DeviceSession:
             self.unsent.put_nowait(message)
         except asyncio.QueueFull:
             _log.warning("device-does-not-read", device=self.device_id, unsent=MAX_UNSENT, limit_s=_REPEATED_LINE_S)
-            self._end()
+            self.end()
 
 
 class Exchange:
@@ -154,6 +155,16 @@ class Exchange:
             del self._sessions[session.device_id]
             _log.info("device-detached", device=session.device_id)
         self.core.detach_device(session.device_id, session.stream)
+
+    def device_released(self, device_id: str, attachment_epoch: int) -> bool:
+        """A device says that it has attached to another replica: whether it was held to be attached here."""
+        if not self.core.release_device(device_id, attachment_epoch):
+            return False
+        session = self._sessions.pop(device_id, None)
+        if session is not None:
+            session.end()
+        _log.info("device-released", device=device_id, attachment_epoch=attachment_epoch)
+        return True
 
     def edge_attached(self, hello: messages.EdgeHello) -> int:
         """An edge says hello: the number of its stream.

@@ -40,6 +40,8 @@ class DeviceHello:
     report_threshold_s: float = 0.0
     speed_share: float | None = None
     """Speed of the processor over its full speed, at which all times above hold."""
+    attachment_epoch: int = 0
+    """Number that it announces for this attachment; 0: none."""
 
     @property
     def decided(self) -> str:
@@ -213,6 +215,8 @@ class Welcome:
     """Answer to a hello."""
 
     needs_manifest: bool = False
+    attachment_epoch: int = 0
+    """Number of a device's attachment from now on."""
 
 
 @dataclass(frozen=True, slots=True)

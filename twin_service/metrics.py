@@ -57,6 +57,8 @@ class TwinMetrics:
         yield from self._account_samples()
         yield from self._workload_samples()
         yield from self._learner_samples()
+        yield "twinsplit_heard_messages_total", {}, self._exchange.heard
+        yield "twinsplit_devices_released_total", {}, self._core.released
         yield "twinsplit_state_bytes", {}, self._store.size_bytes
         yield "twinsplit_store_errors_total", {}, self._store.errors
         yield "twinsplit_store_degraded", {}, float(self._store.is_degraded)

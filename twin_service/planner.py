@@ -301,6 +301,7 @@ class Planner:
             contingency=contingency_of(situation, table),
             observation=table.observation,
             age_edges_s=table.age_edges_s,
+            attachment_epoch=device.attachment_epoch,
         )
         points = _break_points(table, evaluation, situation)
         reading = None if edge is None else edge.reading

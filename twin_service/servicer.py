@@ -17,6 +17,7 @@ from twinsplit.errors import RefusedError
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.clock_offset import ClockOffset
+from twinsplit.transport.convert import attachment_from_wire
 
 DEFAULT_LIVE_TIMEOUT_S = 1.0
 DEFAULT_WATCH_INTERVAL_S = 0.5
@@ -98,6 +99,15 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         finally:
             if edge_id:
                 self._exchange.edge_gone(edge_id, stream)
+
+    async def ReleaseDevice(  # noqa: N802 - gRPC's name
+        self, request: twin_pb2.ReleaseDeviceRequest, _context: Any
+    ) -> twin_pb2.ReleaseDeviceResponse:
+        """A device has attached to another replica."""
+        this_call().caller.must_be(request.device_id)
+        epoch = attachment_from_wire(request.attachment_epoch)
+        self._exchange.heard += 1
+        return twin_pb2.ReleaseDeviceResponse(was_attached=self._exchange.device_released(request.device_id, epoch))
 
     async def GetTwin(  # noqa: N802 - gRPC's name
         self, request: twin_pb2.GetTwinRequest, _context: Any

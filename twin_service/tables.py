@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from twin_service.fields import FieldView
-from twin_service.views import DeviceView, Listing
+from twin_service.fleet import Fleet
+from twin_service.views import DeviceView, EdgeView, Listing
 from twinsplit.edge_list import EdgeLink
 from twinsplit.plan import QUEUE_LEVELS, Plan
 from twinsplit.types import Decision
@@ -35,6 +36,8 @@ _SIGNS = {
     Decision.OFFLOAD_TENSOR: "tensor",
     Decision.OFFLOAD_INPUT: "input",
 }
+_DEVICE_HEAD = ("device", "stream", "epoch", "queue", "rate", "plan", "tasks", "ended at", "mirror")
+_EDGE_HEAD = ("edge", "stream", "address", "models", "backlog", "busy", "speed")
 _HOW_TO_READ = (
     '"tensor W<40, go on": send the tensor while the backlog W of the edge is below 40 ms, else go on. '
     "Evidence that is not shown goes on."
@@ -46,37 +49,36 @@ _HOW_TO_READ_AGES = (
 
 def listing_table(listing: Listing) -> str:
     """All twins, a line each."""
-    devices = [
-        (
-            view.device_id,
-            "attached" if view.is_attached else "detached",
-            _number(_predicted(view.fields, "epoch"), ""),
-            _number(_predicted(view.fields, "queue_length"), ""),
-            _number(_predicted(view.fields, "task_rate_per_s"), "/s"),
-            str(view.plan_id or "-"),
-            str(sum(view.outcomes.values())),
-            _shares(view.outcomes),
-            _share(view.mirror_accuracy),
-        )
-        for view in listing.devices
-    ]
-    head = ("device", "stream", "epoch", "queue", "rate", "plan", "tasks", "ended at", "mirror")
-    parts = [f"rule {listing.rule}", table(head, devices) if devices else "no devices"]
+    devices = [_device_row(view) for view in listing.devices]
+    edges = [_edge_row(view, _attached(view.is_attached)) for view in listing.edges]
+    return "\n\n".join(
+        [
+            f"rule {listing.rule}",
+            table(_DEVICE_HEAD, devices) if devices else "no devices",
+            table(_EDGE_HEAD, edges) if edges else "no edges",
+        ]
+    )
+
+
+def fleet_table(fleet: Fleet) -> str:
+    """All twins of several replicas, a line each, devices with the replica that speaks for them."""
+    devices = [(*_device_row(view), address) for address, view in fleet.devices()]
+    count = len(fleet.listings)
     edges = [
-        (
-            view.edge_id,
-            "attached" if view.is_attached else "detached",
-            view.address,
-            str(len(view.model_digests)),
-            _number(_predicted(view.fields, "backlog_s"), " s"),
-            _number(_predicted(view.fields, "busy_share"), ""),
-            _number(_predicted(view.fields, "speed_factor"), ""),
-        )
-        for view in listing.edges
+        _edge_row(view, _attached(attached > 0) if attached in (0, count) else f"attached to {attached} of {count}")
+        for attached, view in fleet.edges()
     ]
-    head_of_edges = ("edge", "stream", "address", "models", "backlog", "busy", "speed")
-    parts.append(table(head_of_edges, edges) if edges else "no edges")
-    return "\n\n".join(parts)
+    held = ", ".join(
+        f"{sum(view.is_attached and replica == address for replica, view in fleet.devices())} at {address}"
+        for address in fleet.listings
+    )
+    return "\n\n".join(
+        [
+            f"rule {' and '.join(fleet.rules)}; devices attached: {held}",
+            table((*_DEVICE_HEAD, "twin"), devices) if devices else "no devices",
+            table(_EDGE_HEAD, edges) if edges else "no edges",
+        ]
+    )
 
 
 def device_text(view: DeviceView, *, is_live: bool) -> str:
@@ -123,6 +125,36 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in grid]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def _device_row(view: DeviceView) -> tuple[str, ...]:
+    return (
+        view.device_id,
+        _attached(view.is_attached),
+        _number(_predicted(view.fields, "epoch"), ""),
+        _number(_predicted(view.fields, "queue_length"), ""),
+        _number(_predicted(view.fields, "task_rate_per_s"), "/s"),
+        str(view.plan_id or "-"),
+        str(sum(view.outcomes.values())),
+        _shares(view.outcomes),
+        _share(view.mirror_accuracy),
+    )
+
+
+def _edge_row(view: EdgeView, stream: str) -> tuple[str, ...]:
+    return (
+        view.edge_id,
+        stream,
+        view.address,
+        str(len(view.model_digests)),
+        _number(_predicted(view.fields, "backlog_s"), " s"),
+        _number(_predicted(view.fields, "busy_share"), ""),
+        _number(_predicted(view.fields, "speed_factor"), ""),
+    )
+
+
+def _attached(is_attached: bool) -> str:
+    return "attached" if is_attached else "detached"
 
 
 def _by_age(plan: Plan, epoch: int, evidence: int) -> Iterator[tuple[str, list[list[int]]]]:

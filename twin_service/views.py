@@ -36,6 +36,8 @@ class DeviceView:
     mirror_accuracy: float | None
     links: tuple[EdgeLink, ...] = ()
     """Ways to edges as last told, for a device that has a list of them; not in lists."""
+    attachment_epoch: int = 0
+    """Number of its newest attachment that this replica knows of; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def device_view(document: Document, device: DeviceTwin | None, now_s: float) -> 
         messages_per_task={kind: count / ended for kind, count in sorted(document.messages.items())},
         mirror_accuracy=None if device is None else device.status.mirror.accuracy,
         links=() if device is None else tuple(device.status.links.values()),
+        attachment_epoch=document.epoch,
     )
 
 

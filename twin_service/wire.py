@@ -22,6 +22,7 @@ from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.address import Address
 from twinsplit.transport.clock_offset import ClockReadings
 from twinsplit.transport.convert import (
+    attachment_from_wire,
     backlog_from_wire,
     backlog_to_wire,
     digest_from_wire,
@@ -80,6 +81,7 @@ def device_hello_from_wire(hello: twin_pb2.DeviceHello) -> messages.DeviceHello:
         version=hello.version[:63],
         report_threshold_s=seconds_from_wire(hello.report_threshold_s, "report_threshold_s"),
         speed_share=_speed_share(hello),
+        attachment_epoch=attachment_from_wire(hello.attachment_epoch),
     )
 
 
@@ -211,7 +213,12 @@ def edge_response(
 
 
 def _welcome(message: messages.Welcome, heartbeat_s: float) -> twin_pb2.Welcome:
-    return twin_pb2.Welcome(needs_manifest=message.needs_manifest, version=__version__, heartbeat_s=heartbeat_s)
+    return twin_pb2.Welcome(
+        needs_manifest=message.needs_manifest,
+        version=__version__,
+        heartbeat_s=heartbeat_s,
+        attachment_epoch=message.attachment_epoch,
+    )
 
 
 def _task_report(report: twin_pb2.TaskReport, sent_at_s: float) -> messages.TaskReport:

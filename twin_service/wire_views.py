@@ -48,6 +48,7 @@ def device_to_wire(view: DeviceView, now_s: float, *, is_listed: bool = False) -
         plan_revisions=view.plan_revisions,
         messages_per_task=view.messages_per_task,
         plan_id=view.plan_id or 0,
+        attachment_epoch=view.attachment_epoch,
     )
     if not is_listed:
         document.links.extend(map(link_to_wire, view.links))
@@ -110,6 +111,7 @@ def device_from_wire(document: twin_pb2.TwinDocument, now_s: float) -> DeviceVie
         messages_per_task=dict(document.messages_per_task),
         mirror_accuracy=document.mirror_accuracy if document.HasField("mirror_accuracy") else None,
         links=tuple(map(link_from_wire, document.links)),
+        attachment_epoch=document.attachment_epoch,
     )
 
 

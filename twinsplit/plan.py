@@ -75,6 +75,8 @@ class Plan:
     observation: Observation = Observation.EACH_EPOCH
     age_edges_s: tuple[float, ...] = ()
     """Ascending ages since generation, seconds, as ``band_edges_s``; empty: no deadline, and no axis of ages."""
+    attachment_epoch: int = 0
+    """Number of the attachment for which it was made (:mod:`twinsplit.replicas.attachment`); 0: none."""
 
     def decision(self, epoch: int, evidence: int, queue_length: int, backlog_s: float, age_s: float = 0.0) -> Decision:
         """Table look-up; queue lengths of 3 and more share a row. ``age_s``: generation to now, or to service start

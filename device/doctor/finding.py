@@ -25,6 +25,7 @@ class Check(str, Enum):
     TWIN_CLOCK = "twin-clock"
     TWIN_MODEL = "twin-model"
     TWIN_MESSAGES = "twin-messages"
+    TWIN_REPLICAS = "twin-replicas"
     EDGE = "edge"
     EDGE_CLOCK = "edge-clock"
     EDGE_MODEL = "edge-model"

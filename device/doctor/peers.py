@@ -16,9 +16,11 @@ import grpc.aio
 
 from device.doctor.finding import Check, Finding, bad, from_error, ok, skipped
 from device.doctor.machine import NO_MODEL, HeldModel
+from device.doctor.replicas import replica_findings
 from device.doctor.settings import DoctorSettings
 from device.doctor.silence import silence
 from twinsplit.errors import ConfigurationError, RefusedError
+from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.rpc.v1 import edge_pb2, edge_pb2_grpc, twin_pb2, twin_pb2_grpc
 from twinsplit.transport.address import Address
 from twinsplit.transport.channel import open_channel
@@ -48,18 +50,19 @@ class Answered(Generic[AnswerT]):
 
 
 async def peer_findings(settings: DoctorSettings, model: HeldModel | None, timeout_s: float) -> list[Finding]:
-    """The twin, then the edge of ``--edge``, or those that are attached to the twin."""
+    """Every replica of the twin, then the edge of ``--edge``, or those that are attached to the twin."""
     findings: list[Finding] = []
-    attached: list[str] = []
-    if settings.twin is None:
-        findings.append(skipped(Check.TWIN, "none named; give --twin HOST:PORT"))
-    else:
-        described = await _asked(settings, settings.twin, Check.TWIN, _describe_twin(settings, model), timeout_s)
+    answers: dict[str, twin_pb2.DescribeServiceResponse] = {}
+    for replica in (replicas := _replicas(settings, findings)):
+        described = await _asked(settings, replica, Check.TWIN, _describe_twin(settings, model), timeout_s)
         if isinstance(described, Finding):
             findings.append(described)
         else:
-            findings += _of_twin(settings, settings.twin, model, described)
-            attached = [edge.advertise_address for edge in described.answer.edges]
+            findings += _of_twin(settings, replica, model, described)
+            answers[replica] = described.answer
+    if len(replicas) > 1:
+        findings += replica_findings(settings.id, replicas, answers)
+    attached = list(dict.fromkeys(edge.advertise_address for answer in answers.values() for edge in answer.edges))
     addresses = [settings.edge] if settings.edge is not None else attached[:_MOST_EDGES]
     if not addresses:
         findings.append(skipped(Check.EDGE, "none named, and none known from the twin; give --edge HOST:PORT"))
@@ -70,6 +73,18 @@ async def peer_findings(settings: DoctorSettings, model: HeldModel | None, timeo
         else:
             findings += _of_edge(address, model, answered)
     return findings
+
+
+def _replicas(settings: DoctorSettings, findings: list[Finding]) -> tuple[str, ...]:
+    """The replicas that ``--twin`` names; where it names none, ``findings`` gets a line that says why."""
+    if settings.twin is None:
+        findings.append(skipped(Check.TWIN, "none named; give --twin HOST:PORT"))
+        return ()
+    try:
+        return ReplicaSource(settings.twin).read()
+    except ConfigurationError as error:
+        findings.append(from_error(Check.TWIN, error))
+        return ()
 
 
 async def _asked(

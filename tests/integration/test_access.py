@@ -95,6 +95,7 @@ ROWS = {
     f"{TWIN}/AttachEdge": Row(
         (Role.EDGE, "edge"), (Role.EDGE, "edge-2"), twin_pb2.AttachEdgeRequest(hello=edge_hello())
     ),
+    f"{TWIN}/ReleaseDevice": Row(CAM, OTHER, twin_pb2.ReleaseDeviceRequest(device_id="cam", attachment_epoch=1)),
     f"{TWIN}/GetTwin": Row(CAM, OTHER, twin_pb2.GetTwinRequest(device_id="cam")),
     f"{TWIN}/DescribeService": Row(CAM, OTHER, twin_pb2.DescribeServiceRequest(device_id="cam")),
     f"{TWIN}/ListTwins": Row(OPERATOR, CAM, twin_pb2.ListTwinsRequest()),

@@ -52,8 +52,7 @@ class SpokenTwin(twin_pb2_grpc.TwinServiceServicer):
             kind = request.WhichOneof("kind")
             self.heard.append(request)
             if kind == "hello" and self.is_welcoming:
-                welcome = twin_pb2.Welcome(needs_manifest=self.needs_manifest, heartbeat_s=self.heartbeat_s)
-                await self.say(welcome=welcome)
+                await self.say(welcome=self.welcome(request.hello))
             elif kind == "hello":
                 error = errors_pb2.Error(code=errors_pb2.ERROR_CODE_BAD_MESSAGE, text="not this device")
                 await self.say(error=error)
@@ -61,6 +60,10 @@ class SpokenTwin(twin_pb2_grpc.TwinServiceServicer):
                 poll = request.poll
                 answer = twin_pb2.PollResponse(task_id=poll.task_id, epoch=poll.epoch, decision=self.poll_decision)
                 await self.say(poll=answer)
+
+    def welcome(self, hello: twin_pb2.DeviceHello) -> twin_pb2.Welcome:
+        """One of an older version, which numbers no attachments."""
+        return twin_pb2.Welcome(needs_manifest=self.needs_manifest, heartbeat_s=self.heartbeat_s)
 
     async def say(self, **kind: Any) -> None:
         await self._contexts[-1].write(twin_pb2.AttachDeviceResponse(lease_s=self.lease_s, **kind))
@@ -77,8 +80,10 @@ class SpokenTwin(twin_pb2_grpc.TwinServiceServicer):
 
 
 @asynccontextmanager
-async def spoken_twin(listen: str = ANY_PORT, **changes: Any) -> AsyncIterator[SpokenTwin]:
-    twin = SpokenTwin()
+async def spoken_twin(
+    listen: str = ANY_PORT, kind: type[SpokenTwin] = SpokenTwin, **changes: Any
+) -> AsyncIterator[Any]:
+    twin = kind()
     for name, value in changes.items():
         setattr(twin, name, value)
     twin.server = await start_server(lambda s: twin_pb2_grpc.add_TwinServiceServicer_to_server(twin, s), listen)
@@ -90,9 +95,10 @@ async def spoken_twin(listen: str = ANY_PORT, **changes: Any) -> AsyncIterator[S
 
 
 def wire_plan(bench: DeviceBench, decide: Any, **changes: Any) -> twin_pb2.Plan:
-    backlog_s = changes.pop("backlog_s", 0.0)
+    backlog_s, epoch = changes.pop("backlog_s", 0.0), changes.pop("attachment_epoch", 0)
     options: dict[str, Any] = {"thresholds": (2.0,), "lease_s": 60.0} | changes
-    plan: Plan = replace(plan_of(bench.manifest, decide, **options), model_digest=bench.digest)
+    made = plan_of(bench.manifest, decide, **options)
+    plan: Plan = replace(made, model_digest=bench.digest, attachment_epoch=epoch)
     return plan_to_wire(plan, BacklogState(backlog_s, 0.0, backlog_s), 0.0)
 
 

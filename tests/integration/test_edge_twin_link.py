@@ -36,6 +36,7 @@ class FakeTwin(twin_pb2_grpc.TwinServiceServicer):
     def __init__(self) -> None:
         self.messages: list[tuple[float, twin_pb2.AttachEdgeRequest]] = []
         self.streams = 0
+        self.open_streams = 0
         self.heartbeat_s = 60.0
         self.refusal: BadMessageError | None = None
         self.ceiling_s: float | None = None
@@ -43,6 +44,13 @@ class FakeTwin(twin_pb2_grpc.TwinServiceServicer):
 
     async def AttachEdge(self, _requests: Any, context: Any) -> None:  # noqa: N802 - named by the protocol
         self.streams += 1
+        self.open_streams += 1
+        try:
+            await self._listen(context)
+        finally:
+            self.open_streams -= 1
+
+    async def _listen(self, context: Any) -> None:
         while isinstance(message := await context.read(), twin_pb2.AttachEdgeRequest):
             self.messages.append((SystemClock().monotonic_s(), message))
             if message.HasField("hello"):
@@ -87,9 +95,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, HeldModel]:
 
 @asynccontextmanager
 async def attached_edge(
-    twin: FakeTwin, models: dict[str, HeldModel], **changed: object
+    fake: FakeTwin, models: dict[str, HeldModel], **changed: object
 ) -> AsyncIterator[tuple[EdgeService, RunningServer]]:
-    server = await start_twin(twin)
+    server = await start_twin(fake)
     given: dict[str, Any] = {
         "id": "edge-1",
         "listen": "127.0.0.1:0",
@@ -225,6 +233,57 @@ async def test_a_twin_that_comes_back_is_attached_to_again(models: dict[str, Hel
         await again.stop()
     assert link.attached_times == 2
     assert len(twin.of_kind("hello")) == 2
+
+
+async def test_every_replica_is_told_the_backlog_and_all_that_arrives(models: dict[str, HeldModel]) -> None:
+    one, two = FakeTwin(), FakeTwin()
+    one.heartbeat_s = two.heartbeat_s = 0.2
+    second = await start_twin(two)
+    first = await start_twin(one)
+    async with attached_edge(FakeTwin(), models, twin=f"{first.address},{second.address}") as (edge, _):
+        await until(lambda: edge.link is not None and edge.link.is_attached)
+        assert (edge.link.listed, edge.link.attached, edge.link.attached_times) == (2, 2, 2)
+        await send_tails(edge, models, 2, "cam-1")
+        for twin in (one, two):
+            await until(lambda twin=twin: len(told_arrivals(twin)) == 2)
+        await second.stop()
+        await until(lambda: edge.link is not None and edge.link.attached == 1)
+        assert not edge.link.is_attached, "a replica without this edge plans without it"
+        await send_tails(edge, models, 1, "cam-2")
+        await until(lambda: len(told_arrivals(one)) == 3)
+        again = await start_twin(two, second.address)
+        await until(lambda: len(told_arrivals(two)) == 3)
+    assert told_arrivals(one) == told_arrivals(two) == ["cam-1", "cam-1", "cam-2"]
+    assert len(one.of_kind("hello")) == 1
+    await first.stop()
+    await again.stop()
+
+
+async def test_replicas_come_and_go_with_the_list_in_a_file(
+    models: dict[str, HeldModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twinsplit.replicas.listing.LOOK_S", 0.02)
+    one, two = FakeTwin(), FakeTwin()
+    first, second = await start_twin(one), await start_twin(two)
+    path = tmp_path / "replicas"
+    path.write_text(first.address)
+    async with attached_edge(FakeTwin(), models, twin=f"@{path}") as (edge, _):
+        await until(lambda: edge.link is not None and edge.link.attached_times == 1)
+        path.write_text(f"{first.address}\n{second.address}\n")
+        await until(lambda: edge.link is not None and (edge.link.listed, edge.link.attached) == (2, 2))
+        path.write_text(second.address)
+        await until(lambda: edge.link is not None and (edge.link.listed, edge.link.attached) == (1, 1))
+        assert edge.link.attached_times == 2, "those of a replica that has gone count"
+        await until(lambda: one.open_streams == 0)
+    assert (len(one.of_kind("hello")), len(two.of_kind("hello"))) == (1, 1)
+    await first.stop()
+    await second.stop()
+
+
+def told_arrivals(twin: FakeTwin) -> list[str]:
+    """Whose tails a replica was told of."""
+    reports = [m.heartbeat.backlog if m.HasField("heartbeat") else m.backlog for _, m in twin.messages]
+    return [report.arrivals.device_ids[n - 1] for report in reports for n in report.arrivals.device]
 
 
 async def test_tails_are_served_without_a_twin(models: dict[str, HeldModel]) -> None:

@@ -38,6 +38,7 @@ _PROGRAMS = {Role.OPERATOR: Scope.ALL, Role.DEVICE: Scope.OWN}
 RIGHTS: Mapping[str, Mapping[Role, Scope]] = {
     f"/{TWIN_SERVICE}/AttachDevice": {Role.DEVICE: Scope.OWN},
     f"/{TWIN_SERVICE}/AttachEdge": {Role.EDGE: Scope.OWN},
+    f"/{TWIN_SERVICE}/ReleaseDevice": {Role.DEVICE: Scope.OWN},
     f"/{TWIN_SERVICE}/GetTwin": {**_READERS, Role.DEVICE: Scope.OWN},
     f"/{TWIN_SERVICE}/DescribeService": {**_READERS, Role.DEVICE: Scope.OWN},
     f"/{TWIN_SERVICE}/ListTwins": _READERS,

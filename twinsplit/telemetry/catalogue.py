@@ -77,7 +77,13 @@ _SPECS = (
     _histogram(
         "rpc_duration_seconds", "Time from start to end of ended calls.", ALL, "method", buckets=STREAM_BUCKETS_S
     ),
-    _gauge("twin_attached", "1 while the stream to the twin service is open.", DEVICE | EDGE),
+    _gauge(
+        "twin_attached",
+        "1 while the stream to the twin service is open; of an edge: those to all of its replicas.",
+        DEVICE | EDGE,
+    ),
+    _gauge("twin_replicas", "Replicas of the twin service in the list.", DEVICE | EDGE),
+    _gauge("twin_replicas_attached", "Of these, the ones that the edge is attached to.", EDGE),
     _gauge("provider_info", "1, with the ONNX Runtime execution provider in use.", DEVICE | EDGE, "provider"),
     # Device: tasks.
     _counter("tasks_entered", "Tasks that entered the device.", DEVICE),
@@ -116,6 +122,9 @@ _SPECS = (
     _gauge("plan_id", "Id of the plan in force.", DEVICE),
     _gauge("plan_age_seconds", "Time since the plan in force arrived.", DEVICE),
     _gauge("lease_left_seconds", "Time until the lease ends.", DEVICE),
+    _gauge("twin_preferred", "1 while the replica in use is the one that the device prefers, else 0.", DEVICE),
+    _counter("twin_moves", "How often the device went from one replica of the twin service to another.", DEVICE),
+    _gauge("attachment_epoch", "Number of the attachment to the twin service, which only grows.", DEVICE),
     _counter("plans_received", "Plans received: obeyed, older than the one in force, or refused.", DEVICE, "result"),
     _counter("backlog_updates_received", "Backlog updates received from the twin service.", DEVICE),
     # Device: what the twin believes of it, by the predictors that both run.
@@ -156,6 +165,8 @@ _SPECS = (
     _gauge("device_streams", "Devices with an open stream.", EDGE),
     _gauge("models_held", "Models that this edge can finish.", EDGE),
     # Twin service.
+    _counter("heard_messages", "Messages of devices and edges that came in.", TWIN),
+    _counter("devices_released", "Devices let go since they had attached to another replica.", TWIN),
     _gauge("twins", "Twins by kind (device, edge) and state (attached, detached).", TWIN, "kind", "state"),
     _counter("tasks_reported", "Ended tasks that devices reported.", TWIN, "outcome"),
     _counter("plan_revisions", "Plans sent, by what made them necessary.", TWIN, "reason"),

@@ -14,6 +14,7 @@ from twinsplit.edge_list import MOST_LISTED, EdgeLink, ListedEdge
 from twinsplit.errors import BadMessageError, RefusedError, SettingsError, TensorError
 from twinsplit.plan import MAX_AGE_BANDS, MAX_BANDS, QUEUE_LEVELS, Contingency, Observation, Plan
 from twinsplit.reckoning import BacklogState
+from twinsplit.replicas.attachment import MOST_EPOCH
 from twinsplit.rpc.v1 import edge_pb2, tensor_pb2, twin_pb2
 from twinsplit.tensor import TensorHeader, compress, decompress
 from twinsplit.transport.address import Address
@@ -100,6 +101,17 @@ def seconds_from_wire(value: float, field: str) -> float:
     if not 0.0 <= value < math.inf:
         raise BadMessageError(f"{field}: {value} is impossible; a finite number of seconds, 0 or more, is needed")
     return value
+
+
+def attachment_from_wire(epoch: int) -> int:
+    """The number of an attachment; 0: none.
+
+    Raises:
+        BadMessageError: it is so large that hardly any could follow.
+    """
+    if epoch > MOST_EPOCH:
+        raise BadMessageError(f"attachment_epoch: {epoch} is impossible; at most {MOST_EPOCH} is allowed")
+    return epoch
 
 
 def outcome_to_wire(outcome: Outcome) -> twin_pb2.Outcome:
@@ -284,6 +296,7 @@ def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin
         contingency=twin_pb2.Contingency(exit_thresholds=plan.contingency.exit_thresholds, cut=plan.contingency.cut),
         observation=OBSERVATIONS[plan.observation],
         age_edges_s=plan.age_edges_s,
+        attachment_epoch=plan.attachment_epoch,
     )
     if backlog is not None:
         message.backlog.CopyFrom(backlog_to_wire(backlog, now_s))
@@ -320,6 +333,7 @@ def plan_from_wire(message: twin_pb2.Plan) -> Plan:
         ),
         observation=observation,
         age_edges_s=tuple(message.age_edges_s),
+        attachment_epoch=message.attachment_epoch,
     )
 
 

@@ -27,6 +27,7 @@ WRITTEN = """
 method                               device  edge  twin  operator
 TwinService/AttachDevice             own     -     -     -
 TwinService/AttachEdge               -       own   -     -
+TwinService/ReleaseDevice            own     -     -     -
 TwinService/GetTwin                  own     -     all   all
 TwinService/DescribeService          own     -     all   all
 TwinService/ListTwins                -       -     all   all

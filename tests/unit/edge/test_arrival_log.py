@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.arrival_log import Arrival, ArrivalLog
+from edge.arrival_log import Arrival, ArrivalLog, ArrivalLogs
 
 
 def log_of(*instants_s: float, most: int = 99) -> ArrivalLog:
@@ -47,3 +47,17 @@ def test_what_went_meanwhile_since_the_log_was_full_does_no_harm() -> None:
         log.add(Arrival(at_s, 0.1))
     log.told(told)
     assert times_s(log, 4.0) == [3.0, 4.0]
+
+
+def test_every_replica_is_told_in_its_own_time() -> None:
+    logs = ArrivalLogs()
+    logs.add(Arrival(1.0, 0.1))  # nobody is told what came before there was a twin
+    quick, slow = logs.open("a:7000"), logs.open("b:7000")
+    logs.add(Arrival(2.0, 0.1))
+    quick.told(quick.untold(2.0))
+    logs.add(Arrival(3.0, 0.1))
+    assert (times_s(quick, 3.0), times_s(slow, 3.0)) == ([3.0], [2.0, 3.0])
+    logs.close("b:7000")
+    logs.close("c:7000")
+    logs.add(Arrival(4.0, 0.1))
+    assert (times_s(quick, 4.0), times_s(slow, 4.0)) == ([3.0, 4.0], [2.0, 3.0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 
+from edge.arrival_log import ArrivalLog
 from edge.backlog_reporting import ReportPolicy
 from edge.execution import TailExecutor, TailResult, TailWork
 from edge.gpu_energy import GpuEnergy
@@ -9,10 +10,12 @@ from edge.metrics import EdgeMetrics
 from edge.servicer import EdgeIdentity, EdgeServicer
 from edge.tail_queue import TailEnd, TailQueue
 from edge.twin_link import Announcement, TwinLink
+from edge.twin_links import TwinLinks
 from twinsplit.clock import ManualClock
 from twinsplit.energy import MeterReading
 from twinsplit.errors import ErrorCode
 from twinsplit.reckoning import BacklogState
+from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.telemetry.catalogue import CATALOGUE
 from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.histogram import Histogram
@@ -38,9 +41,13 @@ def make_metrics(*, has_twin: bool = True) -> tuple[EdgeMetrics, EdgeServicer]:
     link = None
     if has_twin:
         announcement = Announcement("edge", "127.0.0.1:1", [])
-        link = TwinLink(
-            "127.0.0.1:2", None, announcement, executor, ReportPolicy(), clock, signalling, random.Random(1)
-        )
+
+        def link_to(address: str, log: ArrivalLog) -> TwinLink:
+            return TwinLink(
+                address, None, announcement, executor, ReportPolicy(), clock, signalling, random.Random(1), log
+            )
+
+        link = TwinLinks(ReplicaSource("127.0.0.1:2,127.0.0.1:3"), servicer.arrivals, link_to)
     energy = GpuEnergy(GpuMeter(), clock)
     for at_s in (clock.monotonic_s() - 0.1, clock.monotonic_s()):
         energy.sampled(at_s, MeterReading(watts=30.0))

@@ -124,7 +124,8 @@ async def test_the_twin_link_is_told_of_every_event() -> None:
 async def test_admitted_tails_are_noted_with_the_device_that_named_itself(metadata: object, owner: object) -> None:
     bench = Bench()
     servicer = make_servicer(bench)
+    log = servicer.arrivals.open("twin")
     await serve(servicer, FakeContext([good_request(bench, 4), bad_request(5)], metadata))
-    (arrival,) = servicer.arrivals.untold(bench.clock.monotonic_s())
+    (arrival,) = log.untold(bench.clock.monotonic_s())
     assert (arrival.device_id, arrival.task_id) == owner
     assert arrival.work_s == pytest.approx(bench.model.tail_s[0])

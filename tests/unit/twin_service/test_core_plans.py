@@ -35,7 +35,7 @@ def test_a_device_is_welcomed_asked_for_its_manifest_and_gets_a_plan() -> None:
     world.attach_edge()
     world.attach_device()
     welcome, plan = world.take()
-    assert welcome == Welcome(needs_manifest=True)
+    assert welcome == Welcome(needs_manifest=True, attachment_epoch=1)
     assert isinstance(plan, PlanMessage)
     assert (plan.plan.edge_id, plan.plan.edge_address, plan.plan.rule) == ("edge", EDGE_ADDRESS, "step")
     assert plan.backlog is not None
@@ -65,7 +65,7 @@ def test_a_known_manifest_is_not_asked_for_again() -> None:
     world.attach_device("cam")
     world.take()
     world.attach_device("dock")
-    assert world.take(Welcome) == [Welcome(needs_manifest=False)]
+    assert world.take(Welcome) == [Welcome(needs_manifest=False, attachment_epoch=1)]
 
 
 def test_plan_ids_grow_over_restarts_and_beyond_what_a_device_has_seen() -> None:

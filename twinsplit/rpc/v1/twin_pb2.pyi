@@ -112,7 +112,7 @@ class AttachDeviceResponse(_message.Message):
     def __init__(self, clock: _Optional[_Union[ClockEcho, _Mapping]] = ..., lease_s: _Optional[float] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., backlog: _Optional[_Union[BacklogUpdate, _Mapping]] = ..., renewal: _Optional[_Union[LeaseRenewal, _Mapping]] = ..., poll: _Optional[_Union[PollResponse, _Mapping]] = ..., live: _Optional[_Union[LiveRequest, _Mapping]] = ..., error: _Optional[_Union[_errors_pb2.Error, _Mapping]] = ..., edges: _Optional[_Union[EdgeList, _Mapping]] = ...) -> None: ...
 
 class DeviceHello(_message.Message):
-    __slots__ = ("device_id", "model_digest", "segment_s", "exit_s", "encode_s", "tensors_only", "fixed_edge_address", "goodput_bytes_per_s", "round_trip_s", "last_plan_id", "compute_watts", "transmit_watts", "is_polled", "version", "report_threshold_s", "speed_share")
+    __slots__ = ("device_id", "model_digest", "segment_s", "exit_s", "encode_s", "tensors_only", "fixed_edge_address", "goodput_bytes_per_s", "round_trip_s", "last_plan_id", "compute_watts", "transmit_watts", "is_polled", "version", "report_threshold_s", "speed_share", "attachment_epoch")
     DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_S_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class DeviceHello(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     REPORT_THRESHOLD_S_FIELD_NUMBER: _ClassVar[int]
     SPEED_SHARE_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     model_digest: bytes
     segment_s: _containers.RepeatedScalarFieldContainer[float]
@@ -145,7 +146,8 @@ class DeviceHello(_message.Message):
     version: str
     report_threshold_s: float
     speed_share: float
-    def __init__(self, device_id: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., encode_s: _Optional[_Iterable[_Union[EncodeTime, _Mapping]]] = ..., tensors_only: _Optional[bool] = ..., fixed_edge_address: _Optional[str] = ..., goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., last_plan_id: _Optional[int] = ..., compute_watts: _Optional[float] = ..., transmit_watts: _Optional[float] = ..., is_polled: _Optional[bool] = ..., version: _Optional[str] = ..., report_threshold_s: _Optional[float] = ..., speed_share: _Optional[float] = ...) -> None: ...
+    attachment_epoch: int
+    def __init__(self, device_id: _Optional[str] = ..., model_digest: _Optional[bytes] = ..., segment_s: _Optional[_Iterable[float]] = ..., exit_s: _Optional[_Iterable[float]] = ..., encode_s: _Optional[_Iterable[_Union[EncodeTime, _Mapping]]] = ..., tensors_only: _Optional[bool] = ..., fixed_edge_address: _Optional[str] = ..., goodput_bytes_per_s: _Optional[float] = ..., round_trip_s: _Optional[float] = ..., last_plan_id: _Optional[int] = ..., compute_watts: _Optional[float] = ..., transmit_watts: _Optional[float] = ..., is_polled: _Optional[bool] = ..., version: _Optional[str] = ..., report_threshold_s: _Optional[float] = ..., speed_share: _Optional[float] = ..., attachment_epoch: _Optional[int] = ...) -> None: ...
 
 class EncodeTime(_message.Message):
     __slots__ = ("cut", "representation_index", "encode_s")
@@ -362,14 +364,30 @@ class LiveReport(_message.Message):
     def __init__(self, read_id: _Optional[int] = ..., queue_length: _Optional[int] = ..., started: _Optional[_Union[StartReport, _Mapping]] = ..., epoch: _Optional[int] = ..., reached_age_s: _Optional[float] = ..., state: _Optional[_Union[DeviceState, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("needs_manifest", "version", "heartbeat_s")
+    __slots__ = ("needs_manifest", "version", "heartbeat_s", "attachment_epoch")
     NEEDS_MANIFEST_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     needs_manifest: bool
     version: str
     heartbeat_s: float
-    def __init__(self, needs_manifest: _Optional[bool] = ..., version: _Optional[str] = ..., heartbeat_s: _Optional[float] = ...) -> None: ...
+    attachment_epoch: int
+    def __init__(self, needs_manifest: _Optional[bool] = ..., version: _Optional[str] = ..., heartbeat_s: _Optional[float] = ..., attachment_epoch: _Optional[int] = ...) -> None: ...
+
+class ReleaseDeviceRequest(_message.Message):
+    __slots__ = ("device_id", "attachment_epoch")
+    DEVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    device_id: str
+    attachment_epoch: int
+    def __init__(self, device_id: _Optional[str] = ..., attachment_epoch: _Optional[int] = ...) -> None: ...
+
+class ReleaseDeviceResponse(_message.Message):
+    __slots__ = ("was_attached",)
+    WAS_ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    was_attached: bool
+    def __init__(self, was_attached: _Optional[bool] = ...) -> None: ...
 
 class Contingency(_message.Message):
     __slots__ = ("exit_thresholds", "cut")
@@ -380,7 +398,7 @@ class Contingency(_message.Message):
     def __init__(self, exit_thresholds: _Optional[_Iterable[float]] = ..., cut: _Optional[int] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("plan_id", "model_digest", "rule", "edge_id", "edge_address", "exits_run", "band_edges_s", "table_shape", "table_zstd", "tensor_representations", "input_representations", "lease_s", "contingency", "observation", "backlog", "age_edges_s")
+    __slots__ = ("plan_id", "model_digest", "rule", "edge_id", "edge_address", "exits_run", "band_edges_s", "table_shape", "table_zstd", "tensor_representations", "input_representations", "lease_s", "contingency", "observation", "backlog", "age_edges_s", "attachment_epoch")
     PLAN_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
@@ -397,6 +415,7 @@ class Plan(_message.Message):
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
     AGE_EDGES_S_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     plan_id: int
     model_digest: bytes
     rule: str
@@ -413,7 +432,8 @@ class Plan(_message.Message):
     observation: Observation
     backlog: _edge_pb2.Backlog
     age_edges_s: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, plan_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., rule: _Optional[str] = ..., edge_id: _Optional[str] = ..., edge_address: _Optional[str] = ..., exits_run: _Optional[_Iterable[bool]] = ..., band_edges_s: _Optional[_Iterable[float]] = ..., table_shape: _Optional[_Iterable[int]] = ..., table_zstd: _Optional[bytes] = ..., tensor_representations: _Optional[_Iterable[int]] = ..., input_representations: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., contingency: _Optional[_Union[Contingency, _Mapping]] = ..., observation: _Optional[_Union[Observation, str]] = ..., backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ..., age_edges_s: _Optional[_Iterable[float]] = ...) -> None: ...
+    attachment_epoch: int
+    def __init__(self, plan_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., rule: _Optional[str] = ..., edge_id: _Optional[str] = ..., edge_address: _Optional[str] = ..., exits_run: _Optional[_Iterable[bool]] = ..., band_edges_s: _Optional[_Iterable[float]] = ..., table_shape: _Optional[_Iterable[int]] = ..., table_zstd: _Optional[bytes] = ..., tensor_representations: _Optional[_Iterable[int]] = ..., input_representations: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., contingency: _Optional[_Union[Contingency, _Mapping]] = ..., observation: _Optional[_Union[Observation, str]] = ..., backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ..., age_edges_s: _Optional[_Iterable[float]] = ..., attachment_epoch: _Optional[int] = ...) -> None: ...
 
 class BacklogUpdate(_message.Message):
     __slots__ = ("backlog",)
@@ -554,7 +574,7 @@ class TwinField(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reported: _Optional[float] = ..., predicted: _Optional[float] = ..., desired: _Optional[float] = ..., age_s: _Optional[float] = ..., error: _Optional[float] = ..., source: _Optional[_Union[Source, str]] = ...) -> None: ...
 
 class TwinDocument(_message.Message):
-    __slots__ = ("device_id", "version", "is_attached", "model_digest", "fields", "plan", "outcomes", "reasons", "mirror_accuracy", "plan_revisions", "messages_per_task", "plan_id", "links")
+    __slots__ = ("device_id", "version", "is_attached", "model_digest", "fields", "plan", "outcomes", "reasons", "mirror_accuracy", "plan_revisions", "messages_per_task", "plan_id", "links", "attachment_epoch")
     class OutcomesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -596,6 +616,7 @@ class TwinDocument(_message.Message):
     MESSAGES_PER_TASK_FIELD_NUMBER: _ClassVar[int]
     PLAN_ID_FIELD_NUMBER: _ClassVar[int]
     LINKS_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     device_id: str
     version: int
     is_attached: bool
@@ -609,7 +630,8 @@ class TwinDocument(_message.Message):
     messages_per_task: _containers.ScalarMap[str, float]
     plan_id: int
     links: _containers.RepeatedCompositeFieldContainer[EdgeLink]
-    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., is_attached: _Optional[bool] = ..., model_digest: _Optional[bytes] = ..., fields: _Optional[_Iterable[_Union[TwinField, _Mapping]]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., outcomes: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., mirror_accuracy: _Optional[float] = ..., plan_revisions: _Optional[_Mapping[str, int]] = ..., messages_per_task: _Optional[_Mapping[str, float]] = ..., plan_id: _Optional[int] = ..., links: _Optional[_Iterable[_Union[EdgeLink, _Mapping]]] = ...) -> None: ...
+    attachment_epoch: int
+    def __init__(self, device_id: _Optional[str] = ..., version: _Optional[int] = ..., is_attached: _Optional[bool] = ..., model_digest: _Optional[bytes] = ..., fields: _Optional[_Iterable[_Union[TwinField, _Mapping]]] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., outcomes: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., mirror_accuracy: _Optional[float] = ..., plan_revisions: _Optional[_Mapping[str, int]] = ..., messages_per_task: _Optional[_Mapping[str, float]] = ..., plan_id: _Optional[int] = ..., links: _Optional[_Iterable[_Union[EdgeLink, _Mapping]]] = ..., attachment_epoch: _Optional[int] = ...) -> None: ...
 
 class EdgeDocument(_message.Message):
     __slots__ = ("edge_id", "advertise_address", "is_attached", "model_digests", "fields")

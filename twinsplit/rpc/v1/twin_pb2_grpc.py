@@ -45,6 +45,11 @@ class TwinServiceStub:
                 request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.AttachEdgeRequest.SerializeToString,
                 response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.AttachEdgeResponse.FromString,
                 _registered_method=True)
+        self.ReleaseDevice = channel.unary_unary(
+                '/twinsplit.rpc.v1.TwinService/ReleaseDevice',
+                request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ReleaseDeviceRequest.SerializeToString,
+                response_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ReleaseDeviceResponse.FromString,
+                _registered_method=True)
         self.GetTwin = channel.unary_unary(
                 '/twinsplit.rpc.v1.TwinService/GetTwin',
                 request_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.GetTwinRequest.SerializeToString,
@@ -100,6 +105,13 @@ class TwinServiceServicer:
 
     def AttachEdge(self, request_iterator, context):
         """One stream per edge for as long as it lives. The first message is `hello`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseDevice(self, request, context):
+        """A device has attached to another replica of the twin: this one no longer speaks for it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,6 +185,11 @@ def add_TwinServiceServicer_to_server(servicer, server):
                     servicer.AttachEdge,
                     request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.AttachEdgeRequest.FromString,
                     response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.AttachEdgeResponse.SerializeToString,
+            ),
+            'ReleaseDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseDevice,
+                    request_deserializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ReleaseDeviceRequest.FromString,
+                    response_serializer=twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ReleaseDeviceResponse.SerializeToString,
             ),
             'GetTwin': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTwin,
@@ -270,6 +287,33 @@ class TwinService:
             '/twinsplit.rpc.v1.TwinService/AttachEdge',
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.AttachEdgeRequest.SerializeToString,
             twinsplit_dot_rpc_dot_v1_dot_twin__pb2.AttachEdgeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twinsplit.rpc.v1.TwinService/ReleaseDevice',
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ReleaseDeviceRequest.SerializeToString,
+            twinsplit_dot_rpc_dot_v1_dot_twin__pb2.ReleaseDeviceResponse.FromString,
             options,
             channel_credentials,
             insecure,
