@@ -82,7 +82,7 @@ def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Arr
         lead = lead + payoffs.learned[device]
     lead = np.where(seen, lead, NEVER)
     stays = (lead <= 0.0) & seen  # (K, Q, G, E)
-    does_offload = (lead > 0.0).any(axis=-1, keepdims=True)
+    does_offload: NDArray[np.bool_] = np.any(lead > 0.0, axis=-1, keepdims=True)
     return np.concatenate(
         (
             _crossings(lead, backlog_s),
