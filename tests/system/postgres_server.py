@@ -46,11 +46,9 @@ class PostgresServer:
         return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}{options}"
 
     def start(self) -> None:
-        command = [str(postgres_programs() / "postgres"), "-D", str(self.data)]
+        command = [*_unprivileged(), str(postgres_programs() / "postgres"), "-D", str(self.data)]
         with (self.folder / "postgres.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True, **_unprivileged()
-            )
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
         until_s = time.monotonic() + _START_S
         while not self._answers():
             assert self.process.poll() is None, self.log()
@@ -104,10 +102,11 @@ def postgres(settings: Sequence[str] = ()) -> Iterator[PostgresServer]:
             for path in (folder, password_file):
                 shutil.chown(path, USER, USER)
         command = [
-            str(postgres_programs() / "initdb"), "-D", str(server.data), "--username", USER, "--encoding", "UTF8",
-            "--locale", "C", "--auth", "scram-sha-256", "--pwfile", str(password_file), "--no-sync",
+            *_unprivileged(), str(postgres_programs() / "initdb"), "-D", str(server.data), "--username", USER,
+            "--encoding", "UTF8", "--locale", "C", "--auth", "scram-sha-256",
+            "--pwfile", str(password_file), "--no-sync",
         ]  # fmt: skip
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, **_unprivileged())
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
         with (server.data / "postgresql.conf").open("a") as file:
             file.write("\n".join([_SETTINGS, f"port = {server.port}", *settings, ""]))
         server.start()
@@ -118,5 +117,6 @@ def postgres(settings: Sequence[str] = ()) -> Iterator[PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unprivileged() -> dict[str, Any]:
-    return {"user": USER, "group": USER, "extra_groups": []} if os.geteuid() == 0 else {}
+def _unprivileged() -> list[str]:
+    """A prefix for commands. Not Popen's ``user``: that forks, and a fork of a process that speaks gRPC can crash."""
+    return ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"] if os.geteuid() == 0 else []

@@ -1,25 +1,40 @@
-"""The store in PostgreSQL, on Debian's server: the contract of every store, what replicas do to each other, bad input."""
+"""The store in PostgreSQL, on Debian's server: the contract of every store, and what replicas do to each other."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
+import trustme
 
-from tests.store.contract import StoreContract, Time
-from tests.system.postgres_server import PostgresServer, postgres
+from tests.store.contract import StoreContract, Time, full_document, row
+from tests.system.postgres_server import PASSWORD, USER, PostgresServer, postgres
+from tests.unit.workload.made_up_replay import DIGEST, made_up_replayed
+from twin_service.documents import Document
+from twin_service.store import postgres_schema
+from twin_service.store.address import connection_parameters
 from twin_service.store.interface import Bounds
 from twin_service.store.postgres import PostgresStore
+from twin_service.store.postgres_tables import PostgresTables, ReplayRow
+from twinsplit.errors import StorageError
 
 pytestmark = pytest.mark.needs("postgresql")
 
 _NUMBERS = itertools.count(1)
+_PATIENCE_S = 15.0
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with postgres() as server:
         yield server
 
@@ -47,16 +62,262 @@ class Database:
         return self.server.run(statement, *values, database=self.name + place)
 
 
-@pytest.fixture
-def place(server: PostgresServer) -> Database:
+def new_database(server: PostgresServer, options: str = "") -> Database:
     name = f"state_{next(_NUMBERS)}"
-    server.new_database(name)
+    server.new_database(name, options)
     return Database(server, name)
+
+
+@pytest.fixture
+def database(server: PostgresServer) -> Database:
+    return new_database(server)
 
 
 class TestPostgresStore(StoreContract):
     @pytest.fixture
-    def place(self, server: PostgresServer) -> Database:
-        name = f"state_{next(_NUMBERS)}"
-        server.new_database(name)
-        return Database(server, name)
+    def place(self, database: Database) -> Database:
+        return database
+
+
+@contextlib.contextmanager
+def store_on(database: Database, **options: bool) -> Iterator[PostgresStore]:
+    with contextlib.closing(PostgresStore(database.address, **options)) as store:
+        yield store
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    until_s = time.monotonic() + _PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until_s, f"after {_PATIENCE_S:g} s: not {what}"
+        time.sleep(0.02)
+
+
+def test_one_replica_is_elected_and_the_next_one_when_it_is_gone(database: Database) -> None:
+    with store_on(database) as first, store_on(database) as second, store_on(database, is_candidate=False) as third:
+        assert [store.is_elected for store in (first, second, third)] == [True, False, False]
+        first.close()
+        until(lambda: second.is_elected, "elected")
+        second.close()
+        time.sleep(0.2)
+        assert not third.is_elected
+
+
+def test_what_the_elected_one_publishes_is_read_by_the_others_and_what_they_publish_is_left(database: Database) -> None:
+    with store_on(database) as first, store_on(database) as second:
+        told: list[bool] = []
+        second.on_news(lambda: told.append(True))
+        first.keep_weights(row(1, "serving"))
+        until(lambda: bool(told), "told")
+        assert second.take_published() == {DIGEST: [row(1, "serving")]}
+        assert second.weights() == [row(1, "serving")]
+        assert second.take_published() == {}
+        second.keep_weights(row(2, "serving"))
+        first.keep_weights(replace(row(1), state="rolled-back"))
+        until(lambda: second.take_published() == {DIGEST: [row(1, "rolled-back")]}, "overruled")
+    with store_on(database) as again:
+        assert again.weights() == [row(1, "rolled-back")]
+
+
+def test_the_elected_one_is_told_of_tasks_that_others_keep(database: Database) -> None:
+    with store_on(database) as first, store_on(database) as second:
+        first.keep_replay([made_up_replayed(task_id=1)])
+        second.keep_replay([made_up_replayed(task_id=k) for k in range(2, 5)])
+        heard: list[int] = []
+        until(lambda: bool(heard.extend(task.task_id for task in first.take_others(9)) or len(heard) >= 3), "told")
+        assert heard == [2, 3, 4]
+        assert second.take_others(9) == []
+
+
+def test_plan_ids_of_replicas_differ(database: Database) -> None:
+    with store_on(database) as first, store_on(database) as second:
+        ids = []
+        for _ in range(32):
+            ids += [store.next_plan_id() for _ in range(100) for store in (first, second)]
+            assert first.documents() == second.documents() == []  # what was asked for before has been done by then
+        assert len(set(ids)) == len(ids) == 6400
+
+
+async def test_a_device_that_comes_brings_its_document_and_its_old_replica_writes_in_vain(database: Database) -> None:
+    with store_on(database) as first, store_on(database) as second:
+        new = await first.claimed("cam", DIGEST, 0)
+        assert new is not None
+        assert (new.epoch, new.document) == (1, None)
+        document = full_document()
+        assert document.epoch == new.epoch
+        first.keep_documents([document])
+        first.keep_manifest(DIGEST, b"manifest")
+        until(lambda: len(first.documents()) == 1, "kept")
+        assert second.manifest(DIGEST) is None
+        moved = await second.claimed("cam", DIGEST, 0)
+        assert moved is not None
+        assert (moved.epoch, moved.document) == (2, document)
+        assert second.manifest(DIGEST) == b"manifest"
+        document.outcomes["device"] += 99
+        first.keep_documents([document])
+        assert first.documents()[0].outcomes["device"] == 0
+        until(lambda: first.take_moved() == [("cam", 2)], "told")
+        assert second.take_moved() == []
+        announced = await second.claimed("cam", DIGEST, 4711)
+        assert announced is not None
+        assert announced.epoch == 4711
+
+
+async def test_many_devices_come_at_once(database: Database) -> None:
+    with store_on(database) as store:
+        claims = await asyncio.gather(*(store.claimed(f"d{k}", "", 0) for k in range(2000)))
+    assert [claim is not None and claim.epoch for claim in claims] == [1] * 2000
+
+
+def test_a_lost_database_is_told_at_once_and_what_was_taken_before_is_kept_later() -> None:
+    with postgres() as server, store_on(Database(server, "twinsplit")) as store:
+        store.keep_documents([full_document()])
+        until(lambda: len(store.documents()) == 1, "kept")
+        server.stop()
+        until(lambda: store.is_degraded, "noticed")
+        assert not store.is_elected
+        began_s = time.monotonic()
+        for _ in range(1000):
+            with pytest.raises(StorageError, match="the state cannot be"):
+                store.keep_documents([Document("dock")])
+        assert [store.next_plan_id() for _ in range(2000)] == list(range(1, 2001))
+        assert asyncio.run(store.claimed("cam", DIGEST, 0)) is None
+        assert time.monotonic() - began_s < 1.0
+        assert store.errors > 0
+        server.start()
+        until(lambda: not store.is_degraded and store.is_elected, "back")
+        store.keep_documents([Document("dock")])
+        assert [document.device_id for document in store.documents()] == ["cam", "dock"]
+
+
+def test_a_session_that_ends_is_replaced_and_no_write_is_lost_or_doubled(database: Database) -> None:
+    with store_on(database) as store:
+        refused = 0
+        due = [[made_up_replayed(task_id=start + k) for k in range(3)] for start in range(0, 300, 3)]
+        while due:
+            try:
+                store.keep_replay(due[0])
+            except StorageError:
+                refused += 1
+                time.sleep(0.02)
+                continue
+            due.pop(0)
+            if due and len(due) % 20 == 0:
+                database.server.run(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database.name
+                )
+        until(lambda: kept_ids(store) == list(range(300)), "kept")
+        assert refused > 0
+        assert store.errors >= 4
+
+
+def kept_ids(store: PostgresStore) -> list[int]:
+    try:
+        return [task.task_id for task in store.replay(DIGEST, 1000)]
+    except StorageError:
+        return []
+
+
+def tables_on(database: Database, bounds: Bounds | None = None) -> PostgresTables:
+    return PostgresTables(connection_parameters(database.address), bounds or Bounds(), uuid.uuid4(), lambda: 1e9)
+
+
+def test_what_is_handed_over_twice_is_kept_once(database: Database) -> None:
+    with contextlib.closing(tables_on(database)) as tables:
+        rows = [ReplayRow(DIGEST, "cam", number, b"task") for number in (1, 2)]
+        tables.keep_replay(rows)
+        tables.keep_replay(rows)
+        tables.keep_trace(1, b"lines")
+        tables.keep_trace(1, b"lines")
+        assert [data for _, data in tables.replay_page(DIGEST, 0, 9)] == [b"task", b"task"]
+        assert [data for _, data in tables.traces_page(0, 9)] == [b"lines"]
+        assert database.run("SELECT bytes FROM bytes_kept") == [(13,)]
+
+
+def test_a_write_that_the_database_refuses_harms_no_other(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    with store_on(database) as store, caplog.at_level(logging.ERROR):
+        store.keep_documents([Document("nul\x00")])
+        store.keep_documents([Document("cam")])
+        assert [document.device_id for document in store.documents()] == ["cam"]
+        assert (store.errors, store.is_degraded) == (1, False)
+    assert [record.getMessage() for record in caplog.records] == ["write-rejected"]
+
+
+def test_an_older_state_is_migrated_by_one_replica_after_a_copy_is_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_on(database) as store:
+        store.keep_documents([Document("cam")])
+    steps = (*postgres_schema._STEPS, "ALTER TABLE documents ADD COLUMN more integer NOT NULL DEFAULT 7;")
+    monkeypatch.setattr(postgres_schema, "_STEPS", steps)
+    monkeypatch.setattr(postgres_schema, "SCHEMA_VERSION", len(steps))
+    with store_on(database) as store, store_on(database):
+        assert [document.device_id for document in store.documents()] == ["cam"]
+    assert database.run("SELECT number FROM version") == [(len(steps),)]
+    assert database.run("SELECT device_id, more FROM documents") == [("cam", 7)]
+    copy = postgres_schema.copy_namespace(len(steps) - 1)
+    assert database.run(f"SELECT device_id FROM {copy}.documents") == [("cam",)]
+    assert database.run(f"SELECT number FROM {copy}.version") == [(len(steps) - 1,)]
+
+
+def test_a_migration_that_fails_leaves_everything_as_it_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_on(database):
+        pass
+    steps = (*postgres_schema._STEPS, "ALTER TABLE documents ADD COLUMN more integer; SELECT 1 / 0;")
+    monkeypatch.setattr(postgres_schema, "_STEPS", steps)
+    monkeypatch.setattr(postgres_schema, "SCHEMA_VERSION", len(steps))
+    with pytest.raises(StorageError, match="division by zero"), store_on(database):
+        pass
+    assert database.run("SELECT number FROM version") == [(len(steps) - 1,)]
+    copies = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'twinsplit_version%%'"
+    assert database.run(copies) == [(0,)]
+
+
+def test_a_database_of_another_encoding_and_one_without_rights_are_named(server: PostgresServer) -> None:
+    latin = new_database(server, "ENCODING 'LATIN1' TEMPLATE template0")
+    with pytest.raises(StorageError, match="not UTF-8"), store_on(latin):
+        pass
+    database = new_database(server)
+    server.run("DROP ROLE IF EXISTS reader", database="postgres")
+    server.run("CREATE ROLE reader LOGIN PASSWORD 'let me read'", database="postgres")
+    address = database.address.replace(f"{USER}:{PASSWORD}", "reader:let%20me%20read")
+    with pytest.raises(StorageError, match="permission denied") as refused:
+        PostgresStore(address)
+    assert "let me" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, Path]]:
+    """A server that takes TLS alone, and the certificate of its authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    with postgres() as server:
+        server.stop()
+        for name, pem in (("server.crt", certificate.cert_chain_pems[0]), ("server.key", certificate.private_key_pem)):
+            pem.write_to_path(str(server.data / name))
+            (server.data / name).chmod(0o600)
+        subprocess.run(["chown", "--reference", str(server.data), *map(str, server.data.glob("server.*"))], check=True)
+        with (server.data / "postgresql.conf").open("a") as file:
+            file.write("ssl = on\n")
+        (server.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+        server.start()
+        yield server, folder / "ca.pem"
+
+
+def test_tls_is_what_the_address_asks_for(tls_server: tuple[PostgresServer, Path], tmp_path: Path) -> None:
+    server, authority = tls_server
+    address = server.address(options=f"?sslmode=verify-full&sslrootcert={authority}")
+    with contextlib.closing(PostgresStore(address)):
+        on_tls = server.run(
+            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
+            "WHERE ssl AND application_name = 'twinsplit-twin'"
+        )
+        assert on_tls == [(1,)]
+    with pytest.raises(StorageError, match="no encryption"):
+        PostgresStore(server.address(options="?sslmode=disable"))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    with pytest.raises(StorageError, match="certificate verify failed"):
+        PostgresStore(server.address(options=f"?sslmode=verify-full&sslrootcert={tmp_path / 'other.pem'}"))

@@ -19,7 +19,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from twin_service.store.postgres_tables import CLAIMS_CHANNEL, WEIGHTS_CHANNEL, RejectedError
+from twin_service.store.postgres_session import RejectedError
+from twin_service.store.postgres_tables import CLAIMS_CHANNEL, WEIGHTS_CHANNEL
 from twinsplit.errors import StorageError
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.back_off import reconnect_delay_s

@@ -68,6 +68,7 @@ class PostgresStore:
         self._calibrations: dict[str, str] = {}
         self._weights: dict[str, dict[int, WeightsRow]] = {}
         self._changed_models: set[str] = set()
+        self._asked_models: dict[str, Future[Any]] = {}
         self._next_id = self._reserved_up_to = 0
         self._spare_id: int | None = None
         self._is_reserving = False
@@ -159,8 +160,10 @@ class PostgresStore:
         try:
             asked: list[Future[Any]] = [self._link.claim(device_id, epoch)]
             if model_digest not in self._manifests:
-                asked.append(self._link.ask(lambda tables: self._learn_of_model(tables, model_digest)))
-            found = await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, asked)), _CLAIM_S)
+                asked.append(self._asked_model(model_digest))
+            # Others may wait for the same: whoever waits no longer must not cancel it.
+            waits = [asyncio.shield(asyncio.wrap_future(future)) for future in asked]
+            found = await asyncio.wait_for(asyncio.gather(*waits), _CLAIM_S)
         except (StorageError, asyncio.TimeoutError):
             return None
         claim: Claim = found[0]
@@ -281,6 +284,14 @@ class PostgresStore:
             self._link.ask(reserve).add_done_callback(ended)
         except StorageError:
             self._is_reserving = False
+
+    def _asked_model(self, model_digest: str) -> Future[Any]:
+        """Ask for a model that is not known here, once for all devices that bring it at the same time."""
+        for digest in [digest for digest, future in self._asked_models.items() if future.done()]:
+            del self._asked_models[digest]
+        if model_digest not in self._asked_models:
+            self._asked_models[model_digest] = self._link.ask(lambda tables: self._learn_of_model(tables, model_digest))
+        return self._asked_models[model_digest]
 
     # In the link's thread.
 

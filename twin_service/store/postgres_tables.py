@@ -1,4 +1,4 @@
-"""The tables of the database that replicas share, over one connection, and what its session holds: the right to learn.
+"""The tables of the database that replicas share, over one session, which also holds the right to learn.
 
 Every method waits for the database; :class:`twin_service.store.postgres.PostgresStore` calls them in a thread. What a
 writer hands over twice, since the connection was lost before the answer came, is kept once.
@@ -7,21 +7,13 @@ writer hands over twice, since the connection was lost before the answer came, i
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import psycopg
-from psycopg.conninfo import make_conninfo
-from psycopg.errors import DataError, IntegrityError
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from twin_service.documents import Document
 from twin_service.memory import WeightsRow
-from twin_service.store.address import place_of
 from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, MAX_WEIGHTS, SERVING, Bounds, Claim
-from twin_service.store.postgres_schema import migrate
-from twinsplit.credentials import without_password
-from twinsplit.errors import StorageError
+from twin_service.store.postgres_session import PostgresSession
 
 if TYPE_CHECKING:
     from typing import LiteralString
@@ -30,38 +22,12 @@ LEARNER_LOCK = 0x7473_0002
 """Advisory lock of the replica that learns; see :data:`twin_service.store.postgres_schema.MIGRATION_LOCK`."""
 WEIGHTS_CHANNEL = "twinsplit_weights"
 CLAIMS_CHANNEL = "twinsplit_claims"
-_DEFAULTS = {
-    "connect_timeout": "5",
-    "application_name": "twinsplit-twin",
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
-"""What the address may say otherwise. A silent network is found out within seconds, here and at the server."""
-_SESSION: tuple[LiteralString, ...] = (
-    "SET client_encoding TO 'UTF8'",
-    "SET statement_timeout TO '30s'",
-    "SET lock_timeout TO '10s'",
-    # A replica that is stopped or cut off loses its session, and with it the right to learn.
-    "SET idle_session_timeout TO '15s'",
-    "SET idle_in_transaction_session_timeout TO '15s'",
-    "SET tcp_keepalives_idle TO 5",
-    "SET tcp_keepalives_interval TO 2",
-    "SET tcp_keepalives_count TO 3",
-)
-_OLDEST = 140_000
-"""PostgreSQL 14, the first that ends a session which says nothing."""
 _FORGET_IDS: dict[str, LiteralString] = {
     "replay": "DELETE FROM replay WHERE id <= (SELECT min(id) + (%s * (max(id) - min(id)))::bigint FROM replay) "
     "RETURNING octet_length(bytes)",
     "traces": "DELETE FROM traces WHERE id <= (SELECT min(id) + (%s * (max(id) - min(id)))::bigint FROM traces) "
     "RETURNING octet_length(bytes)",
 }
-
-
-class RejectedError(StorageError):
-    """The database refuses what was to be kept; handing it over again would be in vain."""
 
 
 class ReplayRow(NamedTuple):
@@ -82,8 +48,8 @@ class OthersReplay(NamedTuple):
     """Ask for those after it the next time."""
 
 
-class PostgresTables:
-    """One session.
+class PostgresTables(PostgresSession):
+    """What is kept, table by table.
 
     Args:
         parameters: Of libpq.
@@ -104,48 +70,12 @@ class PostgresTables:
         unix_s: Callable[[], float],
         told: Callable[[str, str], None] = lambda _channel, _text: None,
     ) -> None:
-        self.place = place_of(dict(parameters))
         self._bounds = bounds
         self._writer = writer
         self._unix_s = unix_s
-        with self._named("opened"):
-            self._connection = psycopg.connect(make_conninfo(**{**_DEFAULTS, **parameters}), autocommit=True)
-        try:
-            if self._connection.info.server_version < _OLDEST:
-                raise StorageError(
-                    f"{self.place}: runs PostgreSQL {self._connection.info.server_version // 10_000}; "
-                    f"twinsplit needs {_OLDEST // 10_000} or newer"
-                )
-            with self._named("opened"):
-                for statement in _SESSION:
-                    self._connection.execute(statement)
-                migrate(self._connection, self.place)
-                self._connection.add_notify_handler(lambda note: told(note.channel, note.payload))
-                self._connection.execute("LISTEN twinsplit_weights")
-                self._connection.execute("LISTEN twinsplit_claims")
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End the session."""
-        self._connection.close()
-
-    def fileno(self) -> int:
-        """Readable when the server has something to say."""
-        return self._connection.fileno()
-
-    @property
-    def is_private(self) -> bool:
-        """Whether nobody on the network can read along: TLS, this machine, or a socket of it."""
-        host = self._connection.info.host
-        return bool(self._connection.pgconn.ssl_in_use) or host.startswith(("/", "127.", "localhost", "::1"))
+        super().__init__(parameters, told)
 
     # Who learns, what happens elsewhere.
-
-    def heartbeat(self) -> None:
-        """Show that the session lives; what others notified of is passed on."""
-        self._rows("SELECT 1")
 
     def lead(self) -> bool:
         """Ask for the right to learn; held until the session ends."""
@@ -395,36 +325,6 @@ class PostgresTables:
             if gone == 0:
                 return
             kept = int(self._value("UPDATE bytes_kept SET bytes = bytes - %s RETURNING bytes", gone))
-
-    def _rows(self, statement: LiteralString, *values: object) -> list[Any]:
-        with self._named("used"):
-            cursor = self._connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
-
-    def _value(self, statement: LiteralString, *values: object) -> Any:
-        return self._rows(statement, *values)[0][0]
-
-    @contextmanager
-    def _transaction(self, what: str) -> Iterator[None]:
-        with self._named(what), self._connection.transaction():
-            yield
-
-    @contextmanager
-    def _named(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (DataError, IntegrityError) as error:
-            raise RejectedError(f"{self.place}: the database refuses what was to be kept ({_cause(error)})") from None
-        except (psycopg.Error, OSError) as error:
-            raise StorageError(
-                f"{self.place}: the state cannot be {what} ({_cause(error)}); see that the database runs, that host, "
-                "user, password and TLS files in --store are right, and that this user may write there"
-            ) from None
-
-
-def _cause(error: BaseException) -> str:
-    """What libpq or the server says, in a line and without a password."""
-    return without_password(" ".join(str(error).split())) or type(error).__name__
 
 
 def _sum(rows: Iterable[tuple[int]]) -> int:
