@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge.backlog_statistics import HORIZONS_S
-from edge.execution import TailExecutor, TailResult
+from edge.engine.interface import TailEngine
+from edge.execution import TailResult
 from edge.gpu_energy import GpuEnergy
 from edge.servicer import EdgeIdentity, EdgeServicer
 from edge.tail_queue import TailEnd
@@ -21,7 +22,7 @@ class EdgeMetrics:
 
     def __init__(
         self,
-        executor: TailExecutor,
+        executor: TailEngine,
         servicer: EdgeServicer,
         identity: EdgeIdentity,
         queue_capacity: int,
@@ -64,6 +65,7 @@ class EdgeMetrics:
         yield "twinsplit_tail_batches_total", {}, batches
         yield "twinsplit_batched_tails_total", {}, batched_tails
         yield from self._queue_samples()
+        yield from self._executor.samples()
         yield "twinsplit_device_streams", {}, self._servicer.open_streams
         yield "twinsplit_models_held", {}, len(self._servicer.models)
         yield "twinsplit_provider_info", {"provider": self._identity.provider}, 1.0

@@ -14,6 +14,9 @@ import grpc.aio
 from edge.arrival_log import ArrivalLog
 from edge.backlog_reporting import ReportPolicy
 from edge.batching import BatchSettings
+from edge.engine.address import EngineAddress
+from edge.engine.interface import TailEngine
+from edge.engine.server_metrics import check_page
 from edge.execution import TailExecutor, TailWork
 from edge.gpu_energy import GpuEnergy, gpu_energy_of
 from edge.inference import EdgeInference
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
 _log = EventLog("edge.service")
 
+OIP = "oip"
+"""What stands for the execution provider where tails run elsewhere."""
 LAST_ANSWERS_S = 1.0
 """Time for devices to read the answers of a stopping edge."""
 _STREAM_END_S = 0.2
@@ -57,7 +62,7 @@ class EdgeService:
     def __init__(
         self,
         settings: EdgeSettings,
-        executor: TailExecutor,
+        executor: TailEngine,
         servicer: EdgeServicer,
         server: RunningServer,
         exposition: Exposition,
@@ -116,24 +121,28 @@ async def start_edge(
         SettingsError, InsecureBindError, TlsError, ListenError: see :func:`twinsplit.transport.server.start_server`.
     """
     clock = clock or SystemClock()
-    identity = EdgeIdentity(settings.id, provider_named(settings.provider))
+    engine = EngineAddress.parse(settings.engine)
+    identity = EdgeIdentity(settings.id, provider_named(settings.provider) if engine.is_local else OIP)
     _check_endpoints(settings)
+    _check_engine(settings, engine)
     gpu_energy = await asyncio.to_thread(gpu_energy_of, settings.energy, identity.provider, clock)
-    if models is None:
-        models = load_models(
-            settings.models,
-            provider=settings.provider,
-            threads=settings.threads,
-            slowdown=settings.emulate_slowdown,
-            known=None if settings.profile is None else load_profile(settings.profile),
+    executor: TailEngine
+    if engine.is_local:
+        models, executor = _local_engine(settings, models, clock, progress)
+    else:
+        # Only an edge that needs it pays for its import.
+        from edge.engine.opening import open_remote_engine
+
+        models, executor = await open_remote_engine(
+            engine,
+            models_root=settings.models,
+            tls=settings.tls,
+            in_flight=settings.engine_in_flight,
+            capacity=settings.queue_capacity,
+            pages=settings.engine_metrics,
             clock=clock,
             progress=progress,
         )
-    tail_s = {digest: model.tail_s for digest, model in models.items()}
-    queue: TailQueue[TailWork] = TailQueue(
-        settings.queue_capacity, tail_s, clock.monotonic_s(), batches_of(settings.batch_most, models)
-    )
-    executor = TailExecutor(queue, models, clock)
     # Twice what any payload needs: what is too large for its cut is then refused by name and not by a broken stream.
     max_message_bytes = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
     tracing = _tracing(settings)
@@ -189,7 +198,7 @@ async def start_edge(
         )
     except Exception:
         await server.stop()
-        executor.close(0.0)
+        await asyncio.to_thread(executor.close, 0.0)
         raise
     if gpu_energy is not None:
         gpu_energy.sampler.start()
@@ -212,7 +221,8 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
         id=settings.id,
         address=edge.address,
         http_address=edge.http_address,
-        provider=provider_named(settings.provider),
+        provider=edge.servicer.provider,
+        engine=settings.engine,
         models=[model.title for model in edge.servicer.models.values()],
         emulated_slowdown=settings.emulate_slowdown,
     )
@@ -229,6 +239,34 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
     await edge.stop()
     manager.close()
     _log.info("edge-stopped")
+
+
+def _local_engine(
+    settings: EdgeSettings,
+    models: dict[str, HeldModel] | None,
+    clock: Clock,
+    progress: Callable[[str], None] | None,
+) -> tuple[dict[str, HeldModel], TailExecutor]:
+    """Models by digest, and the thread of this process that runs their tails.
+
+    Raises:
+        ModelError, ProviderError: see :func:`edge.models.load_models`.
+    """
+    if models is None:
+        models = load_models(
+            settings.models,
+            provider=settings.provider,
+            threads=settings.threads,
+            slowdown=settings.emulate_slowdown,
+            known=None if settings.profile is None else load_profile(settings.profile),
+            clock=clock,
+            progress=progress,
+        )
+    tail_s = {digest: model.tail_s for digest, model in models.items()}
+    queue: TailQueue[TailWork] = TailQueue(
+        settings.queue_capacity, tail_s, clock.monotonic_s(), batches_of(settings.batch_most, models)
+    )
+    return models, TailExecutor(queue, models, clock)
 
 
 def _tracing(settings: EdgeSettings) -> TailTracing | None:
@@ -252,6 +290,25 @@ def batches_of(most: int, models: Mapping[str, HeldModel]) -> BatchSettings:
         if most > 1 and digest not in first_cuts:
             _log.info("model-takes-no-batches", model=model.title, cure="split it with twinsplit model split --batches")
     return BatchSettings(most, tuple(first_cuts.items()))
+
+
+def _check_engine(settings: EdgeSettings, engine: EngineAddress) -> None:
+    """Settings of one kind of engine mean nothing to the other; whoever gives them expects something.
+
+    Raises:
+        SettingsError: one is given that does not fit the engine.
+    """
+    of_local = {"--batch-most": settings.batch_most > 1, "--emulate-slowdown": settings.emulate_slowdown > 1.0}
+    of_local["--profile"] = settings.profile is not None
+    given = [flag for flag, is_given in of_local.items() if is_given]
+    if given and not engine.is_local:
+        raise SettingsError(f"{given[0]} is for --engine local; set it at the servers of {settings.engine}")
+    if settings.engine_metrics and engine.is_local:
+        raise SettingsError("--engine-metrics is for --engine oip://...; leave it out")
+    for url in settings.engine_metrics:
+        check_page(url)
+    if engine.is_tls and not settings.tls.is_set:
+        raise SettingsError("--engine oips:// needs --tls-ca, the authority of the servers' certificates")
 
 
 def _check_endpoints(settings: EdgeSettings) -> None:

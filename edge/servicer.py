@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined] # EOF is missing from the stubs
 
 from edge.arrival_log import Arrival, ArrivalLogs
-from edge.execution import EdgeTail, TailExecutor, TailResult, TailWork
+from edge.engine.interface import TailEngine
+from edge.execution import EdgeTail, TailResult, TailWork
 from edge.models import HeldModel, held_model
 from edge.tail_queue import Tail, TailEnd
 from twinsplit import __version__
@@ -73,7 +74,7 @@ class EdgeServicer:
 
     def __init__(
         self,
-        executor: TailExecutor,
+        executor: TailEngine,
         models: Mapping[str, HeldModel],
         identity: EdgeIdentity,
         clock: Clock,
@@ -105,6 +106,11 @@ class EdgeServicer:
         self._allow_devices = allow_devices
         self._identity = identity
         self._streams: set[TailStream] = set()
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of the execution provider in use, or ``oip``."""
+        return self._identity.provider
 
     @property
     def open_streams(self) -> int:
@@ -173,7 +179,7 @@ class EdgeServicer:
         """Put ``tail`` into the queue and into the books, as a task of ``device_id`` where one is named.
 
         Raises:
-            StoppingError, EdgeFullError, DeadlineError: see :meth:`TailExecutor.submit`.
+            StoppingError, EdgeFullError, DeadlineError: see :meth:`TailEngine.submit`.
         """
         self.executor.submit(tail)
         own = (device_id, task_id) if device_id else ("", 0)

@@ -38,6 +38,19 @@ class EdgeSettings(BaseServiceSettings):
         description="Other HOST:PORT under which devices reach this edge, for those that are told it in their --edge; "
         "may be repeated, at most 8.",
     )
+    engine: str = Field(
+        "local",
+        description="What runs the tails: local (this process), or servers of the Open Inference Protocol, "
+        "oip://HOST:PORT[,HOST:PORT...] (oips:// for TLS).",
+    )
+    engine_in_flight: int = Field(
+        4, ge=1, le=256, description="With oip: tails under way at each server at most; further ones wait here."
+    )
+    engine_metrics: tuple[str, ...] = Field(
+        (),
+        description="With oip: URLs of the servers' Prometheus pages in the same order, for what others have waiting "
+        "there (Triton: http://HOST:8002/metrics); may be repeated.",
+    )
     provider: str = Field(
         "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
     )

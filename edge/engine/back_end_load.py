@@ -11,7 +11,8 @@ numbers are tracked for it, each where it shows by itself:
 With ``w`` seconds of work left and a parallelism ``p``, a further tail of ``z`` seconds waits ``(w + z) / p - z``,
 and never less than nothing: for one worker that is ``w``, for several it is nothing until all are at work.
 
-What others have queued there is seen where the server tells: its pending requests, or, of an edge of ours, its backlog.
+What others do there makes our tails take longer, and so counts into the speed factor. Where the server tells how many
+requests wait in it, or how long they did, that counts too as long as it has foretold the waits of our tails better.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _LARGEST_STEP = 4.0
 """One outlier counts at most as this many times its prediction."""
 _LONGEST_GAP_S = 0.002
 """A place that stays empty for longer ends a span in which the back end was full."""
-_FOREIGN_MEMORY_S = 5.0
+_TOLD_MEMORY_S = 0.3
 _TOLD_FOR_S = 2.0
 """What a server told of others' work is forgotten after this long."""
 _LEAST_PARALLELISM = 0.5
@@ -49,6 +50,8 @@ class Flight(Generic[WorkT]):
     """When the back end is taken to have begun with it; ``None``: it waits there."""
     is_alone: bool = False
     """Whether nothing else of ours has been there meanwhile."""
+    waits_s: tuple[float, float] = (0.0, 0.0)
+    """How long it was to wait there: by our own requests, and by what the server told, too."""
     is_lost: bool = False
     """Its back end has stopped answering."""
 
@@ -73,13 +76,15 @@ class BackEndLoad(Generic[WorkT]):
         self._done_work_s = self._done_in_s = 0.0
         self._mark_s: float | None = None
         self._dipped_at_s = 0.0
-        self._foreign_s = 0.0
+        self._told_wait_s = 0.0
+        self._own_error_s = self._told_error_s = 0.0
         self._told_at_s: float | None = None
-        self._first_parallelism = 1.0
+        self._first_parallelism = self._first_factor = 1.0
 
     def measured(self, parallelism: float, speed_factor: float) -> None:
         """A server has come up there and was measured; what was learnt of the one before is forgotten."""
         self._first_parallelism = min(max(parallelism, 1.0), float(self.limit))
+        self._first_factor = speed_factor
         self._measured_s = self._expected_s * speed_factor
         self._done_work_s = self._done_in_s = 0.0
         self._mark_s = None
@@ -113,7 +118,8 @@ class BackEndLoad(Generic[WorkT]):
 
     def wait_s(self, now_s: float) -> float:
         """How long a further tail would wait there, seconds."""
-        return max(self._own_wait_s(now_s), self.foreign_s(now_s) / self.parallelism)
+        own_s = self._own_wait_s(now_s)
+        return max(own_s, self.told_wait_s(now_s)) if self._told_error_s < self._own_error_s else own_s
 
     def left_s(self, now_s: float) -> float:
         """What is left of our own work there, seconds of service of one worker."""
@@ -126,27 +132,31 @@ class BackEndLoad(Generic[WorkT]):
             left_s += max(flight.own_s - done_s, 0.0)
         return left_s
 
-    def foreign_s(self, now_s: float) -> float:
-        """What others have waiting there, as told lately, seconds of service of one worker."""
+    def told_wait_s(self, now_s: float) -> float:
+        """How long a further tail would wait there by what the server told lately, seconds; 0: it told nothing."""
         is_known = self._told_at_s is not None and now_s - self._told_at_s <= _TOLD_FOR_S
-        return self._foreign_s if is_known else 0.0
+        return self._told_wait_s if is_known else 0.0
 
     def told_pending(self, count: float, mean_s: float, now_s: float) -> None:
-        """The server said how many requests wait in it, ours among them.
+        """The server said how many requests wait in it, ours and others'.
 
         Args:
-            mean_s: Service time of one of them, seconds.
+            mean_s: Profiled service time of one of them, seconds.
         """
-        own = sum(flight.began_at_s is None for flight in self.flights)
-        self._told(max(count - own, 0.0) * mean_s, now_s)
+        self.told(count * mean_s * self._first_factor / self.parallelism, now_s)
 
-    def told_backlog(self, backlog_s: float, now_s: float) -> None:
-        """The server said its backlog, ours in it."""
-        self._told(max(backlog_s - self._own_wait_s(now_s), 0.0) * self.parallelism, now_s)
+    def told(self, wait_s: float, now_s: float) -> None:
+        """The server said how long requests wait in it, ours and others'."""
+        # A queue of milliseconds moves far faster than it is told: what it was like lately says more than one look.
+        share = 1.0 if self._told_at_s is None else 1.0 - math.exp(-(now_s - self._told_at_s) / _TOLD_MEMORY_S)
+        self._told_wait_s += share * (wait_s - self._told_wait_s)
+        self._told_at_s = now_s
 
     def send(self, tail: Tail[WorkT], now_s: float) -> Flight[WorkT]:
         """``tail`` goes there."""
-        flight = Flight(tail, self.place, now_s, self.own_s(tail), is_alone=not self.flights)
+        own_s, told_s = self._own_wait_s(now_s), self.told_wait_s(now_s)
+        alone = not self.flights
+        flight = Flight(tail, self.place, now_s, self.own_s(tail), is_alone=alone, waits_s=(own_s, max(own_s, told_s)))
         for other in self.flights:
             other.is_alone = False
         self.flights[flight] = None
@@ -160,6 +170,10 @@ class BackEndLoad(Generic[WorkT]):
         took_s = now_s - flight.sent_at_s
         profiled_s = flight.tail.profiled_s
         keep = 1.0 - 1.0 / _MEMORY_TAILS
+        met_s = max(took_s - profiled_s * self._first_factor, 0.0)
+        own_s, told_s = flight.waits_s
+        self._own_error_s += (abs(met_s - own_s) - self._own_error_s) / _MEMORY_TAILS
+        self._told_error_s += (abs(met_s - told_s) - self._told_error_s) / _MEMORY_TAILS
         if flight.is_alone and profiled_s > 0.0:
             self._measured_s = self._measured_s * keep + min(took_s, _LARGEST_STEP * flight.own_s)
             self._expected_s = self._expected_s * keep + profiled_s
@@ -176,12 +190,6 @@ class BackEndLoad(Generic[WorkT]):
         """``flight`` is there no more; nothing is learnt from it."""
         self.flights.pop(flight, None)
         self._begin(now_s)
-
-    def _told(self, foreign_s: float, now_s: float) -> None:
-        # A queue of milliseconds moves far faster than it is told: what it was like lately says more than one look.
-        share = 1.0 if self._told_at_s is None else 1.0 - math.exp(-(now_s - self._told_at_s) / _FOREIGN_MEMORY_S)
-        self._foreign_s += share * (foreign_s - self._foreign_s)
-        self._told_at_s = now_s
 
     def _own_wait_s(self, now_s: float) -> float:
         if not self.flights:

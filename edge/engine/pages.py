@@ -43,9 +43,9 @@ class PageWatch:
         self._before[place] = reading
         load, now_s = self._queue.back_ends[place], self._now_s()
         if reading.pending is not None:
-            load.told_pending(reading.pending, self._queue.mean_profiled_s * load.speed_factor, now_s)
+            load.told_pending(reading.pending, self._queue.mean_profiled_s, now_s)
         elif before is not None and (waited_s := mean_wait_s(before, reading)) is not None:
-            load.told_backlog(waited_s, now_s)
+            load.told(waited_s, now_s)
 
     def _reading(self, place: int) -> ServerReading | None:
         text = read_page(self._pages[place])

@@ -232,7 +232,7 @@ class RemoteEngine:
         waited_s = max(took_s - flight.own_s, 0.0) if answer.queue_wait_s is None else min(answer.queue_wait_s, took_s)
         self._queue.finished(flight, now_s)
         if answer.backlog_s is not None:
-            load.told_backlog(answer.backlog_s, now_s)
+            load.told(answer.backlog_s, now_s)
         self._response.observe(took_s)
         self._outcomes[flight.place, "finished"] += 1
         output = encode(answer.output, "float32", "none")

@@ -42,6 +42,18 @@ WITHOUT_SERIES = {
     "twinsplit_device_temperature_celsius": "not every machine has the sensor",
     "twinsplit_device_throttled": "not every machine tells",
     "twinsplit_device_speed_share": "not every machine tells",
+    **{
+        f"twinsplit_engine_{name}": "the edge runs its tails itself"
+        for name in (
+            "ready",
+            "tails_in_flight",
+            "backlog_seconds",
+            "parallelism",
+            "tails_total",
+            "response_seconds",
+            "backlog_error_seconds",
+        )
+    },
 }
 """Metrics that cannot have a series in this project, and why."""
 

@@ -1,4 +1,4 @@
-"""``twinsplit model``: split, add exits, check, inspect, profile, export. What needs onnx is imported by its own command."""
+"""``twinsplit model``: split, add exits, check, inspect, profile, export. Each command imports what it needs of onnx."""
 
 from __future__ import annotations
 

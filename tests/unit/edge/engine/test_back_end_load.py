@@ -90,23 +90,24 @@ def test_a_gap_in_which_it_was_not_full_does_not_count() -> None:
     assert load.parallelism == 1.0
 
 
-def test_others_requests_are_waited_for_as_long_as_the_server_tells_of_them() -> None:
+def test_what_the_server_tells_counts_once_it_has_foretold_waits_better_and_for_a_while() -> None:
     load = make_load()
-    load.send(make_tail(), 0.0)
-    load.send(make_tail(), 0.0)
+    load.measured(parallelism=2.0, speed_factor=1.5)
     load.told_pending(4, mean_s=0.1, now_s=0.0)
-    # One of the four is ours.
-    assert load.wait_s(0.0) == pytest.approx(0.2 + 0.3)
-    assert load.wait_s(10.0) == pytest.approx(0.1)
+    told_s = 4 * 0.1 * 1.5 / 2
+    assert load.told_wait_s(0.0) == pytest.approx(told_s)
+    assert load.wait_s(0.0) == 0.0
+    # A tail of ours that had the server to itself, as far as we know, waited all the same.
+    load.finished(load.send(make_tail(), 0.0), 0.15 + told_s)
+    assert load.wait_s(1.0) == pytest.approx(told_s)
+    assert load.wait_s(10.0) == 0.0
 
 
-def test_the_backlog_that_an_edge_of_ours_tells_holds_our_own_tails() -> None:
+def test_what_is_told_again_and_again_is_averaged() -> None:
     load = make_load()
-    load.send(make_tail(), 0.0)
-    load.told_backlog(0.1, 0.0)
-    assert load.foreign_s(0.0) == pytest.approx(0.0)
-    load.told_backlog(0.5, 0.0)
-    assert load.wait_s(0.0) == pytest.approx(0.5)
+    for look in range(100):
+        load.told(0.2 * (look % 2), look * 0.1)
+    assert load.told_wait_s(9.9) == pytest.approx(0.1, abs=0.04)
 
 
 def test_what_is_given_up_leaves_and_the_next_begins() -> None:

@@ -1,0 +1,99 @@
+"""Device, edge and real engines: the same answers as by the edge itself, also when an engine is killed under load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from benchmarks.engines.mlserver import running_mlserver
+from benchmarks.engines.server import EngineServer
+from benchmarks.engines.triton import running_triton
+from edge.service import EdgeService
+from tests.integration.device_bench import running_device, running_edge, until, write_frames
+from tests.unit.device.made_up_device import offload_at
+from twinsplit.model.manifest import read_manifest
+from twinsplit.types import Outcome, Reason, TaskRecord
+
+Start = Callable[[Path], AbstractContextManager[EngineServer]]
+TASKS = 200
+PATIENT = {"kept_tensors": 64, "answer_timeout_s": 60.0, "queue_capacity": 256}
+"""Nothing but an engine may make a task end elsewhere."""
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return sorted(write_frames(tmp_path_factory.mktemp("frames"), 12).iterdir())
+
+
+def finished(edge: EdgeService, server: EngineServer) -> float:
+    """Tails that ``server`` has answered."""
+    labels = {"back_end": server.address, "outcome": "finished"}
+    found = [value for name, given, value in edge.executor.samples() if given == labels]
+    return float(found[0]) if found else 0.0  # type: ignore[arg-type] # a counter
+
+
+async def records_by(model: Path, frames: list[Path], cut: int, **edge_settings: object) -> list[TaskRecord]:
+    async with running_edge(model, **edge_settings) as edge, running_device(model, **PATIENT) as device:
+        device.plan(offload_at(cut), edge.address, representation=0)
+        await device.submit(frames)
+        return sorted(await device.ended(len(frames)), key=lambda record: str(record.frame))
+
+
+@pytest.mark.parametrize("engine", ["triton", "mlserver"])
+async def test_every_tail_of_an_engine_answers_as_the_edge_itself(
+    engine: str, model: Path, frames: list[Path], request: pytest.FixtureRequest
+) -> None:
+    server: EngineServer = request.getfixturevalue(engine)
+    for cut in range(read_manifest(model)[0].segment_count):
+        found = await records_by(model, frames, cut, engine=f"oip://{server.address}")
+        expected = await records_by(model, frames, cut)
+        ended = Counter((record.outcome, record.stop_epoch, record.reason) for record in found)
+        assert ended == {(Outcome.EDGE, cut, Reason.OFFLOAD_PAYS): len(frames)}
+        assert [record.label for record in found] == [record.label for record in expected]
+        confidences = [record.confidence for record in expected]
+        assert [record.confidence for record in found] == pytest.approx(confidences, abs=1e-5)
+
+
+@pytest.mark.parametrize("killed", ["triton", "mlserver"])
+async def test_an_engine_killed_under_load_costs_no_task(
+    killed: str,
+    model: Path,
+    repository: Path,
+    tails: Path,
+    frames: list[Path],
+    triton: EngineServer,
+    tmp_path: Path,
+) -> None:
+    starts: dict[str, Start] = {
+        "triton": lambda place: running_triton(repository, place),
+        "mlserver": lambda place: running_mlserver(tails, place),
+    }
+    expected = {record.frame: record.label for record in await records_by(model, frames, 1)}
+    with starts[killed](tmp_path) as victim:
+        engine = f"oip://{victim.address},{triton.address}"
+        async with (
+            running_edge(model, engine=engine, queue_capacity=256) as edge,
+            running_device(model, **PATIENT) as device,
+        ):
+            device.plan(offload_at(1), edge.address, representation=0)
+            submitting = asyncio.ensure_future(device.submit([frames[n % len(frames)] for n in range(TASKS)]))
+            await until(lambda: min(finished(edge, each) for each in (victim, triton)) >= 10)
+            victim.kill()
+            await submitting
+            records = await device.ended(TASKS)
+            samples = {
+                (name, labels["back_end"], labels.get("outcome", "")): value
+                for name, labels, value in edge.executor.samples()
+                if "back_end" in labels
+            }
+            assert samples["twinsplit_engine_ready", victim.address, ""] == 0.0
+            assert samples["twinsplit_engine_ready", triton.address, ""] == 1.0
+            assert samples.get(("twinsplit_engine_tails_total", victim.address, "moved"), 0) >= 1, "it died with tails"
+    assert Counter(record.outcome for record in records) == {Outcome.EDGE: TASKS}
+    assert sorted(record.task_id for record in records) == list(range(1, TASKS + 1))
+    assert all(record.label == expected[record.frame] for record in records)
