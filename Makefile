@@ -8,10 +8,13 @@ MODEL_ARGS ?=
 REPORT_ARGS ?=
 FAULTS_ARGS ?= --json benchmarks/results/faults.json
 SOAK_ARGS ?= --minutes 30
+# Triton's stub runs under Debian's and Ubuntu's own Python, not under other builds of the same version.
+ENGINES_PYTHON ?= /usr/bin/python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 BIN := $(VENV)/bin
+ENGINES := .venv-engines
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # The pinned hatchling is installed first: an isolated build would fetch whatever is newest.
 INSTALL := $(PIP) --no-build-isolation --editable
@@ -20,7 +23,7 @@ PROTO_FILES := proto/twinsplit/rpc/v1/*.proto proto/twinsplit/oip/v2/*.proto
 GENERATED := twinsplit/rpc/v1 twinsplit/oip/v2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-system test-faults faults soak lint audit types proto proto-check check bench load report model wheel wheelhouse up down logs issue
+.PHONY: help demo test test-system test-faults test-engines engines faults soak lint audit types proto proto-check check bench load report model wheel wheelhouse up down logs issue
 # Two pips must not write into one .venv at once.
 .NOTPARALLEL:
 
@@ -32,10 +35,10 @@ demo: $(VENV)/.demo ## the demo with its closing table; DEMO_ARGS="--seconds 10 
 
 test: $(VENV)/.dev ## all tests that need nothing but pip; TEST_ARGS="-k word"
 ifdef TEST_ARGS
-	$(BIN)/python -m pytest --ignore tests/faults -m "not system" $(TEST_ARGS)
+	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/engines -m "not system" $(TEST_ARGS)
 else
-	$(BIN)/python -m pytest --ignore tests/faults -m "not system and not alone" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest --ignore tests/faults -m "not system and alone"
+	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/engines -m "not system and not alone" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/engines -m "not system and alone"
 endif
 
 test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run
@@ -43,6 +46,11 @@ test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root;
 
 test-faults: $(VENV)/.dev ## one cell per fault and service, and two minutes of random faults (5 minutes)
 	$(BIN)/python -m pytest tests/faults
+
+test-engines: $(VENV)/.dev $(ENGINES)/.installed ## device, edge and real servers behind it, Triton and MLServer (3 minutes; x86-64 Linux)
+	$(BIN)/python -m pytest tests/engines $(TEST_ARGS)
+
+engines: $(ENGINES)/.installed ## Triton and MLServer in an environment of their own, for test-engines and bench engine-hop
 
 faults: $(VENV)/.dev ## the whole matrix of faults, services and moments (10 minutes); FAULTS_ARGS="--only edge killed"
 	@$(BIN)/python -m tests.faults $(FAULTS_ARGS)
@@ -75,7 +83,7 @@ proto-check: $(VENV)/.dev ## are twinsplit/rpc/v1 and twinsplit/oip/v2 what prot
 	done
 	@echo '$(GENERATED) are what proto/ generates'
 
-check: test test-system test-faults lint audit types proto-check ## what CI runs
+check: test test-system test-faults test-engines lint audit types proto-check ## what CI runs
 
 bench: $(VENV)/.dev ## micro-benchmarks; results go to benchmarks/results/
 	@$(BIN)/twinsplit bench $(BENCH_ARGS)
@@ -133,6 +141,14 @@ $(VENV)/.dev: $(VENV)/.torch
 	@$(PIP) hatchling
 	@$(INSTALL) '.[dev,learn]'
 	@touch $(VENV)/.demo $@
+
+$(ENGINES)/.installed: benchmarks/engines/requirements.txt
+	@echo 'Installing Triton and MLServer into $(ENGINES): 150 MB to download the first time'
+	@$(ENGINES_PYTHON) -c 'import venv; from ensurepip import version' 2>/dev/null \
+	  || { echo '$(ENGINES_PYTHON) cannot make environments. Install what it lacks, then run make again:' >&2; echo '    sudo apt install python3 python3-venv' >&2; exit 2; }
+	@$(ENGINES_PYTHON) -m venv --clear $(ENGINES)
+	@$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/engines/requirements.txt
+	@touch $@
 
 $(VENV)/.model: $(VENV)/.torch
 	@$(PIP) hatchling
