@@ -1,4 +1,4 @@
-"""``twinsplit model``: split, add exits, check, inspect, profile, export. Each command imports what it needs of onnx."""
+"""``twinsplit model``: split, add exits, check, inspect, profile, export. What needs onnx is imported by its command."""
 
 from __future__ import annotations
 
