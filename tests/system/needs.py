@@ -65,6 +65,11 @@ NEEDS: dict[str, Need] = {
     "docker-compose": Need(
         lambda: _runs("docker", "compose", "version"), cure="install Docker's compose plugin", is_optional=True
     ),
+    "kubectl": Need(
+        lambda: _runs("kubectl", "kustomize", "--help"),
+        cure="install Kubernetes' kubectl, 1.27 or newer (kustomize 5)",
+        is_optional=True,
+    ),
     "postgresql": Need(lambda: _runs(str(postgres_programs() / "initdb"), "--version"), ("postgresql",)),
     "iproute2": Need(lambda: _runs("ip", "-Version"), ("iproute2",)),
     "network-namespaces": Need(

@@ -1,22 +1,23 @@
 """The pods of deploy/kubernetes as Docker containers: users, file systems, limits, names and ports of the manifests.
 
-Not a Kubernetes: one replica of each Deployment, volumes of the kinds that are there, node ports on 127.0.0.1 only.
+Not a Kubernetes: the replicas of each StatefulSet, volumes of the kinds that are there, node ports on 127.0.0.1 only.
 """
 
 from __future__ import annotations
 
 import http.client
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
+from tests.kustomizations import Manifest, rendered
 
-Manifest = dict[str, Any]
+NAMESPACE = "twinsplit"
 _UNITS = {"Mi": "m", "Gi": "g"}
+_REFERENCE = re.compile(r"\$\((\w+)\)")
 
 
 def _docker(*words: str) -> str:
@@ -38,26 +39,29 @@ class Cluster:
     """Of the names of everything that is made here."""
 
     def __post_init__(self) -> None:
-        kustomization = yaml.safe_load((self.folder / "kustomization.yaml").read_text())
-        self.images = {each["name"]: f"{each['newName']}:{each['newTag']}" for each in kustomization["images"]}
-        self.manifests: list[Manifest] = [
-            manifest
-            for name in kustomization["resources"]
-            for manifest in yaml.safe_load_all((self.folder / name).read_text())
+        self.manifests = rendered(self.folder)
+
+    @property
+    def pods(self) -> list[str]:
+        """Names of all pods, in order."""
+        return [
+            f"{name}-{ordinal}"
+            for name, each in self.of_kind("StatefulSet").items()
+            for ordinal in range(each["spec"]["replicas"])
         ]
 
     def apply(self) -> None:
-        """Start every Deployment, one after the other."""
+        """Start every pod, one after the other."""
         _docker("network", "create", f"{self.prefix}network")
-        for name in self.of_kind("Deployment"):
+        for name in self.pods:
             _docker("run", "--detach", "--name", self.prefix + name, *self._options(name))
 
     def delete(self) -> None:
         """Remove everything."""
         for kind, names in (
-            ("container", [self.prefix + name for name in self.of_kind("Deployment")]),
+            ("container", [self.prefix + name for name in self.pods]),
             ("network", [f"{self.prefix}network"]),
-            ("volume", [self.prefix + name for name in self.of_kind("PersistentVolumeClaim")]),
+            ("volume", [self.prefix + name for pod in self.pods for name in self._claims(pod).values()]),
         ):
             force = ["--force"] if kind != "network" else []
             subprocess.run(["docker", kind, "rm", *force, *names], capture_output=True, check=False)
@@ -90,12 +94,22 @@ class Cluster:
         done = subprocess.run(["docker", "logs", self.prefix + name], capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
 
-    def _pod(self, deployment: str) -> Manifest:
-        spec: Manifest = self.of_kind("Deployment")[deployment]["spec"]["template"]["spec"]
+    def _set(self, pod: str) -> Manifest:
+        """Spec of the StatefulSet that a pod is of."""
+        spec: Manifest = self.of_kind("StatefulSet")[pod.rpartition("-")[0]]["spec"]
         return spec
 
-    def _container(self, deployment: str) -> Manifest:
-        (box,) = self._pod(deployment)["containers"]
+    def _pod(self, pod: str) -> Manifest:
+        spec: Manifest = self._set(pod)["template"]["spec"]
+        return spec
+
+    def _claims(self, pod: str) -> dict[str, str]:
+        """Claim of a pod by the volume's name."""
+        names = [each["metadata"]["name"] for each in self._set(pod).get("volumeClaimTemplates", ())]
+        return {name: f"{name}-{pod}" for name in names}
+
+    def _container(self, pod: str) -> Manifest:
+        (box,) = self._pod(pod)["containers"]
         found: Manifest = box
         return found
 
@@ -125,29 +139,46 @@ class Cluster:
         options = ["--user", f"{user['runAsUser']}:{user['runAsGroup']}", "--group-add", str(user["fsGroup"])]
         options += ["--memory", memory[:-2] + _UNITS[memory[-2:]]]
         options += ["--cpus", str(min(float(limits["cpu"]), os.cpu_count() or 1))]
-        options += ["--network", f"{self.prefix}network", "--network-alias", name]
+        service = f"{name}.{self._set(name)['serviceName']}"
+        options += ["--network", f"{self.prefix}network"]
+        for alias in (service, f"{service}.{NAMESPACE}.svc.cluster.local"):
+            options += ["--network-alias", alias]
+        options += [word for each in self._environment(name) for word in ("--env", each)]
         if box["securityContext"]["readOnlyRootFilesystem"]:
             options += ["--read-only"]
         if not box["securityContext"]["allowPrivilegeEscalation"]:
             options += ["--security-opt", "no-new-privileges"]
         options += [word for each in box["securityContext"]["capabilities"]["drop"] for word in ("--cap-drop", each)]
         volumes = {each["name"]: each for each in pod["volumes"]}
+        volumes |= {each: {"claim": claim} for each, claim in self._claims(name).items()}
         for mount in box["volumeMounts"]:
             options += self._mount(volumes[mount["name"]], mount, user["fsGroup"])
-        for port in self.of_kind("Service")[name]["spec"]["ports"]:
-            options += ["--publish", f"127.0.0.1:{port['nodePort']}:{port['port']}"]
+        for each in self.of_kind("Service").values():
+            if each["spec"]["selector"].get("statefulset.kubernetes.io/pod-name") == name:
+                for port in each["spec"]["ports"]:
+                    options += ["--publish", f"127.0.0.1:{port['nodePort']}:{port['port']}"]
         # Probes come from the node; here they come in by a port that the engine chooses.
         (http_port,) = [each["containerPort"] for each in box["ports"] if each["name"] == "http"]
         options += ["--publish", f"127.0.0.1::{http_port}"]
-        return [*options, self.images[box["image"]], *box["args"]]
+        return [*options, box["image"], *box["args"]]
+
+    def _environment(self, pod: str) -> list[str]:
+        """NAME=VALUE, with fields of the pod and references to what stands further up."""
+        fields = {"metadata.name": pod, "metadata.namespace": NAMESPACE}
+        found: dict[str, str] = {}
+        for each in self._container(pod).get("env", ()):
+            if "value" in each:
+                found[each["name"]] = _REFERENCE.sub(lambda match: found[match[1]], each["value"])
+            else:
+                found[each["name"]] = fields[each["valueFrom"]["fieldRef"]["fieldPath"]]
+        return [f"{name}={value}" for name, value in found.items()]
 
     def _mount(self, volume: Manifest, mount: Manifest, group: int) -> list[str]:
         place = mount["mountPath"]
         if "emptyDir" in volume:
             return ["--tmpfs", f"{place}:mode=1777"]
-        if "persistentVolumeClaim" in volume:
-            claim = volume["persistentVolumeClaim"]["claimName"]
-            assert claim in self.of_kind("PersistentVolumeClaim")
+        if "claim" in volume:
+            claim = volume["claim"]
             _docker("volume", "create", self.prefix + claim)
             root = Path(_docker("volume", "inspect", "--format", "{{.Mountpoint}}", self.prefix + claim))
             # nocopy: as on a cluster, a fresh volume is root's but for the group that fsGroup gives it.

@@ -32,17 +32,17 @@ def workstation(tmp_path_factory: pytest.TempPathFactory) -> Workstation:
 @pytest.fixture(scope="module")
 def cluster(workstation: Workstation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(
-        workstation.folder / "deploy/kubernetes",
+        workstation.folder / "deploy/kubernetes/overlays/site",
         {
             "twinsplit-twin-tls": workstation.folder / "certs/twin",
-            "twinsplit-edge-tls": workstation.folder / "certs/edge-1",
+            "twinsplit-edge-tls": workstation.folder / "certs/edges",
         },
         tmp_path_factory.mktemp("volumes"),
         PREFIX,
     )
     try:
         cluster.apply()
-        for name in cluster.of_kind("Deployment"):
+        for name in cluster.pods:
             cluster.await_start(name)
         yield cluster
     finally:
@@ -59,8 +59,8 @@ def test_a_device_outside_attaches_by_node_ports_and_is_answered_by_the_edge(
 
 
 def test_a_restarted_twin_stops_in_order_and_still_knows_the_device(cluster: Cluster, workstation: Workstation) -> None:
-    cluster.restart("twinsplit-twin")
-    cluster.await_start("twinsplit-twin")
+    cluster.restart("twinsplit-twin-0")
+    cluster.await_start("twinsplit-twin-0")
     tls = "--tls-ca certs/twin/ca.pem --tls-cert certs/twin/cert.pem --tls-key certs/twin/key.pem"
     listed = workstation.run(f"twinsplit twin list --twin 127.0.0.1:30700 {tls}")
-    assert "camera-2" in listed.stdout, listed.stdout + listed.stderr + cluster.log("twinsplit-twin")
+    assert "camera-2" in listed.stdout, listed.stdout + listed.stderr + cluster.log("twinsplit-twin-0")

@@ -1,0 +1,159 @@
+"""What the overlays for many devices add: replicas on PostgreSQL, elastic edges, monitoring, policies, KServe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from edge.settings import EdgeSettings
+from tests.packaging.test_kubernetes import FOLDER, container, environment, of_kind, replicas, settings
+from tests.unit.deploy.promql import faults
+from twinsplit.telemetry.catalogue import CATALOGUE
+
+COMPANY = ["company", "kserve"]
+RULES = FOLDER / "components/elastic-edges/prometheus-adapter.yaml"
+METRIC = "twinsplit_edge_backlog_seconds"
+"""In the custom metrics API."""
+SERIES = "twinsplit_backlog_seconds"
+"""Of the edges, in Prometheus."""
+
+
+@pytest.mark.parametrize("where", COMPANY)
+def test_replicas_of_the_twin_share_the_database_whose_password_is_in_no_file(where: str) -> None:
+    assert replicas(where, "twinsplit-twin") == 2
+    variables = {each["name"]: each for each in container(where, "twinsplit-twin")["env"]}
+    origin = variables["TWINSPLIT_TWIN_STORE"]["valueFrom"]["secretKeyRef"]
+    assert origin == {"name": "twinsplit-postgresql", "key": "uri"}
+    assert not of_kind(where, "Secret")
+    database = container(where, "twinsplit-postgresql")
+    told = {each["name"]: each.get("value") for each in database["env"]}
+    assert "POSTGRES_PASSWORD" not in told
+    uri = urlsplit(environment(where, "twinsplit-twin", "twinsplit-twin-0")["TWINSPLIT_TWIN_STORE"])
+    assert (uri.username, uri.path) == (told["POSTGRES_USER"], f"/{told['POSTGRES_DB']}")
+    assert uri.hostname in of_kind(where, "Service")
+
+
+@pytest.mark.parametrize("where", COMPANY)
+def test_the_database_writes_nowhere_but_into_its_volumes(where: str) -> None:
+    box = container(where, "twinsplit-postgresql")
+    told = {each["name"]: each.get("value") for each in box["env"]}
+    (claim,) = of_kind(where, "StatefulSet")["twinsplit-postgresql"]["spec"]["volumeClaimTemplates"]
+    mounts = {each["mountPath"]: each for each in box["volumeMounts"]}
+    assert mounts[str(Path(told["PGDATA"] or "").parent)]["name"] == claim["metadata"]["name"]
+    assert {"/var/run/postgresql", "/tmp"} < set(mounts)
+    assert mounts[str(Path(told["POSTGRES_PASSWORD_FILE"] or "").parent)]["readOnly"]
+
+
+@pytest.mark.parametrize("where", COMPANY)
+def test_edges_scale_with_the_backlog_as_the_adapters_rule_names_it(where: str) -> None:
+    scaler = of_kind(where, "HorizontalPodAutoscaler")["twinsplit-edge"]["spec"]
+    target = scaler["scaleTargetRef"]
+    assert "replicas" not in of_kind(where, target["kind"])[target["name"]]["spec"]
+    (metric,) = scaler["metrics"]
+    (rule,) = yaml.safe_load(RULES.read_text())["rules"]["custom"]
+    assert metric["pods"]["metric"]["name"] == rule["name"]["as"] == METRIC
+    assert scaler["minReplicas"] < scaler["maxReplicas"]
+
+
+def test_the_adapters_query_reads_a_metric_that_edges_have_by_pod() -> None:
+    (rule,) = yaml.safe_load(RULES.read_text())["rules"]["custom"]
+    assert rule["seriesQuery"].startswith(SERIES + "{")
+    assert rule["name"]["matches"] == f"^{SERIES}$"
+    assert CATALOGUE[SERIES].services == {"edge"}
+    assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
+    query = rule["metricsQuery"]
+    for part, value in (("Series", SERIES), ("LabelMatchers", ""), ("GroupBy", "instance")):
+        assert f"<<.{part}>>" in query
+        query = query.replace(f"<<.{part}>>", value)
+    assert faults(query) == []
+    assert faults(query.replace("backlog", "backlgo")) != []
+
+
+@pytest.mark.parametrize("where", COMPANY)
+def test_a_drained_node_takes_one_replica_at_a_time(where: str) -> None:
+    for name in ("twinsplit-twin", "twinsplit-edge"):
+        budget = of_kind(where, "PodDisruptionBudget")[name]["spec"]
+        labels = of_kind(where, "StatefulSet")[name]["spec"]["template"]["metadata"]["labels"]
+        assert budget["selector"]["matchLabels"].items() <= labels.items()
+        assert budget["maxUnavailable"] == 1
+
+
+@pytest.mark.parametrize("where", COMPANY)
+def test_the_monitor_finds_the_metrics_of_both_services(where: str) -> None:
+    monitor = of_kind(where, "ServiceMonitor")["twinsplit"]["spec"]
+    (endpoint,) = monitor["endpoints"]
+    wanted = monitor["selector"]["matchLabels"].items()
+    found = {
+        name: [port["targetPort"] for port in service["spec"]["ports"] if port["name"] == endpoint["port"]]
+        for name, service in of_kind(where, "Service").items()
+        if wanted <= service["metadata"].get("labels", {}).items()
+    }
+    assert {name for name, ports in found.items() if ports} == {"twinsplit-twin", "twinsplit-edge"}
+
+
+@pytest.mark.parametrize("where", COMPANY)
+def test_who_must_speak_to_whom_may(where: str) -> None:
+    """Every connection that the services make is allowed at both of its ends, and only those."""
+    labels = {
+        name: each["spec"]["template"]["metadata"]["labels"] for name, each in of_kind(where, "StatefulSet").items()
+    }
+    if where == "kserve":
+        labels["tails"] = {"serving.kserve.io/inferenceservice": "twinsplit-tails"}
+    policies = list(of_kind(where, "NetworkPolicy").values())
+
+    def ways(name: str, direction: str, end: str) -> list[tuple[Any, int]]:
+        """(Selector of the other end, None: anybody; port) of all rules of a pod."""
+        found = []
+        for policy in policies:
+            chosen = policy["spec"]["podSelector"].get("matchLabels", {})
+            if chosen.items() <= labels[name].items():
+                for rule in policy["spec"].get(direction, ()):
+                    for port in rule["ports"]:
+                        peers = rule.get(end) or [None]
+                        found += [
+                            (peer and peer.get("podSelector", {}).get("matchLabels"), port["port"]) for peer in peers
+                        ]
+        return found
+
+    def leaves(source: str, target: str, port: int) -> bool:
+        return any(
+            chosen and chosen.items() <= labels[target].items() and port == allowed
+            for chosen, allowed in ways(source, "egress", "to")
+        )
+
+    def enters(source: str, target: str, port: int) -> bool:
+        return any(
+            port == allowed and (chosen is None or chosen.items() <= labels[source].items())
+            for chosen, allowed in ways(target, "ingress", "from")
+        )
+
+    needed = {
+        ("twinsplit-edge", "twinsplit-twin", 7000),
+        ("twinsplit-twin", "twinsplit-postgresql", 5432),
+    } | ({("twinsplit-edge", "tails", 9000)} if where == "kserve" else set())
+    for way in needed:
+        assert leaves(*way), way
+        assert enters(*way), way
+    assert not leaves("twinsplit-edge", "twinsplit-postgresql", 5432)
+    assert not enters("twinsplit-edge", "twinsplit-postgresql", 5432)
+    assert not leaves("twinsplit-postgresql", "twinsplit-twin", 7000)
+    denied = [each["spec"] for each in policies if each["spec"]["podSelector"] == {}]
+    assert denied == [{"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}]
+
+
+def test_tails_are_run_by_the_server_that_kserve_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edge = settings("kserve", "twinsplit-edge", tmp_path, monkeypatch)
+    assert isinstance(edge, EdgeSettings)
+    engine = urlsplit(edge.engine)
+    assert engine.scheme == "oip"
+    service = of_kind("kserve", "Service")[engine.hostname or ""]["spec"]
+    tails = of_kind("kserve", "InferenceService")["twinsplit-tails"]["spec"]["predictor"]["model"]
+    assert engine.port in {port["port"] for port in service["ports"]}
+    assert [port["containerPort"] for port in tails["ports"]] == [engine.port]
+    assert tails["protocolVersion"] == "grpc-v2"
+    claim = tails["storageUri"].removeprefix("pvc://").partition("/")[0]
+    assert claim in of_kind("kserve", "PersistentVolumeClaim")
