@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from benchmarks.capacity.command import capacity
 from benchmarks.load.command import load
 from benchmarks.report.command import report
 from benchmarks.results import RESULTS_FOLDER, ResultFile
@@ -165,10 +166,32 @@ def planning(repeats: int, rule: str, seed: int, json_path: Path | None) -> None
     )
 
 
+@bench.command("engine-hop")
+@click.option("--rounds", type=click.IntRange(min=10), default=200, show_default=True, help="Calls of each way, cut.")
+@click.option(
+    "--load-s", type=click.FloatRange(min=1), default=15.0, show_default=True, help="Time under load of each way."
+)
+@_seed_option
+@_json_option
+def engine_hop(rounds: int, load_s: float, seed: int, json_path: Path | None) -> None:
+    """Tails by the edge itself beside engines behind it: another edge, Triton, MLServer (make engines)."""
+    from benchmarks.engine_hop import lines, measure
+    from benchmarks.testbed.scenarios import SHIPPED_MODEL
+
+    _measured(
+        "engine-hop",
+        json_path,
+        [seed],
+        lambda: measure(SHIPPED_MODEL, rounds=rounds, load_s=load_s, seed=seed, progress=_say),
+        lines,
+    )
+
+
 bench.add_command(testbed)
 bench.add_command(fidelity)
 bench.add_command(report)
 bench.add_command(load)
+bench.add_command(capacity)
 
 
 def _measured(
