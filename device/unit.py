@@ -6,6 +6,7 @@ from pathlib import Path
 
 from device.settings import DeviceSettings
 from twinsplit.errors import SettingsError
+from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.systemd.installation import Needs
 from twinsplit.systemd.unit import CAMERA, NVIDIA_METER, PI_FIRMWARE, access_of_provider
 
@@ -48,6 +49,8 @@ def device_needs(settings: DeviceSettings, frames_from: str | None = None) -> Ne
 
 def _read(settings: DeviceSettings, *, has_own_source: bool) -> dict[str, Path]:
     read = {"model": settings.model}
+    if settings.twin is not None and (replicas := ReplicaSource(settings.twin).path) is not None:
+        read["twin"] = replicas
     kind, _, place = settings.source.partition(":")
     if has_own_source and (kind == "frames" or (kind == "video" and "://" not in place)):
         read["source"] = Path(place)

@@ -58,8 +58,14 @@ class DeviceSession:
         """Empty before its hello."""
         self.stream = 0
         self.unsent: asyncio.Queue[messages.DeviceMessage] = asyncio.Queue(MAX_UNSENT)
-        self.end = end
-        """Ends the stream."""
+        self.is_ended = False
+        """Whether the service has ended the stream."""
+        self._end = end
+
+    def end(self) -> None:
+        """End the stream: the device may attach again."""
+        self.is_ended = True
+        self._end()
 
     def put(self, message: messages.DeviceMessage) -> None:
         """Queue a message; a device that reads none of them loses its stream."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from twin_service import messages, wire, wire_views
@@ -58,6 +59,11 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
                 if not session.device_id:
                     await self._arrive(request, call)
                 self._take(session, request, call, heard_at_s)
+        except asyncio.CancelledError:
+            if not session.is_ended:
+                raise
+            # Of a handler that is merely cancelled gRPC tells the device nothing.
+            await context.abort(grpc.StatusCode.ABORTED, "this stream is ended; attach again")
         finally:
             self._exchange.device_gone(session)
             writer.cancel()

@@ -34,7 +34,10 @@ DEFAULT_URL = "http://127.0.0.1:8080"
     help="Authority of an HTTPS console's certificate (PEM).",
 )
 def top(url: str, once: bool, device: str | None, token_file: Path | None, tls_ca: Path | None) -> None:
-    """Devices, edges and recent tasks of the live console at URL (http://127.0.0.1:8080), in the terminal."""
+    """Devices, edges and recent tasks of the live console at URL (http://127.0.0.1:8080), in the terminal.
+
+    Of several replicas of the twin these are the devices of one; `twinsplit twin list` shows those of all.
+    """
     from rich.console import Console as Terminal
 
     from twin_service.top.screen import BacklogHistory, screen

@@ -109,6 +109,8 @@ def test_edge_and_twin_likewise() -> None:
     edge = EdgeSettings(models=Path("/opt/models"), profile=Path("/opt/profile.json"), threads=4, provider="cuda")
     needs = edge_needs(edge)
     assert needs.read == {"models": Path("/opt/models"), "profile": Path("/opt/profile.json")}
+    listed = edge_needs(EdgeSettings(models=Path("/opt/models"), twin="@/etc/twinsplit/replicas"))
+    assert listed.read == {"models": Path("/opt/models"), "twin": Path("/etc/twinsplit/replicas")}
     unit = unit_of(request(), edge, needs)
     assert (unit.cpu_quota, unit.memory_max) == ("500%", "8G")
     twin = TwinSettings(rule="/opt/rules/mine.py:Rule")

@@ -101,7 +101,7 @@ export class Detail {
     if (device === undefined) {
       say(byId("device-title"), chosen ?? "No device yet");
       say(byId("device-model"), "");
-      say(none, chosen === null ? "A device appears here as soon as it reaches the twin service." : "The twin service knows no such device, or it is not among those listed.");
+      say(none, chosen === null ? "A device appears here as soon as it attaches to this twin service; of several replicas each shows its own devices." : "The twin service knows no such device, or it is not among those listed.");
       return;
     }
     say(byId("device-title"), device.id);
