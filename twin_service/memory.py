@@ -138,6 +138,7 @@ class VolatileMemory:
         for document in documents:
             _, kept_epoch = self._documents.get(document.device_id, ("", 0))
             if document.epoch >= kept_epoch:
+                self._documents.pop(document.device_id, None)
                 self._documents[document.device_id] = (document.to_json(), document.epoch)
 
     def keep_replay(self, tasks: Sequence[Replayed]) -> None:

@@ -1,6 +1,7 @@
-"""What every store keeps to: one class of tests, run against each of them.
+"""What every memory and every store keeps to: one class of tests for each, run against all of them.
 
-A subclass gives the fixture ``place``, which makes stores on one state, again and again, as restarts do.
+A subclass gives the fixture ``store``; of a store ``place``, which makes stores on one state again and again, as
+restarts do.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 
 from tests.unit.workload.made_up_replay import DIGEST, made_up_replayed
 from twin_service.documents import Desired, Document
-from twin_service.memory import WeightsRow
+from twin_service.memory import Memory, WeightsRow
 from twin_service.store.interface import MAX_MANIFESTS, MAX_WEIGHTS, Bounds, Store
 from twinsplit.errors import StorageError
 
@@ -68,19 +69,14 @@ def row(version: int, state: str = "replaced", model_digest: str = DIGEST) -> We
     return WeightsRow(model_digest, version, state, 1.5e9 + version, '{"gain": "ä"}', bytes([version % 256, 0, 255]))
 
 
-class StoreContract:
-    """Tests of a store."""
+class MemoryContract:
+    """Tests of whatever the core remembers by, also of what is gone with the process."""
 
     @pytest.fixture
-    def place(self) -> Place:
+    def store(self) -> Iterator[Memory]:
         raise NotImplementedError
 
-    @pytest.fixture
-    def store(self, place: Place) -> Iterator[Store]:
-        with opened(place) as store:
-            yield store
-
-    def test_plan_ids_only_grow(self, store: Store) -> None:
+    def test_plan_ids_only_grow(self, store: Memory) -> None:
         ids = [store.next_plan_id() for _ in range(3)]
         store.plan_id_seen(5000)
         store.plan_id_seen(2)
@@ -88,13 +84,13 @@ class StoreContract:
         assert ids == sorted(set(ids))
         assert ids[3] >= 5001
 
-    def test_manifests_are_found_by_digest(self, store: Store) -> None:
+    def test_manifests_are_found_by_digest(self, store: Memory) -> None:
         assert store.manifest("x") is None
         store.keep_manifest("x", b"one\x00")
         store.keep_manifest("x", b"two\x00")
         assert store.manifest("x") == b"two\x00"
 
-    def test_documents_are_replaced_by_their_newest_state(self, store: Store) -> None:
+    def test_documents_are_replaced_by_their_newest_state(self, store: Memory) -> None:
         document = full_document()
         store.keep_documents([document, Document("dock")])
         document.outcomes["device"] += 1
@@ -103,7 +99,7 @@ class StoreContract:
         assert [each.device_id for each in store.documents()] == ["dock", "cam"]
         assert store.documents()[-1] == document
 
-    def test_a_document_of_an_earlier_attachment_is_out_of_date(self, store: Store) -> None:
+    def test_a_document_of_an_earlier_attachment_is_out_of_date(self, store: Memory) -> None:
         old, new = full_document(), full_document()
         new.attached(7)
         store.keep_documents([new])
@@ -112,7 +108,7 @@ class StoreContract:
         assert [each for each in store.documents() if each.device_id == "cam"] == [new]
         assert new.epoch == 8
 
-    def test_the_newest_replayed_tasks_of_a_model_come_oldest_first(self, store: Store) -> None:
+    def test_the_newest_replayed_tasks_of_a_model_come_oldest_first(self, store: Memory) -> None:
         store.keep_replay([made_up_replayed(task_id=k) for k in range(3)])
         store.keep_replay([made_up_replayed(task_id=9, model_digest=OTHER), made_up_replayed(task_id=3)])
         assert [task.task_id for task in store.replay(DIGEST, 3)] == [1, 2, 3]
@@ -121,20 +117,13 @@ class StoreContract:
         assert store.replay("none", 3) == []
         np.testing.assert_array_equal(store.replay(OTHER, 1)[0].queue, made_up_replayed().queue)
 
-    def test_replayed_tasks_are_read_as_they_are_kept(self, store: Store) -> None:
+    def test_replayed_tasks_are_read_as_they_are_kept(self, store: Memory) -> None:
         tasks = [made_up_replayed(task_id=k) for k in range(130)]
         store.keep_replay([*tasks, made_up_replayed(model_digest=OTHER)])
         assert list(store.replay_records(DIGEST, 120)) == [task.to_bytes() for task in tasks[10:]]
         assert list(store.replay_records("none", 3)) == []
 
-    def test_a_damaged_replayed_task_is_left_out_and_the_others_are_read(self, place: Place) -> None:
-        with opened(place) as store:
-            store.keep_replay([made_up_replayed(task_id=k) for k in range(3)])
-        place.damage_replay(1)
-        with opened(place) as store:
-            assert [task.task_id for task in store.replay(DIGEST, 9)] == [0, 2]
-
-    def test_weights_are_kept_by_model_and_version(self, store: Store) -> None:
+    def test_weights_are_kept_by_model_and_version(self, store: Memory) -> None:
         for each in (row(2), row(1), row(1, model_digest=OTHER), row(2, "serving")):
             store.keep_weights(each)
         assert store.weights(DIGEST) == [row(1), row(2, "serving")]
@@ -142,17 +131,37 @@ class StoreContract:
         assert store.weights("none") == []
         assert store.weights() == [row(1), row(2, "serving"), row(1, model_digest=OTHER)]
 
-    def test_calibration_is_replaced(self, store: Store) -> None:
+    def test_calibration_is_replaced(self, store: Memory) -> None:
         assert store.calibration(DIGEST) is None
         store.keep_calibration(DIGEST, "{}")
         store.keep_calibration(DIGEST, '{"bins": 4}')
         assert store.calibration(DIGEST) == '{"bins": 4}'
 
-    def test_traces_come_oldest_first(self, store: Store) -> None:
+    def test_traces_come_oldest_first(self, store: Memory) -> None:
         batches = [b"batch %d" % k for k in range(120)]
         for batch in batches:
             store.keep_trace(batch)
         assert list(store.traces()) == batches
+
+
+class StoreContract(MemoryContract):
+    """Tests of a store."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, place: Place) -> Iterator[Memory]:
+        with opened(place) as store:
+            yield store
+
+    def test_a_damaged_replayed_task_is_left_out_and_the_others_are_read(self, place: Place) -> None:
+        with opened(place) as store:
+            store.keep_replay([made_up_replayed(task_id=k) for k in range(3)])
+        place.damage_replay(1)
+        with opened(place) as store:
+            assert [task.task_id for task in store.replay(DIGEST, 9)] == [0, 2]
 
     def test_all_of_it_survives_a_restart(self, place: Place) -> None:
         with opened(place) as store:

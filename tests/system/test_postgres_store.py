@@ -207,7 +207,7 @@ def test_a_session_that_ends_is_replaced_and_no_write_is_lost_or_doubled(databas
                 )
         until(lambda: kept_ids(store) == list(range(300)), "kept")
         assert refused > 0
-        assert store.errors >= 4
+        assert store.errors > 0
 
 
 def kept_ids(store: PostgresStore) -> list[int]:

@@ -1,24 +1,9 @@
-from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
 from twin_service.archive import Archive
 from twin_service.documents import Desired, Document
-from twin_service.memory import Memory, VolatileMemory
-from twin_service.store.interface import MAX_MANIFESTS, Bounds
-from twin_service.store.sqlite import FILE_NAME, SqliteStore
+from twin_service.memory import VolatileMemory
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError, UnknownTwinError
-
-
-@pytest.fixture(params=["volatile", "store"])
-def memory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Memory]:
-    if request.param == "volatile":
-        yield VolatileMemory()
-    else:
-        with closing(SqliteStore(tmp_path)) as store:
-            yield store
 
 
 def full_document() -> Document:
@@ -73,88 +58,6 @@ def test_an_impossible_weight_is_refused() -> None:
     assert document.version == 2
 
 
-def test_plan_ids_only_grow(memory: Memory) -> None:
-    ids = [memory.next_plan_id() for _ in range(3)]
-    memory.plan_id_seen(5000)
-    memory.plan_id_seen(2)
-    ids += [memory.next_plan_id() for _ in range(2)]
-    assert ids == sorted(set(ids))
-    assert ids[-1] == 5002
-
-
-def test_manifests_are_found_by_digest(memory: Memory) -> None:
-    assert memory.manifest("x") is None
-    memory.keep_manifest("x", b"one")
-    assert memory.manifest("x") == b"one"
-
-
-def test_documents_are_replaced_by_their_newest_state(memory: Memory) -> None:
-    document = full_document()
-    memory.keep_documents([document, Document("dock")])
-    document.outcomes["device"] += 1
-    memory.keep_documents([document])
-    kept = {each.device_id: each for each in memory.documents()}
-    assert kept == {"cam": document, "dock": Document("dock")}
-
-
-def test_everything_survives_a_restart(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "deep" / "state")
-    last = [store.next_plan_id() for _ in range(1500)][-1]
-    store.keep_manifest("x", b"one")
-    store.keep_documents([full_document()])
-    store.close()
-    again = SqliteStore(tmp_path / "deep" / "state")
-    assert again.next_plan_id() > last
-    assert again.manifest("x") == b"one"
-    assert again.documents() == [full_document()]
-    assert again.size_bytes > 0
-    again.close()
-
-
-def test_the_store_is_bounded(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path, Bounds(max_documents=3))
-    store.keep_documents([Document(f"d{k}") for k in range(5)])
-    assert [document.device_id for document in store.documents()] == ["d2", "d3", "d4"]
-    for k in range(MAX_MANIFESTS + 2):
-        store.keep_manifest(str(k), b"")
-    assert store.manifest("1") is None
-    assert store.manifest("2") == b""
-    store.close()
-
-
-def test_a_state_of_another_version_is_refused(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path)
-    store._connection.execute("PRAGMA user_version = 99")
-    store.close()
-    with pytest.raises(StorageError, match="schema version 99"):
-        SqliteStore(tmp_path)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text("this is no database, but it is long enough to be looked at" * 20)
-    with pytest.raises(StorageError, match="--state"):
-        SqliteStore(tmp_path)
-
-
-def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("")
-    with pytest.raises(StorageError, match="--state"):
-        SqliteStore(tmp_path / "state")
-
-
-def test_a_disk_that_cannot_be_written_stops_no_planning(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path)
-    store._connection.execute("PRAGMA query_only = ON")
-    ids = [store.next_plan_id() for _ in range(2500)]
-    assert ids == sorted(set(ids))
-    with pytest.raises(StorageError, match="written"):
-        store.keep_documents([Document("cam")])
-    store._connection.execute("PRAGMA query_only = OFF")
-    store.keep_documents([Document("cam")])
-    assert [document.device_id for document in store.documents()] == ["cam"]
-    store.close()
-
-
 class FullDisk(VolatileMemory):
     is_full = True
 
@@ -196,3 +99,64 @@ def test_a_full_archive_forgets_who_is_not_attached() -> None:
     assert [document.device_id for document in archive] == ["d0", "d2"]
     with pytest.raises(UnknownTwinError, match="d1"):
         archive.document("d1")
+
+
+class SharedMemory(VolatileMemory):
+    is_shared = True
+
+
+def kept(device_id: str, epoch: int, outcomes: int) -> Document:
+    document = Document(device_id, epoch=epoch)
+    document.outcomes["edge"] += outcomes
+    document.plan_revisions["attached"] += outcomes
+    return document
+
+
+def counted(archive: Archive) -> int:
+    """Tasks that ended here, as a counter of this process tells them."""
+    return sum(document.ended for document in archive) - archive.inherited["outcomes"].total()
+
+
+def test_documents_that_others_hold_are_not_read_at_the_start() -> None:
+    memory = SharedMemory()
+    memory.keep_documents([kept("cam", 3, 5)])
+    assert len(Archive(memory, 10, lambda _: False)) == 0
+
+
+def test_a_device_that_comes_from_elsewhere_brings_its_document_and_counts_nowhere_twice() -> None:
+    archive = Archive(SharedMemory(), 10, lambda _: False)
+    archive.claimed("cam", kept("cam", 3, 5), 4)
+    document = archive.opened("cam")
+    document.attached()
+    assert (document.epoch, document.ended) == (4, 5)
+    assert counted(archive) == 0
+    document.outcomes["device"] += 2
+    assert counted(archive) == 2
+    archive.forget("cam")
+    assert archive.find("cam") is None
+    assert counted(archive) == 2
+    archive.claimed("cam", kept("cam", 6, 20), 7)
+    assert counted(archive) == 2
+
+
+def test_a_device_that_comes_back_before_its_document_was_kept_keeps_the_newer_one() -> None:
+    archive = Archive(SharedMemory(), 10, lambda _: False)
+    archive.claimed("cam", None, 1)
+    document = archive.opened("cam")
+    document.attached()
+    document.outcomes["device"] += 2
+    archive.claimed("cam", kept("cam", 1, 0), 2)
+    assert archive.opened("cam") is document
+    document.attached()
+    assert document.epoch == 2
+
+
+def test_what_moved_away_is_not_due_to_be_saved() -> None:
+    memory = SharedMemory()
+    archive = Archive(memory, 10, lambda _: False)
+    archive.opened("cam")
+    archive.note_change("cam")
+    archive.forget("cam")
+    archive.note_change("cam")
+    assert not archive.save()
+    assert memory.documents() == []

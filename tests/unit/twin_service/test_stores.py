@@ -1,3 +1,5 @@
+"""The memory of tests and simulator, and the embedded database; that of replicas is in tests/system."""
+
 from __future__ import annotations
 
 import sqlite3
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.store.contract import StoreContract, Time
+from tests.store.contract import MemoryContract, StoreContract, Time
+from twin_service.memory import VolatileMemory
 from twin_service.store.interface import Bounds
 from twin_service.store.sqlite import FILE_NAME, SqliteStore
 
@@ -29,6 +32,12 @@ class Folder:
         with closing(sqlite3.connect(self.path / FILE_NAME)) as database:
             database.execute(statement)
             database.commit()
+
+
+class TestVolatileMemory(MemoryContract):
+    @pytest.fixture
+    def store(self) -> VolatileMemory:
+        return VolatileMemory()
 
 
 class TestSqliteStore(StoreContract):

@@ -1,0 +1,222 @@
+"""Of several replicas one learns; the others serve what it publishes. Learner and election without a database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from made_up_tasks import DIGEST, made_up_tasks
+from test_learner import BETTER_NET, GOOD, NET, SETTINGS, results
+
+from twin_service.learning.election import Election
+from twin_service.learning.learner import Learner, Result, WeightsState
+from twin_service.learning.lesson import Report
+from twin_service.memory import VolatileMemory, WeightsRow
+from twin_service.workload.replayed import Replayed
+from twinsplit.errors import StorageError, TrainingError
+
+
+class SharedMemory(VolatileMemory):
+    """Of which others write parts."""
+
+    is_shared = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_elected = False
+        self.published: dict[str, list[WeightsRow]] = {}
+        self.others: list[Replayed] = []
+        self.moved: list[tuple[str, int]] = []
+        self.is_lost = False
+        self.told: Callable[[], None] = lambda: None
+
+    def on_news(self, told: Callable[[], None]) -> None:
+        self.told = told
+
+    def take_published(self) -> dict[str, list[WeightsRow]]:
+        published, self.published = self.published, {}
+        return published
+
+    def take_others(self, limit: int) -> list[Replayed]:
+        taken, self.others = self.others[:limit], self.others[limit:]
+        return taken
+
+    def take_moved(self) -> list[tuple[str, int]]:
+        moved, self.moved = self.moved, []
+        return moved
+
+    def known_models(self) -> list[str]:
+        return [DIGEST]
+
+    def replay(self, model_digest: str, limit: int) -> list[Replayed]:
+        if self.is_lost:
+            raise StorageError("the database is gone")
+        return super().replay(model_digest, limit)
+
+
+class Told:
+    """What an exchange is told."""
+
+    def __init__(self) -> None:
+        self.moved: list[tuple[str, int]] = []
+        self.changes = 0
+
+    def device_moved(self, device_id: str, epoch: int) -> None:
+        self.moved.append((device_id, epoch))
+
+    def learner_changed(self) -> None:
+        self.changes += 1
+
+
+def row(version: int, state: WeightsState, data: bytes | None = None) -> WeightsRow:
+    return WeightsRow(DIGEST, version, state.value, 1e9, "{}", NET.to_bytes() if data is None else data)
+
+
+def elected(memory: SharedMemory, tasks: int = 20) -> Learner:
+    learner = Learner(memory, SETTINGS)
+    learner.elected(made_up_tasks(tasks))
+    return learner
+
+
+def test_who_is_not_elected_neither_learns_nor_reads_what_would_wait_for_a_network() -> None:
+    memory = SharedMemory()
+    memory.is_lost = True
+    learner = Learner(memory, SETTINGS)
+    for task in made_up_tasks(40):
+        learner.task_replayed(task)
+    assert learner.next_lesson() is None
+    assert learner.net(DIGEST) is None
+    assert results(learner) == []
+
+
+def test_who_is_elected_learns_from_the_tasks_of_all() -> None:
+    learner = elected(SharedMemory())
+    assignment = learner.next_lesson()
+    assert assignment is not None
+    assert len(assignment.tasks) == 20
+    learner.learnt(assignment, GOOD, 1e9)
+    assert learner.serving_version(DIGEST) == 1
+
+
+def test_what_another_replica_publishes_serves_and_its_roll_back_too() -> None:
+    learner = Learner(SharedMemory(), SETTINGS)
+    assert learner.net(DIGEST) is None
+    learner.published(DIGEST, [row(1, WeightsState.REPLACED), row(2, WeightsState.SERVING)])
+    assert learner.serving_version(DIGEST) == 2
+    learner.published(DIGEST, [row(1, WeightsState.SERVING), row(2, WeightsState.ROLLED_BACK)])
+    assert learner.serving_version(DIGEST) == 1
+    learner.published(DIGEST, [row(1, WeightsState.ROLLED_BACK), row(2, WeightsState.ROLLED_BACK)])
+    assert (learner.serving_version(DIGEST), learner.net(DIGEST)) == (0, None)
+    assert results(learner) == [Result.ADOPTED] * 3
+    assert all(event.changes_weights for event in learner.events)
+    learner.published(DIGEST, [row(2, WeightsState.ROLLED_BACK)])
+    assert len(learner.events) == 3
+
+
+def test_published_weights_that_are_damaged_leave_those_in_force_and_are_not_written_about() -> None:
+    memory = SharedMemory()
+    learner = Learner(memory, SETTINGS)
+    learner.net(DIGEST)
+    learner.published(DIGEST, [row(1, WeightsState.SERVING)])
+    learner.published(DIGEST, [row(1, WeightsState.REPLACED), row(2, WeightsState.SERVING, b"damaged")])
+    assert learner.serving_version(DIGEST) == 1
+    assert results(learner) == [Result.ADOPTED, Result.UNREADABLE]
+    learner.save()
+    assert memory.weights() == []
+
+
+def test_who_is_deposed_forgets_what_it_did_not_publish() -> None:
+    memory = SharedMemory()
+    learner = elected(memory)
+    assignment = learner.next_lesson()
+    assert assignment is not None
+    learner.learnt(assignment, GOOD, 1e9)
+    learner.deposed()
+    learner.save()
+    assert memory.weights() == []
+    learner.published(DIGEST, [])
+    assert learner.serving_version(DIGEST) == 0
+
+
+@pytest.mark.parametrize("is_learnt", [True, False])
+def test_a_lesson_that_ends_after_its_replica_was_deposed_changes_nothing(is_learnt: bool) -> None:
+    learner = elected(SharedMemory())
+    assignment = learner.next_lesson()
+    assert assignment is not None
+    learner.deposed()
+    if is_learnt:
+        learner.learnt(assignment, GOOD, 1e9)
+    else:
+        learner.failed(assignment, TrainingError("given up"))
+    assert (learner.serving_version(DIGEST), results(learner)) == (0, [])
+
+
+def test_a_new_learner_goes_on_from_what_was_published_with_a_higher_version() -> None:
+    memory = SharedMemory()
+    learner = Learner(memory, SETTINGS)
+    learner.net(DIGEST)
+    learner.published(DIGEST, [row(6, WeightsState.REFUSED), row(5, WeightsState.SERVING)])
+    learner.elected(made_up_tasks(20))
+    assignment = learner.next_lesson()
+    assert assignment is not None
+    assert assignment.version == 7
+    assert assignment.serving is learner.net(DIGEST)
+    learner.published(DIGEST, [])  # an echo from before the election
+    assert learner.serving_version(DIGEST) == 5
+    learner.learnt(assignment, Report(300, 0.02, GOOD.scores, None, BETTER_NET), 1e9)
+    learner.save()
+    assert {each.version: each.state for each in memory.weights()} == {5: "replaced", 7: "serving"}
+
+
+def election(memory: SharedMemory) -> tuple[Election, Learner, Told]:
+    learner, told = Learner(memory, SETTINGS), Told()
+    return Election(memory, told, learner, None), learner, told  # type: ignore[arg-type] # what is asked of both
+
+
+async def test_a_replica_that_is_elected_reads_the_newest_tasks_and_then_hears_of_others() -> None:
+    memory = SharedMemory()
+    tasks = made_up_tasks(25)
+    memory.keep_replay(tasks[:20])
+    follower, learner, told = election(memory)
+    await follower.take()
+    assert not learner.is_elected
+    memory.is_elected, memory.others = True, tasks[20:]
+    await follower.take()
+    assert learner.is_elected
+    assignment = learner.next_lesson()
+    assert assignment is not None
+    assert [task.task_id for task in assignment.tasks] == [task.task_id for task in tasks]
+    memory.is_elected = False
+    await follower.take()
+    assert not learner.is_elected
+    assert told.changes == 3
+
+
+async def test_a_replica_whose_tasks_cannot_be_read_learns_from_new_ones() -> None:
+    memory = SharedMemory()
+    memory.is_elected = memory.is_lost = True
+    follower, learner, _ = election(memory)
+    await follower.take()
+    assert learner.is_elected
+    assert learner.next_lesson() is None
+
+
+async def test_news_are_taken_as_they_come() -> None:
+    memory = SharedMemory()
+    follower, learner, told = election(memory)
+    learner.net(DIGEST)
+    following = asyncio.ensure_future(follower.follow())
+    await asyncio.sleep(0)
+    memory.published = {DIGEST: [row(3, WeightsState.SERVING)]}
+    memory.moved = [("cam", 4)]
+    await asyncio.to_thread(memory.told)
+    for _ in range(100):
+        await asyncio.sleep(0)
+        if told.moved:
+            break
+    following.cancel()
+    assert learner.serving_version(DIGEST) == 3
+    assert told.moved == [("cam", 4)]
+    assert replace(learner.events[-1], cause="").result is Result.ADOPTED
