@@ -32,6 +32,8 @@ class EdgeTwin:
         self.speed_factor = 1.0
         self.told_ceiling_s: float | None = None
         """Backlog above which the edge knows that hardly any decision depends on it; ``None``: it was told none."""
+        self.arrived_work_s: tuple[float, ...] = (0.0,) * len(HORIZON_NAMES)
+        """Work that arrived within the last 0.25, 1 and 4 s as last reported, seconds of service."""
         self._tails_s: dict[str, tuple[float, ...]] = {}
         """By model, at the speed of now: asked for with every report of a device."""
         self._readings: deque[BacklogState] = deque([BacklogState(0.0, now_s)], maxlen=_KEPT_READINGS)
@@ -56,11 +58,6 @@ class EdgeTwin:
         excess_s = self.backlog_s(now_s) - reading.mean_s
         share = reading.time_constant_s / horizon_s
         return max(0.0, reading.mean_s + excess_s * share * -math.expm1(-1.0 / share))
-
-    @property
-    def arrived_work_s(self) -> tuple[float, ...]:
-        """Work that arrived within the last 0.25, 1 and 4 s as last reported, seconds of service."""
-        return tuple(self._fields[name].reported or 0.0 for name in HORIZON_NAMES)
 
     def backlog_field(self) -> MirroredField:
         """The backlog with the running error of its prediction."""
@@ -90,6 +87,7 @@ class EdgeTwin:
         fields["busy_share"].report(report.busy_share, now_s)
         for name, work_s in zip(HORIZON_NAMES, report.arrived_work_s, strict=False):
             fields[name].report(work_s, now_s)
+        self.arrived_work_s = tuple(fields[name].reported or 0.0 for name in HORIZON_NAMES)
         self._reports.add(1.0, now_s)
         if backlog.at_s >= self.reading.at_s:
             self._readings.append(backlog)

@@ -310,7 +310,7 @@ class Planner:
         if cause is Cause.EDGE_BETTER and before is not None and before != plan.edge_id:
             self.chooser.left_for_better(before, now_s)
         held = device.standing.held if device.standing and before == plan.edge_id else None
-        device.standing = StandingPlan(plan, table, points, situation, now_s, evaluation, held)
+        device.standing = StandingPlan(plan, table, points, situation, now_s, evaluation.without_payoffs(), held)
         if reading is not None:
             device.standing.hears(reading)
         device.status.plan_stands(plan.exits_run, now_s)
@@ -349,7 +349,9 @@ def _largest_move(before: Situation, now: Situation, share: float) -> Cause | No
         (Cause.BACKLOG_STATISTICS, before.backlog_mean_s, now.backlog_mean_s, 0.05),
         (Cause.BACKLOG_STATISTICS, before.backlog_time_constant_s, now.backlog_time_constant_s, 0.5),
     )
-    moved, cause = max(
-        ((abs(new - old) / max(abs(old), floor), cause) for cause, old, new, floor in moves), key=lambda pair: pair[0]
-    )
-    return cause if moved > share else None
+    found, most = None, share
+    for cause, old, new, floor in moves:
+        moved = abs(new - old) / max(abs(old), floor)
+        if moved > most:
+            found, most = cause, moved
+    return found

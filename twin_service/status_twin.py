@@ -277,9 +277,11 @@ class StatusTwin:
 
     def queue_expected(self, now_s: float) -> float:
         """Tasks waiting at ``now_s``: those reported, and those that arrive while one is in service."""
+        if self.task is None:  # whoever comes then is served, and reported, at once
+            return float(self.queue_length)
         unreported_s = now_s - self._fields["queue_length"].reported_at_s
         rate = self.task_rate_per_s(now_s)
-        return expected_queue_length(self.queue_length, rate, unreported_s, is_serving=self.task is not None)
+        return expected_queue_length(self.queue_length, rate, unreported_s, is_serving=True)
 
     def arrivals_expected(self, now_s: float) -> float:
         """Tasks that have joined the queue by ``now_s`` since it was reported; none where no task is in service."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import zstandard
+from pydantic_core import to_json
 
 from twin_service.decision.situation import Situation
 from twin_service.documents import Document
@@ -35,7 +36,7 @@ class TraceLog:
         self.lost = 0
         """Records that could not be kept in time."""
         self._clock_offset_s = clock_offset_s
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
 
     def ended(self, device_id: str, model_digest: str, task: TaskRecord, situation: Situation) -> None:
         """A task has ended."""
@@ -123,30 +124,26 @@ def _task_record(
         "payload": None if task.payload is None else task.payload.value,
         "representation_index": task.representation_index,
         "wire_bytes": task.wire_bytes or None,
-        "encode_s": stages.encode,
-        "upload_s": stages.upload,
-        "edge_queue_s": stages.edge_queue,
-        "edge_service_s": stages.edge_compute,
-        "energy_joules": task.energy_joules,
+        "encode_s": _short_if_known(stages.encode),
+        "upload_s": _short_if_known(stages.upload),
+        "edge_queue_s": _short_if_known(stages.edge_queue),
+        "edge_service_s": _short_if_known(stages.edge_compute),
+        "energy_joules": _short_if_known(task.energy_joules),
         "energy_source": task.energy_source,
         "goodput_bytes_per_s": round(situation.goodput_bytes_per_s),
-        "round_trip_s": situation.overhead_s,
-        "device_whole_s": sum(situation.segment_s),
-        "edge_whole_s": None if situation.tail_s is None else situation.tail_s[0],
+        "round_trip_s": _short(situation.overhead_s),
+        "device_whole_s": _short(sum(situation.segment_s)),
+        "edge_whole_s": None if situation.tail_s is None else _short(situation.tail_s[0]),
     }
-    return {
-        name: _short(value) if isinstance(value, float) and name != "arrived_unix_s" else value
-        for name, value in found.items()
-        if value is not None
-    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, separators=(",", ":")) + "\n"
+def _line(record: dict[str, Any]) -> bytes:
+    return to_json(record) + b"\n"
 
 
-def _packed(lines: Sequence[str]) -> bytes:
-    return zstandard.ZstdCompressor().compress("".join(lines).encode())
+def _packed(lines: Sequence[bytes]) -> bytes:
+    return zstandard.ZstdCompressor().compress(b"".join(lines))
 
 
 def _instant(unix_s: float) -> float:
@@ -155,3 +152,7 @@ def _instant(unix_s: float) -> float:
 
 def _short(value: float) -> float:
     return round(value, 6)
+
+
+def _short_if_known(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -13,6 +13,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -26,6 +27,7 @@ from twin_service.workload.edge_time_line import EdgeTimeLine
 from twin_service.workload.replay import Origin, horizon_s, replay, unfit_because
 from twin_service.workload.replayed import Replayed
 from twin_service.workload.traces import TraceLog
+from twinsplit.model.manifest import Manifest
 from twinsplit.reckoning import DecayingRate
 from twinsplit.types import Outcome, TaskRecord
 
@@ -255,8 +257,8 @@ class WorkloadTwin:
     def _wait(self, ended: Ended, now_s: float) -> None:
         situation = ended.situation
         device_until_s = horizon_s(ended.task, situation, ended.exits_run)
-        longest_s = max((r.mean_bytes for c in situation.manifest.cuts for r in c.representations), default=0.0)
-        edge_until_s = device_until_s + longest_s / situation.goodput_bytes_per_s + situation.overhead_s
+        longest_s = _largest_payload_bytes(situation.manifest) / situation.goodput_bytes_per_s
+        edge_until_s = device_until_s + longest_s + situation.overhead_s
         waiting = _Waiting(ended, now_s + self.settings.patience_s, device_until_s, edge_until_s)
         self._waiting += 1
         self._in_order.append(waiting)
@@ -307,3 +309,8 @@ class WorkloadTwin:
         for tell in self.told:
             tell(task)
         return task
+
+
+@lru_cache(maxsize=64)
+def _largest_payload_bytes(manifest: Manifest) -> float:
+    return max((r.mean_bytes for cut in manifest.cuts for r in cut.representations), default=0.0)

@@ -28,7 +28,10 @@ class BacklogState:
 
 def predicted_backlog_s(state: BacklogState, now_s: float) -> float:
     """Backlog expected at ``now_s``, seconds (never negative; ``now_s`` before the reading gives the reading)."""
-    elapsed = max(0.0, now_s - state.at_s)
+    elapsed, mean_s = now_s - state.at_s, state.mean_s
+    if elapsed <= 0.0:
+        return max(state.backlog_s, 0.0)
     drained = state.backlog_s - elapsed
-    reverted = state.mean_s + (state.backlog_s - state.mean_s) * math.exp(-elapsed / state.time_constant_s)
-    return max(drained, reverted, 0.0)
+    reverted = mean_s + (state.backlog_s - mean_s) * math.exp(-elapsed / state.time_constant_s)
+    later_s = drained if drained > reverted else reverted
+    return later_s if later_s > 0.0 else 0.0

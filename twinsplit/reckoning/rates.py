@@ -26,10 +26,12 @@ class DecayingRate:
 
     def per_second(self, now_s: float) -> float:
         """Rate at ``now_s``."""
-        elapsed_s = max(0.0, now_s - self._at_s)
-        keep = math.exp(-elapsed_s / self._horizon_s)
-        seconds = self._seconds * keep + self._horizon_s * (1.0 - keep)
-        return self._amount * keep / max(seconds, self._shortest_s)
+        elapsed_s, seconds, amount = now_s - self._at_s, self._seconds, self._amount
+        if elapsed_s > 0.0:
+            keep = math.exp(-elapsed_s / self._horizon_s)
+            seconds = seconds * keep + self._horizon_s * (1.0 - keep)
+            amount *= keep
+        return amount / (seconds if seconds > self._shortest_s else self._shortest_s)
 
     def _advance(self, now_s: float) -> None:
         elapsed_s = now_s - self._at_s
