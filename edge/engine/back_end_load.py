@@ -52,8 +52,6 @@ class Flight(Generic[WorkT]):
     """Whether nothing else of ours has been there meanwhile."""
     waits_s: tuple[float, float] = (0.0, 0.0)
     """How long it was to wait there: by our own requests, and by what the server told, too."""
-    is_lost: bool = False
-    """Its back end has stopped answering."""
 
 
 class BackEndLoad(Generic[WorkT]):

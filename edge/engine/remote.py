@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
 
 from edge.engine.back_end import Answer, BackEnd, BackEndError
 from edge.engine.back_end_load import Flight
@@ -39,6 +40,7 @@ LEAST_PATIENCE_S = 5.0
 PATIENCE_SHARE = 20.0
 """A back end that takes this many times as long as predicted, and at least so many seconds, is taken to hang."""
 LAST_CALLS_S = 2.0
+_EARLY_S = 0.01
 
 TailFlight = Flight[TailWork]
 
@@ -76,6 +78,7 @@ class RemoteEngine:
         self._calls: dict[EdgeTail, asyncio.Task[None]] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._is_idle = asyncio.Event()
+        self._is_giving_up = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
@@ -150,6 +153,7 @@ class RemoteEngine:
         self.stop_admitting()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._wait_until_idle(), grace_s)
+        self._is_giving_up = True
         for tail in self._queue.drain(self._now_s()):
             self._refuse(tail, TailEnd.FAILED, _stopped())
         calls = list(self._calls.values())
@@ -172,14 +176,15 @@ class RemoteEngine:
         self._queue.set_ready(place, is_ready, self._now_s())
         if not is_ready:
             for flight in self._queue.back_ends[place].flights:
-                flight.is_lost = True
                 self._calls[flight.tail].cancel()
         self._dispatch()
 
     def _dispatch(self) -> None:
         found = self._queue.dispatch(self._now_s())
         for flight in found.flights:
-            self._calls[flight.tail] = asyncio.ensure_future(self._carry(flight))
+            call = self._calls[flight.tail] = asyncio.ensure_future(self._carry(flight))
+            # One that is cancelled before it has begun never comes to say so itself.
+            call.add_done_callback(partial(self._note_done, flight))
         for tail in found.expired:
             self._refuse(tail, TailEnd.EXPIRED, _too_late())
         for tail in found.stranded:
@@ -187,18 +192,18 @@ class RemoteEngine:
         if not self._queue.queue_length:
             self._is_idle.set()
 
+    def _note_done(self, flight: TailFlight, call: asyncio.Task[None]) -> None:
+        if call.cancelled():
+            self._cancelled(flight)
+            self._dispatch()
+
     async def _carry(self, flight: TailFlight) -> None:
         """One tail's way through one back end, whatever it comes to."""
         tail = flight.tail
         try:
             self._answered(flight, await self._answer(flight))
         except asyncio.CancelledError:
-            if flight.is_lost and tail.is_wanted:
-                self._move(flight, BackEndError("it does not say any more that it is ready"))
-            else:
-                self._end(flight, "cancelled")
-                end = TailEnd.FAILED if tail.is_wanted else TailEnd.CANCELLED
-                self._refuse(tail, end, _stopped() if tail.is_wanted else None)
+            self._cancelled(flight)
         except RefusedError as refusal:
             self._end(flight, "refused")
             self._refuse(tail, TailEnd.FAILED, refusal)
@@ -239,10 +244,24 @@ class RemoteEngine:
         wait_s = flight.sent_at_s - tail.arrived_at_s + waited_s
         self._deliver(tail, TailResult(TailEnd.FINISHED, output, None, wait_s, took_s - waited_s, self.backlog_state()))
 
+    def _cancelled(self, flight: TailFlight) -> None:
+        """Nobody waits for its tail any more, its back end is lost, or this edge stops."""
+        tail = flight.tail
+        if not tail.is_wanted:
+            self._end(flight, "cancelled")
+            self._refuse(tail, TailEnd.CANCELLED, None)
+        else:
+            self._move(flight, BackEndError("it does not say any more that it is ready"))
+
     def _move(self, flight: TailFlight, failure: BackEndError) -> None:
         tail, now_s = flight.tail, self._now_s()
         self._calls.pop(tail, None)
-        if tail.deadline_at_s is not None and now_s >= tail.deadline_at_s:
+        if self._is_giving_up:
+            self._end(flight, "cancelled")
+            self._refuse(tail, TailEnd.FAILED, _stopped())
+            return
+        # A call that ends with the tail's time may do so a moment early.
+        if tail.deadline_at_s is not None and now_s >= tail.deadline_at_s - _EARLY_S:
             self._end(flight, "late")
             self._refuse(tail, TailEnd.EXPIRED, _too_late())
             return

@@ -15,10 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.engine import opening
+from edge.execution import EdgeTail, TailResult, TailWork
 from edge.models import HeldModel, load_models
 from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
-from edge.tail_queue import TailEnd
+from edge.tail_queue import Tail, TailEnd
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.clock import SystemClock
 from twinsplit.errors import DeadlineError, PeerError, SettingsError, StoppingError, TensorError
@@ -333,6 +334,43 @@ async def test_a_cancelled_tail_is_cancelled_at_its_back_end_and_a_stopping_edge
             await stopping
         ends = edge.executor.ends()
         assert ends == {TailEnd.CANCELLED: 1, TailEnd.FAILED: 2}
+
+
+@pytest.mark.slow
+async def test_a_tail_that_is_cancelled_before_it_was_sent_has_one_result_all_the_same(
+    folder: Path, runtime: SegmentRuntime, tensors: list[NDArray[Any]], other: OtherServer
+) -> None:
+    async with running(folder, engine=f"oip://{other.address}") as edge:
+        results: list[TailResult] = []
+        payload = plain(runtime, tensors, 1)
+        work = TailWork(payload.header, payload.data, results.append)
+        tail: EdgeTail = Tail(runtime.digest, 1, "owner", work, asyncio.get_running_loop().time())
+        edge.executor.submit(tail)
+        edge.executor.cancel_owner("owner")
+        await until(lambda: len(results) > 0)
+        assert [result.end for result in results] == [TailEnd.CANCELLED]
+        assert edge.executor.reading().queue_length == 0
+
+
+@pytest.mark.slow
+async def test_tails_of_a_back_end_that_hangs_go_to_the_other(
+    folder: Path,
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    other: OtherServer,
+    second: OtherServer,
+) -> None:
+    async with running(folder, engine=f"oip://{other.address},{second.address}", engine_in_flight=2) as edge:
+        asked = other.asked
+        other.answer = other.never
+        pending = asyncio.ensure_future(
+            answers(edge, [request(runtime, n, 1, plain(runtime, tensors, 1)) for n in range(1, 9)])
+        )
+        await until(lambda: other.asked == asked + 2)
+        other.is_ready = False  # what a hanging server is found by: it does not say that it is ready
+        found = await pending
+        assert all(response.error is None for response in found.values())
+        assert other.cancelled == 2
 
 
 @pytest.mark.slow
