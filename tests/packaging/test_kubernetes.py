@@ -17,6 +17,7 @@ from edge.settings import EdgeSettings
 from tests.kustomizations import Manifest, rendered
 from twin_service.settings import TwinSettings
 from twinsplit import __version__
+from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.settings import BaseServiceSettings, load_settings
 from twinsplit.transport.address import Address
 
@@ -81,6 +82,20 @@ def settings(
     for variable, value in environment(where, name, f"{name}-{ordinal}").items():
         monkeypatch.setenv(variable, value)
     return load_settings(CLASSES[name], path).values
+
+
+def told_replicas(where: str, text: str, tmp_path: Path) -> tuple[str, ...]:
+    """The list of twins that an edge reads, from a ConfigMap where it is a file."""
+    if text.startswith("@"):
+        place = Path(text[1:])
+        mounts = {each["mountPath"]: each for each in container(where, "twinsplit-edge")["volumeMounts"]}
+        assert "subPath" not in mounts[str(place.parent)], "it would never change"
+        volumes = {each["name"]: each for each in pod(where, "twinsplit-edge")["volumes"]}
+        name = volumes[mounts[str(place.parent)]["name"]]["configMap"]["name"]
+        file = tmp_path / place.name
+        file.write_text(of_kind(where, "ConfigMap")[name]["data"][place.name])
+        text = f"@{file}"
+    return ReplicaSource(text).read()
 
 
 def replicas(where: str, name: str) -> int:
@@ -207,8 +222,8 @@ def test_edges_attach_to_every_twin_replica(where: str, tmp_path: Path, monkeypa
     assert isinstance(edge, EdgeSettings)
     service = of_kind(where, "StatefulSet")["twinsplit-twin"]["spec"]["serviceName"]
     (port,) = [each["port"] for each in of_kind(where, "Service")[service]["spec"]["ports"] if each["name"] == "grpc"]
-    names = [f"twinsplit-twin-{k}.{service}:{port}" for k in range(replicas(where, "twinsplit-twin"))]
-    assert edge.twin == ",".join(names)
+    names = tuple(f"twinsplit-twin-{k}.{service}:{port}" for k in range(replicas(where, "twinsplit-twin")))
+    assert told_replicas(where, edge.twin or "", tmp_path) == names
 
 
 def test_devices_outside_reach_one_pod_by_each_node_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
