@@ -11,7 +11,15 @@ import math
 from collections import defaultdict
 from typing import NamedTuple
 
-from twin_service.break_points import QueueShares, SortedIntervals, queue_shares, queue_shares_at_start
+from twin_service.break_points import (
+    Points,
+    SortedIntervals,
+    lost_s,
+    neighbours_s,
+    queue_shares,
+    queue_shares_at_start,
+    tolerated_s,
+)
 from twin_service.device_twin import DeviceTwin, StandingPlan
 from twin_service.edge_twin import EdgeTwin, backlog_needed_s, crossing_s
 from twin_service.messages import BacklogInterest, BacklogUpdate
@@ -34,8 +42,8 @@ _ROUNDING_S = 1e-6
 
 
 class _Decision(NamedTuple):
-    epoch: int
-    queue: QueueShares
+    points: Points
+    """Where it changes."""
     at_s: float
     held_s: float
     """Backlog that the device itself expects then."""
@@ -116,10 +124,10 @@ class BacklogWatch:
     def _is_update_worth_it(self, standing: StandingPlan, decisions: list[_Decision], newest: BacklogState) -> bool:
         if standing.held is not None and (standing.held is newest or standing.held.at_s > newest.at_s):
             return False
-        lost_s = 0.0
-        for epoch, queue, at_s, held_s, chance in decisions:
-            lost_s += chance * standing.points.loss_s(epoch, queue, held_s, predicted_backlog_s(newest, at_s))
-        return lost_s > self._settings.update_threshold_s
+        loss_s = 0.0
+        for points, at_s, held_s, chance in decisions:
+            loss_s += chance * lost_s(points, held_s, predicted_backlog_s(newest, at_s))
+        return loss_s > self._settings.update_threshold_s
 
     def _watch(self, device: DeviceTwin, edge: EdgeTwin, decisions: list[_Decision], now_s: float) -> float:
         self._in_service[edge.edge_id].discard(device.device_id)
@@ -129,7 +137,7 @@ class BacklogWatch:
             return math.inf
         low_s, high_s, look_at_s = -math.inf, math.inf, math.inf
         for decision in decisions:
-            below_s, above_s = self._tolerated_s(standing, decision, len(decisions))
+            below_s, above_s = self._tolerated_s(decision, len(decisions))
             if decision.at_s <= now_s:
                 self._idle[edge.edge_id].put(device.device_id, below_s, above_s)
                 look_at_s = _leaves_at_s(standing, decision, edge.reading, (below_s, above_s), now_s)
@@ -140,10 +148,10 @@ class BacklogWatch:
         self._in_service[edge.edge_id].put(device.device_id, low_s, high_s)
         return look_at_s
 
-    def _tolerated_s(self, standing: StandingPlan, decision: _Decision, count: int) -> tuple[float, float]:
+    def _tolerated_s(self, decision: _Decision, count: int) -> tuple[float, float]:
         """Backlogs at ``decision`` that lose too little there for ``count`` such decisions to be worth a message."""
         loss_s = self._settings.update_threshold_s / (count * decision.chance)
-        return standing.points.tolerated(decision.epoch, decision.queue, decision.held_s, loss_s)
+        return tolerated_s(decision.points, decision.held_s, loss_s)
 
     def _decisions_ahead(self, device: DeviceTwin, edge: EdgeTwin, now_s: float) -> list[_Decision]:
         """Decisions that an update could still change, each with the chance that it is taken: those of the task in
@@ -159,7 +167,7 @@ class BacklogWatch:
                 queue = queue_shares(status.queue_length, status.arrivals_expected(at_s))
                 held_s = _held_s(standing, at_s)
                 if at_s > now_s and standing.plan.observation is Observation.EACH_EPOCH:
-                    decisions.append(_Decision(epoch, queue, at_s, held_s, chance))
+                    decisions.append(_Decision(standing.points.at(epoch, queue), at_s, held_s, chance))
                 if not has_left:
                     end_s = at_s
                 chance *= standing.points.share_going_on(epoch, queue, held_s)
@@ -172,7 +180,8 @@ class BacklogWatch:
         chance = 1.0 if status.queue_length > 0 else _chance_of_start(device, within_s, now_s)
         if chance >= _LEAST_CHANCE:
             queue = queue_shares_at_start(status.queue_length, status.arrivals_expected(start_s))
-            decisions.append(_Decision(0, queue, start_s, _held_s(standing, start_s), chance))
+            points = standing.points.at(0, queue)
+            decisions.append(_Decision(points, start_s, _held_s(standing, start_s), chance))
         return decisions
 
 
@@ -187,14 +196,14 @@ def _held_s(standing: StandingPlan, at_s: float) -> float:
 
 
 def _leaves_at_s(
-    standing: StandingPlan, decision: _Decision, newest: BacklogState, tolerated_s: tuple[float, float], now_s: float
+    standing: StandingPlan, decision: _Decision, newest: BacklogState, bounds_s: tuple[float, float], now_s: float
 ) -> float:
     """Instant at which a decision that may be taken from now on is to be weighed again: the device's own reckoning
     comes to a break point, or the newest one to the end of what is tolerated."""
     assert standing.held is not None
-    around_s = standing.points.around(decision.epoch, decision.queue, decision.held_s)
+    around_s = neighbours_s(decision.points, decision.held_s)
     leaves_s = [crossing_s(standing.held, level_s) for level_s in around_s]
-    leaves_s += [crossing_s(newest, level_s) for level_s in tolerated_s]
+    leaves_s += [crossing_s(newest, level_s) for level_s in bounds_s]
     # At the instant itself rounding may hide that it has come: then it is looked at again right after.
     return min((at_s for at_s in leaves_s if at_s > now_s - _ROUNDING_S), default=math.inf)
 

@@ -25,6 +25,9 @@ _LEAST_SHARE = 0.005
 QueueShares = tuple[float, ...]
 """By queue length of plans (0, 1, 2, 3 and more), how likely it is."""
 
+Points = Sequence[tuple[float, float]]
+"""Ascending break points: seconds of backlog, and the expected utility lost per second beyond."""
+
 
 class PlanBreakPoints:
     """The break points of backlog of one plan that matter, by (epoch, queue length), and what it costs to decide as on
@@ -42,40 +45,47 @@ class PlanBreakPoints:
             points[epoch][queue].append((band_edges_s[edge], slope))
         self._points = [[tuple(row) for row in by_queue] for by_queue in points]
 
-    def at(self, epoch: int, queue: QueueShares) -> Sequence[tuple[float, float]]:
-        """Ascending break points at ``epoch``: seconds of backlog, and the expected utility lost per second beyond."""
+    def at(self, epoch: int, queue: QueueShares) -> Points:
+        """Those at ``epoch``."""
         by_length = self._points[epoch]
-        counted = [(length, share) for length, share in enumerate(queue) if share >= _LEAST_SHARE]
-        if len(counted) == 1 and counted[0][1] == 1.0:
-            return by_length[counted[0][0]]
-        return sorted((at_s, share * slope) for length, share in counted for at_s, slope in by_length[length])
-
-    def loss_s(self, epoch: int, queue: QueueShares, held_s: float, true_s: float) -> float:
-        """Expected utility lost by a task at ``epoch`` that is decided by ``held_s`` when the backlog is ``true_s``."""
-        low_s, high_s = (held_s, true_s) if held_s < true_s else (true_s, held_s)
-        return sum(
-            slope * abs(true_s - point_s) for point_s, slope in self.at(epoch, queue) if low_s < point_s <= high_s
-        )
-
-    def tolerated(self, epoch: int, queue: QueueShares, held_s: float, loss_s: float) -> tuple[float, float]:
-        """The backlogs with which deciding by ``held_s`` loses no more than ``loss_s``; ``-inf`` or ``inf`` where no
-        backlog does."""
-        points = self.at(epoch, queue)
-        above = bisect_right(points, (held_s, math.inf))
-        upwards = _farthest([(p - held_s, slope) for p, slope in points[above:]], loss_s)
-        downwards = _farthest([(held_s - p, slope) for p, slope in reversed(points[:above])], loss_s)
-        return held_s - downwards, held_s + upwards
-
-    def around(self, epoch: int, queue: QueueShares, backlog_s: float) -> tuple[float, float]:
-        """Neighbouring break points of ``backlog_s``: ``-inf`` or ``inf`` where there is none."""
-        points = self.at(epoch, queue)
-        above = bisect_right(points, (backlog_s, math.inf))
-        return points[above - 1][0] if above else -math.inf, points[above][0] if above < len(points) else math.inf
+        found: list[tuple[float, float]] = []
+        for length, share in enumerate(queue):
+            if share == 1.0:
+                return by_length[length]
+            if share >= _LEAST_SHARE:
+                found += [(at_s, share * slope) for at_s, slope in by_length[length]]
+        found.sort()
+        return found
 
     def share_going_on(self, epoch: int, queue: QueueShares, backlog_s: float) -> float:
         """Share of the samples at ``epoch`` for which the plan says CONTINUE."""
         band = bisect_right(self._edges_s, backlog_s)
         return sum(share * by_band[band] for share, by_band in zip(queue, self._going_on[epoch], strict=True))
+
+
+def lost_s(points: Points, held_s: float, true_s: float) -> float:
+    """Expected utility lost by a task that is decided by ``held_s`` when the backlog is ``true_s``."""
+    if not points:
+        return 0.0
+    low_s, high_s = (held_s, true_s) if held_s < true_s else (true_s, held_s)
+    return sum(slope * abs(true_s - point_s) for point_s, slope in points if low_s < point_s <= high_s)
+
+
+def tolerated_s(points: Points, held_s: float, loss_s: float) -> tuple[float, float]:
+    """The backlogs with which deciding by ``held_s`` loses at most ``loss_s``; ``-inf`` or ``inf`` where none loses
+    more."""
+    if not points:
+        return -math.inf, math.inf
+    above = bisect_right(points, (held_s, math.inf))
+    upwards = _farthest([(p - held_s, slope) for p, slope in points[above:]], loss_s)
+    downwards = _farthest([(held_s - p, slope) for p, slope in reversed(points[:above])], loss_s)
+    return held_s - downwards, held_s + upwards
+
+
+def neighbours_s(points: Points, backlog_s: float) -> tuple[float, float]:
+    """Neighbouring break points of ``backlog_s``: ``-inf`` or ``inf`` where there is none."""
+    above = bisect_right(points, (backlog_s, math.inf))
+    return points[above - 1][0] if above else -math.inf, points[above][0] if above < len(points) else math.inf
 
 
 def queue_shares(length: int, arriving: float = 0.0) -> QueueShares:

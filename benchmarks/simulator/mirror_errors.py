@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from device.plan_keeping import Choice, Observed, PlanKeeper
-from twin_service.break_points import queue_shares
+from twin_service.break_points import lost_s, queue_shares
 from twin_service.core import TwinCore
 from twinsplit.plan import Plan
 from twinsplit.types import Reason
@@ -62,13 +62,13 @@ class MirrorErrors:
         true_s = device.edge.backlog_s(self._world.now_s)
         by_truth = plan.decision(epoch, evidence, observed.queue_length, true_s, observed.age_s)
         is_misled = by_truth is not plan.decision(epoch, evidence, *observed)
-        lost_s = 0.0
+        loss_s = 0.0
         twin = self._twin(device)
         if is_misled and twin is not None and twin.standing is not None:
             queue = queue_shares(observed.queue_length)
-            lost_s = twin.standing.points.loss_s(epoch, queue, observed.backlog_s, true_s)
+            loss_s = lost_s(twin.standing.points.at(epoch, queue), observed.backlog_s, true_s)
         self._note("misled", float(is_misled))
-        self._note("lost_s", lost_s)
+        self._note("lost_s", loss_s)
 
     def _look(self, _: object) -> None:
         world, now_s = self._world, self._world.now_s

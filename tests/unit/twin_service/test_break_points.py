@@ -4,7 +4,15 @@ import random
 import numpy as np
 import pytest
 
-from twin_service.break_points import PlanBreakPoints, SortedIntervals, queue_shares, queue_shares_at_start
+from twin_service.break_points import (
+    PlanBreakPoints,
+    SortedIntervals,
+    lost_s,
+    neighbours_s,
+    queue_shares,
+    queue_shares_at_start,
+    tolerated_s,
+)
 from twin_service.decision.regret import BacklogRegret
 from twinsplit.plan import QUEUE_LEVELS
 
@@ -21,46 +29,46 @@ def points_of(slopes: tuple[float, float], going_on: float = 1.0) -> PlanBreakPo
 def test_on_the_same_side_of_every_break_point_nothing_is_lost() -> None:
     points = points_of((0.5, 0.2))
     assert (
-        points.loss_s(1, NO_QUEUE, 0.15, 0.25)
-        == points.loss_s(1, NO_QUEUE, 0.0, 0.09)
-        == points.loss_s(1, NO_QUEUE, 0.7, 0.3)
+        lost_s(points.at(1, NO_QUEUE), 0.15, 0.25)
+        == lost_s(points.at(1, NO_QUEUE), 0.0, 0.09)
+        == lost_s(points.at(1, NO_QUEUE), 0.7, 0.3)
         == 0.0
     )
 
 
 def test_each_break_point_passed_costs_its_slope_times_the_way_beyond_it() -> None:
     points = points_of((0.5, 0.2))
-    assert points.loss_s(1, NO_QUEUE, 0.0, 0.2) == pytest.approx(0.5 * 0.1)
-    assert points.loss_s(1, NO_QUEUE, 0.0, 0.4) == pytest.approx(0.5 * 0.3 + 0.2 * 0.1)
-    assert points.loss_s(1, NO_QUEUE, 0.4, 0.0) == pytest.approx(0.5 * 0.1 + 0.2 * 0.3)
+    assert lost_s(points.at(1, NO_QUEUE), 0.0, 0.2) == pytest.approx(0.5 * 0.1)
+    assert lost_s(points.at(1, NO_QUEUE), 0.0, 0.4) == pytest.approx(0.5 * 0.3 + 0.2 * 0.1)
+    assert lost_s(points.at(1, NO_QUEUE), 0.4, 0.0) == pytest.approx(0.5 * 0.1 + 0.2 * 0.3)
 
 
 def test_break_points_that_cost_nothing_do_not_count() -> None:
     points = points_of((0.0, 0.2))
     assert points.at(0, NO_QUEUE) == ((0.3, 0.2),)
-    assert points.around(0, NO_QUEUE, 0.05) == (-math.inf, 0.3)
+    assert neighbours_s(points.at(0, NO_QUEUE), 0.05) == (-math.inf, 0.3)
 
 
 def test_neighbours_hold_every_backlog_that_decides_alike() -> None:
     points = points_of((0.5, 0.2))
-    assert points.around(1, NO_QUEUE, 0.05) == (-math.inf, 0.1)
-    assert points.around(1, NO_QUEUE, 0.1) == (0.1, 0.3)
-    assert points.around(1, NO_QUEUE, 0.9) == (0.3, math.inf)
+    assert neighbours_s(points.at(1, NO_QUEUE), 0.05) == (-math.inf, 0.1)
+    assert neighbours_s(points.at(1, NO_QUEUE), 0.1) == (0.1, 0.3)
+    assert neighbours_s(points.at(1, NO_QUEUE), 0.9) == (0.3, math.inf)
 
 
 @pytest.mark.parametrize("held_s", [0.0, 0.05, 0.1, 0.2, 0.3, 0.5])
 def test_what_is_tolerated_loses_just_as_much_as_may_be_lost(held_s: float) -> None:
     points = points_of((0.5, 0.2))
-    low_s, high_s = points.tolerated(1, NO_QUEUE, held_s, 0.01)
+    low_s, high_s = tolerated_s(points.at(1, NO_QUEUE), held_s, 0.01)
     assert low_s < held_s < high_s
     for end_s in (low_s, high_s):
         if math.isfinite(end_s):
-            assert points.loss_s(1, NO_QUEUE, held_s, end_s) == pytest.approx(0.01)
+            assert lost_s(points.at(1, NO_QUEUE), held_s, end_s) == pytest.approx(0.01)
     assert math.isfinite(low_s) or math.isfinite(high_s)
 
 
 def test_without_break_points_everything_is_tolerated() -> None:
-    assert points_of((0.0, 0.0)).tolerated(0, NO_QUEUE, 0.2, 0.0) == (-math.inf, math.inf)
+    assert tolerated_s(points_of((0.0, 0.0)).at(0, NO_QUEUE), 0.2, 0.0) == (-math.inf, math.inf)
 
 
 def test_every_likely_queue_length_counts_by_its_share() -> None:
