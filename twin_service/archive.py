@@ -24,6 +24,7 @@ class Archive:
         self._memory = memory
         self._limit = limit
         self._is_attached = is_attached
+        self._is_shared = memory.is_shared
         # A device is at one of those who share a memory, and its document is read when it comes.
         kept = () if memory.is_shared else memory.documents()
         self._documents = {document.device_id: document for document in kept}
@@ -46,7 +47,10 @@ class Archive:
         """
         document = self._documents.get(device_id)
         if document is None:
-            raise UnknownTwinError(f"no device is called {device_id!r}; `twinsplit twin list` shows those there are")
+            here = " at this replica" if self._is_shared else ""
+            raise UnknownTwinError(
+                f"no device is called {device_id!r}{here}; `twinsplit twin list` shows those there are"
+            )
         return document
 
     def find(self, device_id: str) -> Document | None:

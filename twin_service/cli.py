@@ -179,32 +179,38 @@ def export(folder: Path, **reach: Any) -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Look into the state folder of a stopped twin service instead.",
 )
+@click.option("--store", metavar="URL", help="Look into the database that replicas share, postgresql://..., instead.")
 @click.option(
     "--serve",
     "version",
     type=click.IntRange(min=0),
     metavar="VERSION",
-    help="With --state: this version serves from the next start on; 0: none, open-loop decides.",
+    help="With --state or --store: this version serves from the next start on; 0: none, open-loop decides.",
 )
 @click.option("--model", metavar="DIGEST", default="", help="Only the model whose digest begins so.")
 @_reading_options
-def weights(as_json: bool, state: Path | None, version: int | None, model: str, **reach: Any) -> None:
+def weights(
+    as_json: bool, state: Path | None, store: str | None, version: int | None, model: str, **reach: Any
+) -> None:
     """Versions of learned weights, with how they did on tasks that they were not trained on."""
     from twin_service.learning.choosing import kept_weights, serve_version
     from twin_service.learning.listing import weights_document, weights_table
     from twin_service.reader import reading
 
-    if version is not None and state is None:
-        raise click.UsageError("--serve needs --state: stop the twin service and name its state folder")
+    place = state if store is None else store
+    if state is not None and store is not None:
+        raise click.UsageError("give --state or --store, not both")
+    if version is not None and place is None:
+        raise click.UsageError("--serve needs --state or --store: stop the twin service and say where its state is")
 
     async def read() -> list[WeightsRow]:
         address, tls = _reach(**reach)
         async with reading(address, tls) as reader:
             return await reader.weights()
 
-    if state is not None and version is not None:
-        serve_version(state, model, version)
-    rows = asyncio.run(read()) if state is None else kept_weights(state)
+    if place is not None and version is not None:
+        serve_version(place, model, version)
+    rows = asyncio.run(read()) if place is None else kept_weights(place)
     rows = [row for row in rows if row.model_digest.startswith(model)]
     click.echo(json.dumps(weights_document(rows), indent=1) if as_json else weights_table(rows))
 

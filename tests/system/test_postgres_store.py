@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import logging
 import subprocess
 import time
@@ -15,10 +16,13 @@ from pathlib import Path
 
 import pytest
 import trustme
+from click.testing import CliRunner
 
 from tests.store.contract import StoreContract, Time, full_document, row
 from tests.system.postgres_server import PASSWORD, USER, PostgresServer, postgres
 from tests.unit.workload.made_up_replay import DIGEST, made_up_replayed
+from twin_service.cli import twin
+from twin_service.decision.value_net import ValueNet
 from twin_service.documents import Document
 from twin_service.store import postgres_schema
 from twin_service.store.address import connection_parameters
@@ -128,6 +132,22 @@ def test_the_elected_one_is_told_of_tasks_that_others_keep(database: Database) -
         assert second.take_others(9) == []
 
 
+def test_another_version_is_chosen_while_no_replica_learns(database: Database) -> None:
+    arguments = ["weights", "--store", database.address, "--json"]
+    data = ValueNet.zero().to_bytes()
+    with store_on(database) as store:
+        for version, state in ((1, "replaced"), (2, "serving")):
+            store.keep_weights(replace(row(version, state), data=data, scores_json="{}"))
+        until(lambda: database.run("SELECT count(*) FROM weights") == [(2,)], "kept")
+        refused = CliRunner().invoke(twin, [*arguments, "--serve", "1"])
+        assert "a replica of the twin service learns on it" in str(refused.exception)
+        assert PASSWORD not in str(refused.exception)
+    chosen = CliRunner().invoke(twin, [*arguments, "--serve", "1"], catch_exceptions=False)
+    assert [entry["state"] for entry in json.loads(chosen.output)] == ["serving", "rolled-back"]
+    shown = CliRunner().invoke(twin, arguments, catch_exceptions=False)
+    assert shown.output == chosen.output
+
+
 def test_plan_ids_of_replicas_differ(database: Database) -> None:
     with store_on(database) as first, store_on(database) as second:
         ids = []
@@ -160,6 +180,14 @@ async def test_a_device_that_comes_brings_its_document_and_its_old_replica_write
         announced = await second.claimed("cam", DIGEST, 4711)
         assert announced is not None
         assert announced.epoch == 4711
+
+
+async def test_a_damaged_document_is_begun_anew(database: Database) -> None:
+    with store_on(database) as store:
+        database.run("INSERT INTO documents (device_id, epoch, json) VALUES ('cam', 4, 'damaged')")
+        claim = await store.claimed("cam", DIGEST, 0)
+        assert claim == (5, None)
+        assert not store.is_degraded
 
 
 async def test_many_devices_come_at_once(database: Database) -> None:

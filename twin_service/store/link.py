@@ -335,8 +335,9 @@ class Link:
         if channel == WEIGHTS_CHANNEL:
             self._published.add(text)
         elif channel == CLAIMS_CHANNEL:
-            writer, epoch, device_id = text.split(" ")
-            if writer != self._writer:
+            writer, _, claimed = text.partition(" ")
+            epoch, _, device_id = claimed.partition(" ")
+            if writer != self._writer and epoch.isdecimal():
                 self.moved.append((device_id, int(epoch)))
                 self._is_moved_told = True
 

@@ -14,6 +14,8 @@ from twin_service.documents import Document
 from twin_service.memory import WeightsRow
 from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, MAX_WEIGHTS, SERVING, Bounds, Claim
 from twin_service.store.postgres_session import PostgresSession
+from twinsplit.errors import StorageError
+from twinsplit.telemetry.logs import EventLog
 
 if TYPE_CHECKING:
     from typing import LiteralString
@@ -28,6 +30,9 @@ _FORGET_IDS: dict[str, LiteralString] = {
     "traces": "DELETE FROM traces WHERE id <= (SELECT min(id) + (%s * (max(id) - min(id)))::bigint FROM traces) "
     "RETURNING octet_length(bytes)",
 }
+_REPEATED_LINE_S = 60.0
+
+_log = EventLog("twin.store")
 
 
 class ReplayRow(NamedTuple):
@@ -107,8 +112,7 @@ class PostgresTables(PostgresSession):
         claims = {}
         for device_id, epoch in after:
             epoch_before, json = before.get(device_id, (0, None))
-            document = None if json is None else Document.from_json(json, epoch_before)
-            claims[device_id] = Claim(epoch, document)
+            claims[device_id] = Claim(epoch, None if json is None else _document(json, epoch_before))
         return claims
 
     def others_replay(self, after_id: int, limit: int) -> OthersReplay:
@@ -325,6 +329,14 @@ class PostgresTables(PostgresSession):
             if gone == 0:
                 return
             kept = int(self._value("UPDATE bytes_kept SET bytes = bytes - %s RETURNING bytes", gone))
+
+
+def _document(json: str, epoch: int) -> Document | None:
+    try:
+        return Document.from_json(json, epoch)
+    except StorageError as error:
+        _log.warning("document-left-out", cause=str(error), limit_s=_REPEATED_LINE_S)
+        return None
 
 
 def _sum(rows: Iterable[tuple[int]]) -> int:
