@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found] # Triton's own
 from numpy.typing import NDArray
 
 
@@ -21,6 +20,10 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model."""
+        # Triton's stub alone has it.
+        import triton_python_backend_utils  # type: ignore[import-not-found]
+
+        self._utils = triton_python_backend_utils
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         options = onnxruntime.SessionOptions()
@@ -35,13 +38,14 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer requests, at once where the model takes several tensors."""
-        tensors = [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
+        utils = self._utils
+        tensors = [utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
         if self._is_batched and len(tensors) > 1:
             ends = np.cumsum([len(tensor) for tensor in tensors])[:-1]
             outputs = np.split(self._run(np.concatenate(tensors)), ends)
         else:
             outputs = [self._run(tensor) for tensor in tensors]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor(self._output, output)]) for output in outputs]
+        return [utils.InferenceResponse([utils.Tensor(self._output, output)]) for output in outputs]
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         output: NDArray[Any] = self._session.run([self._output], {self._input: tensor})[0]
