@@ -198,6 +198,7 @@ _DEVICE_HELLOS: dict[str, dict[str, Any]] = {
     "too many times": {"segment_s": [0.1] * MANY},
     "too many exits": {"exit_s": [0.1] * 2},
     "an edge without port": {"fixed_edge_address": "edge"},
+    "an attachment that none could follow": {"attachment_epoch": (1 << 64) - 1},
     "an edge with too high a port": {"fixed_edge_address": "edge:99999"},
     "a processor that stands still": {"speed_share": 0.0},
 }

@@ -157,6 +157,7 @@ async def queue_has(stub: twin_pb2_grpc.TwinServiceStub, length: int) -> None:
 
 
 UNARY = {
+    "ReleaseDevice": twin_pb2.ReleaseDeviceRequest(device_id="cam", attachment_epoch=1),
     "GetTwin": twin_pb2.GetTwinRequest(device_id="cam"),
     "DescribeService": twin_pb2.DescribeServiceRequest(device_id="cam"),
     "ListTwins": twin_pb2.ListTwinsRequest(),
@@ -187,6 +188,12 @@ def bad_calls(version: int) -> list[tuple[str, Bad]]:
             desired = twin_pb2.SetDesiredRequest(device_id="cam", version=version, **{field: value})
             found.append(("SetDesired", Bad(f"{field} = {value}", desired.SerializeToString(), ErrorCode.BAD_MESSAGE)))
     for name, method, message, code in (
+        (
+            "an attachment that none could follow",
+            "ReleaseDevice",
+            twin_pb2.ReleaseDeviceRequest(device_id="cam", attachment_epoch=(1 << 64) - 1),
+            ErrorCode.BAD_MESSAGE,
+        ),
         ("a twin of no name", "GetTwin", twin_pb2.GetTwinRequest(), ErrorCode.UNKNOWN_TWIN),
         ("a twin of nobody", "GetTwin", twin_pb2.GetTwinRequest(device_id="nobody"), ErrorCode.UNKNOWN_TWIN),
         ("a long name", "GetTwin", twin_pb2.GetTwinRequest(device_id="x" * 70_000), ErrorCode.UNKNOWN_TWIN),
