@@ -8,6 +8,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -88,6 +89,8 @@ class Door(_Interceptor):
         self._without_role = without_role
         self._rights = rights
         self._limits = limits
+        self._guarded: dict[str, tuple[Any, grpc.RpcMethodHandler[Any, Any]]] = {}
+        """Full name of a method to its handler and what was made of it: once, and not with every call."""
 
     async def intercept_service(
         self,
@@ -97,13 +100,18 @@ class Door(_Interceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return cast("grpc.RpcMethodHandler[Any, Any]", handler)
+        method = handler_call_details.method
+        known, guarded = self._guarded.get(method, (None, None))
+        if known is handler and guarded is not None:
+            return guarded
         kind = _kind(handler)
         inner = getattr(handler, kind)
         guard = self._generator if inspect.isasyncgenfunction(inner) else self._coroutine
-        guarded: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, f"{kind}_rpc_method_handler")(
-            guard(handler_call_details.method, inner), handler.request_deserializer, handler.response_serializer
+        made: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, f"{kind}_rpc_method_handler")(
+            guard(method, inner), handler.request_deserializer, handler.response_serializer
         )
-        return guarded
+        self._guarded[method] = handler, made
+        return made
 
     def _coroutine(self, method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -159,6 +167,7 @@ def _identity(context: grpc.aio.ServicerContext[Any, Any]) -> Any:
     return identity_of(uri.decode("utf-8", "replace") for uri in properties.get(_URI_PROPERTY, ()))
 
 
+@lru_cache(maxsize=1024)
 def _host_of(peer: str) -> str:
     """The other machine's address in gRPC's name of a peer (``ipv4:10.0.0.5:1234``); empty: it is on this machine."""
     kind, _, place = peer.partition(":")

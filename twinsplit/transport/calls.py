@@ -42,7 +42,9 @@ class CallCount:
         """A call of ``method`` ended with ``status`` after ``seconds``."""
         with self._lock:
             self._handled[method, status] += 1
-            duration = self._durations.setdefault(method, Histogram.of("twinsplit_rpc_duration_seconds"))
+            duration = self._durations.get(method)
+            if duration is None:
+                duration = self._durations[method] = Histogram.of("twinsplit_rpc_duration_seconds")
         duration.observe(seconds)
 
     def started(self) -> dict[str, int]:
@@ -82,6 +84,8 @@ class CallWatch(_Interceptor):
 
     def __init__(self, calls: CallCount) -> None:
         self._calls = calls
+        self._watched: dict[str, tuple[Any, grpc.RpcMethodHandler[Any, Any]]] = {}
+        """Full name of a method to its handler and what was made of it: once, and not with every call."""
 
     async def intercept_service(
         self,
@@ -91,7 +95,14 @@ class CallWatch(_Interceptor):
         handler: Any = await continuation(handler_call_details)
         if handler is None:
             return cast("grpc.RpcMethodHandler[Any, Any]", handler)
-        method = handler_call_details.method.rsplit("/", 1)[-1]
+        known, watched = self._watched.get(handler_call_details.method, (None, None))
+        if known is handler and watched is not None:
+            return watched
+        watched = self._wrapped(handler, handler_call_details.method.rsplit("/", 1)[-1])
+        self._watched[handler_call_details.method] = handler, watched
+        return watched
+
+    def _wrapped(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"
         else:

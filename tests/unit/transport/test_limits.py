@@ -1,8 +1,10 @@
 """Both ends are set from the same constants."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from grpc._cython import cygrpc
 
 from twinsplit.transport.limits import (
     ENVELOPE_BYTES,
@@ -27,9 +29,16 @@ def test_messages_are_limited_in_both_directions(options: object) -> None:
 
 def test_a_server_allows_pings_more_often_than_channels_send_them() -> None:
     channel, server = dict(channel_options(1)), dict(server_options(1))
-    assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] < channel["grpc.keepalive_time_ms"]
+    assert server["grpc.http2.min_ping_interval_without_data_ms"] < channel["grpc.keepalive_time_ms"]
     assert channel["grpc.keepalive_time_ms"] == KEEPALIVE_TIME_S * 1000
     assert server["grpc.keepalive_permit_without_calls"] == channel["grpc.keepalive_permit_without_calls"] == 1
+
+
+@pytest.mark.parametrize("options", [channel_options, server_options])
+def test_every_option_is_one_that_grpc_knows(options: object) -> None:
+    """An unknown one is passed over in silence."""
+    library = Path(cygrpc.__file__).read_bytes()
+    assert [name for name, _ in options(1) if name.encode() + b"\0" not in library] == []
 
 
 @pytest.mark.parametrize("options", [channel_options, server_options])
