@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks.results import RESULTS_FOLDER
+from twinsplit.errors import StorageError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MOST_GENERATORS = 4
@@ -16,6 +20,8 @@ _folder = click.Path(file_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Few points of 3 s each: does it work, not how much is held.")
+@click.option("--part", type=click.Choice(["edge", "twin", "both"]), default="both", show_default=True,
+              help="What is measured; of the other part the page keeps the figures that there are.")  # fmt: skip
 @click.option("--cut", type=click.IntRange(min=0), default=0, show_default=True, help="Cut whose tails are sent.")
 @click.option(
     "--deadline-s",
@@ -35,12 +41,21 @@ _folder = click.Path(file_okay=False, path_type=Path)
 @click.option("--results", type=_folder, help="Folder of load-edge.json and load-twin.json.  [benchmarks/results]")
 @click.option("--page", type=_folder, help="Folder of load.md and its figures.  [docs]")
 def load(
-    quick: bool, cut: int, deadline_s: float, generators: int, seed: int, results: Path | None, page: Path | None
+    quick: bool,
+    part: str,
+    cut: int,
+    deadline_s: float,
+    generators: int,
+    seed: int,
+    results: Path | None,
+    page: Path | None,
 ) -> None:
     """How much one edge and one twin service hold, and that more does not bring them down.
 
     Everything runs on this machine over loopback. With --quick results and page go to build/load unless told otherwise.
     """
+    from contextlib import ExitStack
+
     from benchmarks.load import edge_points, twin_points
     from benchmarks.load import page as pages
     from benchmarks.provenance import provenance
@@ -53,20 +68,47 @@ def load(
     results = results or (_ROOT / "build" / "load" if quick else RESULTS_FOLDER)
     page = page or (_ROOT / "build" / "load" if quick else _ROOT / "docs")
     edge = edge_points.EdgeLoad(SHIPPED_MODEL, cut=cut, deadline_s=deadline_s, generators=generators, seed=seed)
-    twin = twin_points.TwinLoad(SHIPPED_MODEL, generators=generators, seed=seed)
+    # One core is the twin's.
+    others = min(generators, max(1, (os.cpu_count() or 1) - 1))
+    twin = twin_points.TwinLoad(SHIPPED_MODEL, generators=others, seed=seed)
     if quick:
         edge, twin = edge_points.quick(edge), twin_points.quick(twin)
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "edge": lambda: edge_points.measure(edge, say),
+        "twin": lambda: twin_points.measure(twin, say),
+    }
     about = provenance(seeds=[seed])
-    with ResultFile(results / "load-edge.json") as edge_file, ResultFile(results / "load-twin.json") as twin_file:
-        found_edge = {"is_quick": quick} | edge_points.measure(edge, say)
-        found_twin = {"is_quick": quick} | twin_points.measure(twin, say)
-        documents = [{"provenance": about, "results": found} for found in (found_edge, found_twin)]
-        edge_file.write(documents[0])
-        twin_file.write(documents[1])
-    for name, data in pages.figures(*documents).items():
-        (page / name).parent.mkdir(parents=True, exist_ok=True)
-        (page / name).write_bytes(data)
+    documents: dict[str, dict[str, Any]] = {}
+    with ExitStack() as stack:
+        files = {}
+        for name in parts:
+            path = results / f"load-{name}.json"
+            if part in (name, "both"):
+                files[name] = stack.enter_context(ResultFile(path))
+            else:
+                documents[name] = _kept(path)
+        for name, file in files.items():
+            documents[name] = {"provenance": about, "results": {"is_quick": quick} | parts[name]()}
+            file.write(documents[name])
+    both = documents["edge"], documents["twin"]
+    for figure, data in pages.figures(*both).items():
+        (page / figure).parent.mkdir(parents=True, exist_ok=True)
+        (page / figure).write_bytes(data)
     with ResultFile(page / "load.md") as file:
-        file.write_text(pages.page(*documents))
-    for line in [*edge_points.lines(found_edge), *twin_points.lines(found_twin)]:
-        click.echo(line)
+        file.write_text(pages.page(*both))
+    for name, lines in (("edge", edge_points.lines), ("twin", twin_points.lines)):
+        for line in lines(documents[name]["results"]) if name in files else ():
+            click.echo(line)
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """Figures of an earlier run.
+
+    Raises:
+        StorageError: there are none.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise StorageError(f"{path} holds no figures of an earlier run; measure both parts") from None
+    return found

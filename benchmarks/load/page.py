@@ -21,19 +21,16 @@ def page(edge: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
             "",
             "<!-- Made by `twinsplit bench load` (benchmarks/load/page.py); do not edit. -->",
             "",
-            "`make load` measures it on one machine over loopback (about 8 minutes; `LOAD_ARGS=--quick`: one to "
-            "two minutes, into "
-            "build/load). Devices are real streams, each on a connection of its own, spread over generator "
-            "processes. A "
-            "generator is one thread: where it takes more than 85 % of a core, or sends later than it should, its "
-            "point "
-            "is marked `generator`, and the service may hold more than the figure says. `machine` marks points at "
-            "which "
-            "all cores were in use, by generators and service together.",
-            "",
-            *_origin(edge),
+            "`make load` measures it on one machine over loopback (about 15 minutes; `LOAD_ARGS=--quick`: one to two "
+            "minutes, into build/load; `LOAD_ARGS='--part twin'`: one of the two alone). Devices are real streams, "
+            "each on a connection of its own, spread over generator processes. A generator is one thread: where it "
+            "takes more than 85 % of a core, or sends later than it should, its point is marked `generator`, and the service "
+            "may hold more than the figure says. `machine` marks points at which all cores were in use, by generators "
+            "and service together.",
             "",
             "## One edge",
+            "",
+            *_origin(edge),
             "",
             *_edge_capacity(edge["results"]),
             "",
@@ -42,6 +39,8 @@ def page(edge: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
             f"![Edge: capacity, and what becomes of more]({EDGE_FIGURE})",
             "",
             "## One twin service",
+            "",
+            *_origin(twin),
             "",
             *_twin(twin["results"]),
             "",
@@ -68,16 +67,17 @@ def _origin(document: Mapping[str, Any]) -> list[str]:
     about, found = document["provenance"], document["results"]
     machine = about["machine"]
     out = [
-        f"Figures below: {about['written_at'][:10]}, {machine['processor']}, {machine['cores']} cores for everything, "
-        f"load average {machine['load_average']} before the run, commit {about['commit'][:12]}, `{about['command']}`; "
+        f"Figures of this part: {about['written_at'][:10]}, {machine['processor']}, {machine['cores']} cores for "
+        f"everything, load average {machine['load_average']} before the run, commit {about['commit'][:12]}, "
+        f"`{about['command']}`; "
         f"{found['seconds']:g} s per point after {found['warm_up_s']:g} s that are not counted."
     ]
     if found["is_quick"]:
         out += [
             "",
             "**These are figures of a short run, with fewer devices, on a machine that was busy with other work: they "
-            "show that it works, not what it holds.** The full ones, up to 256 devices at the edge and 1,024 at the "
-            "twin service, are still to be taken on a quiet machine, by `make load`.",
+            "show that it works, not what it holds.** The full ones are still to be taken on a quiet machine, by "
+            "`make load`.",
         ]
     return out
 
@@ -144,7 +144,7 @@ def _edge_knee(found: Mapping[str, Any]) -> list[str]:
 
 def _twin(found: Mapping[str, Any]) -> list[str]:
     heads = [
-        *("devices", "reports/s offered", "dealt with", "plan delay p50, ms", "p95, ms", "p99, ms"),
+        *("devices", "reports/s offered", "dealt with", "messages/s", "plan delay p50, ms", "p95, ms", "p99, ms"),
         *("twin, cores", "MB", "kB per device", "generators, of a core", "held", "limit"),
     ]
 
@@ -154,6 +154,7 @@ def _twin(found: Mapping[str, Any]) -> list[str]:
                 str(point["devices"]),
                 f"{point['offered_reports_per_s']:.0f}",
                 f"{point['reports_per_s']:.0f}",
+                f"{point['messages_per_s']:.0f}",
                 _ms(point["plan_delay_s"]["p50"]),
                 _ms(point["plan_delay_s"]["p95"]),
                 _ms(point["plan_delay_s"]["p99"]),
@@ -168,13 +169,17 @@ def _twin(found: Mapping[str, Any]) -> list[str]:
         ]
 
     return [
-        f"Reports of ended tasks as devices make them, and an edge whose backlog moves. Every {found['change_s']:g} s "
-        "a device tells of an uplink for which its plan cannot stay: from that report's due time to the new plan is "
-        f"the plan delay. A point is held when {twin_points.HELD:.0%} of what was offered is dealt with and the p95 of "
-        f"plan delays is within {found['plan_goal_s'] * _MS:g} ms. Slow ones are there on an idle twin, too: a plan "
-        "weighed less than half a second ago is looked at again with the first report after that. Memory per device "
-        "is what attaching them added, plans included, in a new twin service for every point; what the first device "
-        "brings into memory counts with it, so the largest number of devices is the one to read.",
+        "Devices say what devices say: a report when a task has ended, which also tells of the next one where it "
+        "starts at once, and before it an announcement of a task that starts on an idle device; messages count in "
+        "both directions. There is an edge whose backlog moves, and which tells its arrivals, so that tasks are "
+        "replayed for as much of the core as that may take. "
+        f"{'The twin service has one core, the generators the others. ' if found['is_pinned'] else ''}"
+        f"Every {found['change_s']:g} s a device tells of an uplink for which its plan cannot stay: from that report's "
+        f"due time to the new plan is the plan delay. A point is held when {twin_points.HELD:.0%} of what was offered "
+        f"is dealt with and the p95 of plan delays is within {found['plan_goal_s'] * _MS:g} ms. Half a second is there "
+        "on an idle twin, too: a plan is not weighed sooner after it was weighed before. Memory per device is what "
+        "attaching them added, plans included, in a new twin service for every point; what the first device brings "
+        "into memory counts with it, so the largest number of devices is the one to read.",
         "",
         f"More and more devices, {found['task_rate_per_s']:g} task a second each:",
         "",

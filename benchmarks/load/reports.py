@@ -18,8 +18,18 @@ _QUEUE_S = 0.01
 _OUTCOMES = (Outcome.DEVICE, Outcome.EXIT, Outcome.EDGE)
 
 
-def made_record(manifest: Manifest, task_id: int, ended_at_s: float, draw: random.Random, plan_id: int) -> TaskRecord:
-    """One ended task; a third each ends on the device, at an exit and at the edge."""
+def longest_service_s(manifest: Manifest) -> float:
+    """Service time of a task that goes through the whole network, seconds."""
+    return SEGMENT_S * manifest.segment_count + EXIT_S * len(manifest.exits)
+
+
+def made_record(
+    manifest: Manifest, task_id: int, started_at_s: float, draw: random.Random, plan_id: int, pace: float = 1.0
+) -> TaskRecord:
+    """One task that started then and has ended; a third each ends on the device, at an exit and at the edge.
+
+    ``pace``: factor upon all its times.
+    """
     outcome = draw.choice(_OUTCOMES if manifest.exits else (Outcome.DEVICE, Outcome.EDGE))
     number = draw.randrange(len(manifest.exits)) if outcome is Outcome.EXIT else None
     if number is not None:
@@ -33,17 +43,16 @@ def made_record(manifest: Manifest, task_id: int, ended_at_s: float, draw: rando
         last = manifest.exits.index(passed[-1])
         bins = len(passed[-1].p_right)
         evidence = evidence_state(last, draw.randrange(bins), bins)
-    segments_s = [SEGMENT_S * draw.uniform(0.9, 1.1) for _ in range(stop_epoch)]
-    compute_s = sum(segments_s) + EXIT_S * len(passed)
+    segments_s = [pace * SEGMENT_S * draw.uniform(0.9, 1.1) for _ in range(stop_epoch)]
+    compute_s = sum(segments_s) + pace * EXIT_S * len(passed)
     is_edge = outcome is Outcome.EDGE
-    sent_s = 0.02 if is_edge else 0.0
-    started_at_s = ended_at_s - compute_s - sent_s
+    sent_s = pace * 0.02 if is_edge else 0.0
     return TaskRecord(
         task_id=task_id,
         frame="",
-        arrived_at_s=started_at_s - _QUEUE_S,
+        arrived_at_s=started_at_s - pace * _QUEUE_S,
         started_at_s=started_at_s,
-        ended_at_s=ended_at_s,
+        ended_at_s=started_at_s + compute_s + sent_s,
         outcome=outcome,
         reason={
             Outcome.DEVICE: Reason.NOT_WORTH_IT,
@@ -59,12 +68,12 @@ def made_record(manifest: Manifest, task_id: int, ended_at_s: float, draw: rando
         wire_bytes=2_000 if is_edge else 0,
         confidence=0.9,
         stages=Stages(
-            queue=_QUEUE_S,
+            queue=pace * _QUEUE_S,
             compute=compute_s,
-            encode=0.001 if is_edge else None,
-            upload=0.01 if is_edge else None,
-            edge_queue=0.003 if is_edge else None,
-            edge_compute=0.006 if is_edge else None,
+            encode=pace * 0.001 if is_edge else None,
+            upload=pace * 0.01 if is_edge else None,
+            edge_queue=pace * 0.003 if is_edge else None,
+            edge_compute=pace * 0.006 if is_edge else None,
         ),
         epoch_times_s=tuple(accumulate(segments_s, initial=started_at_s)),
         energy_joules=3.0 * compute_s,

@@ -1,7 +1,9 @@
 """Some devices of one twin service, as a process: ``python -m benchmarks.load.twin_devices ORDER``.
 
-Every device has a connection and a stream of its own and reports tasks by the product's own converters. Now and then
-one tells of another goodput, for which its plan cannot stay: from that report to the new plan is the plan's delay.
+Every device has a connection and a stream of its own and says by the product's own converters what a device says: a
+report when a task has ended, which also tells of the next one where it starts at once, and an announcement of a task
+that starts on an idle device. Now and then one tells of another goodput, for which its plan cannot stay: from that
+report to the new plan is the plan's delay.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from benchmarks.load.reports import (
     ROUND_TRIP_S,
     SEGMENT_S,
     SLOWED,
+    longest_service_s,
     made_record,
 )
 from benchmarks.load.window import LAST_ANSWERS_S, READY, START_TIMEOUT_S, Counted, CpuClock, Window, say_counted
 from benchmarks.streams import stream_seed
-from device.reporting import DeviceState, TaskReport
+from device.reporting import DeviceState, Report, Started, StartReport, TaskReport
 from device.twin_wire import Announcement, Attachment, hello_to_wire, manifest_to_wire, report_to_wire
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
 from twinsplit.rpc.v1 import edge_pb2, twin_pb2, twin_pb2_grpc
@@ -35,19 +38,29 @@ from twinsplit.telemetry.logs import configure_logging
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_echo import ClockEcho
 from twinsplit.transport.convert import digest_to_wire
-from twinsplit.types import Payloads
+from twinsplit.types import Payloads, TaskRecord
 
 MODULE = "benchmarks.load.twin_devices"
 EDGE_REPORT_S = 0.2
 EDGE_SPEED = 10.0
 """Of the edge over the devices."""
+_EDGE_ARRIVALS = 8
+"""Tails of other users in one report."""
+_BUSY_SHARE = 0.5
+"""A device that has more to do than this lets it is one with a faster processor."""
+_ATTACHING = 16
+"""Devices that attach at once: more would only wait for one another."""
 
 
 class TwinDevice:
     """One device: a connection, a stream, and the plan that stands."""
 
-    def __init__(self, name: str, channel: grpc.aio.Channel, manifest: Manifest, manifest_bytes: bytes) -> None:
+    def __init__(
+        self, name: str, channel: grpc.aio.Channel, manifest: Manifest, manifest_bytes: bytes, rate_per_s: float
+    ) -> None:
         self._name = name
+        self._rate_per_s = rate_per_s
+        self._pace = min(1.0, _BUSY_SHARE / (rate_per_s * longest_service_s(manifest)))
         self._manifest = manifest
         self._manifest_bytes = manifest_bytes
         self._call = _stub(channel).AttachDevice(wait_for_ready=True)
@@ -68,8 +81,8 @@ class TwinDevice:
         digest = manifest_digest(self._manifest_bytes)
         announcement = Announcement(self._name, digest, Payloads.ANY, None, 3.0, 1.2, False, 0.1)
         attachment = Attachment(
-            (SEGMENT_S,) * self._manifest.held_segments,
-            (EXIT_S,) * len(self._manifest.exits),
+            (self._pace * SEGMENT_S,) * self._manifest.held_segments,
+            (self._pace * EXIT_S,) * len(self._manifest.exits),
             {},
             GOODPUT_BYTES_PER_S,
             ROUND_TRIP_S,
@@ -79,31 +92,36 @@ class TwinDevice:
         self._reader = asyncio.ensure_future(self._read())
         await asyncio.wait_for(self._has_plan.wait(), START_TIMEOUT_S)
 
-    async def run(
-        self, window: Window, rate_per_s: float, change_s: float, counted: Counted, draw: random.Random
-    ) -> None:
-        """Report independent tasks at ``rate_per_s``, another goodput about every ``change_s``."""
+    async def run(self, window: Window, change_s: float, counted: Counted, draw: random.Random) -> None:
+        """Serve independent tasks one by one and report them, another goodput about every ``change_s``."""
         self._counted, self._window = counted, window
-        due_s = window.start_s
+        arrives_s = window.start_s + draw.expovariate(self._rate_per_s)
+        ended_s = window.start_s
         change_at_s = window.start_s + change_s * draw.random()
         last_s = window.end_s + LAST_ANSWERS_S
         # Whoever waits for a plan goes on reporting, as it would in the field: reports are what makes the twin look.
-        while (due_s := due_s + draw.expovariate(rate_per_s)) < (
-            window.end_s if self._is_answered.is_set() else last_s
-        ):
-            await _until(due_s)
-            if window.has(due_s):
-                counted.lags_s.append(_now_s() - due_s)
-            # One change at a time: the plan that answers it must be told from the next one's.
-            if window.end_s > due_s >= change_at_s and self._changed_at_s is None:
-                self._is_slow = not self._is_slow
-                change_at_s = due_s + change_s
-                self._changed_at_s = due_s
-                self._is_answered.clear()
-                if window.has(due_s):
-                    counted.offered += 1
+        while arrives_s < (window.end_s if self._is_answered.is_set() else last_s):
             self._entered += 1
-            await self._report(draw)
+            if arrives_s > ended_s:
+                await _until(arrives_s)
+                await self._report(StartReport(Started(self._entered, arrives_s, 0), 0))
+            record = made_record(
+                self._manifest, self._entered, max(arrives_s, ended_s), draw, self._plan_id, self._pace
+            )
+            ended_s = record.ended_at_s
+            await _until(ended_s)
+            if window.has(ended_s):
+                counted.lags_s.append(_now_s() - ended_s)
+            # One change at a time: the plan that answers it must be told from the next one's.
+            if window.end_s > ended_s >= change_at_s and self._changed_at_s is None:
+                self._is_slow = not self._is_slow
+                change_at_s = ended_s + change_s
+                self._changed_at_s = ended_s
+                self._is_answered.clear()
+                if window.has(ended_s):
+                    counted.offered += 1
+            arrives_s += draw.expovariate(self._rate_per_s)
+            await self._report(self._ended(record, is_next_here=arrives_s <= ended_s))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._is_answered.wait(), max(0.0, last_s - _now_s()))
         if self._changed_at_s is not None and window.has(self._changed_at_s):
@@ -113,21 +131,29 @@ class TwinDevice:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def _report(self, draw: random.Random) -> None:
-        now_s = _now_s()
-        record = made_record(self._manifest, self._entered, now_s, draw, self._plan_id)
+    def _ended(self, record: TaskRecord, *, is_next_here: bool) -> TaskReport:
         goodput = GOODPUT_BYTES_PER_S / (SLOWED if self._is_slow else 1.0)
-        state = DeviceState(goodput, ROUND_TRIP_S, (), (), True, False, self._entered, 0)
-        await self._say(report_to_wire(TaskReport((record,), None, 0, state), now_s))
+        state = DeviceState(goodput, ROUND_TRIP_S, (), (), True, False, self._entered + is_next_here, 0)
+        started = Started(self._entered + 1, record.ended_at_s, 0) if is_next_here else None
+        return TaskReport((record,), started, 0, state)
+
+    async def _report(self, report: Report) -> None:
+        await self._say(report_to_wire(report, _now_s()))
 
     async def _say(self, message: twin_pb2.AttachDeviceRequest) -> None:
         self._echo.stamp(message)
+        self._count_message()
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.write(message)
+
+    def _count_message(self) -> None:
+        if self._window is not None and self._window.has(_now_s()):
+            self._counted.messages += 1
 
     async def _read(self) -> None:
         while isinstance(heard := await self._call.read(), twin_pb2.AttachDeviceResponse):
             self._echo.received(heard)
+            self._count_message()
             kind = heard.WhichOneof("kind")
             if kind == "welcome" and heard.welcome.needs_manifest:
                 await self._say(manifest_to_wire(self._manifest_bytes))
@@ -157,7 +183,13 @@ async def _edge(channel: grpc.aio.Channel, manifest: Manifest, manifest_bytes: b
 
     def report() -> twin_pb2.BacklogReport:
         backlog = edge_pb2.Backlog(backlog_s=draw.expovariate(30.0), mean_s=0.03, time_constant_s=0.5)
-        return twin_pb2.BacklogReport(backlog=backlog, arrived_work_s=[0.1, 0.4, 1.6], speed_factor=1.0)
+        # Told, arrivals let the twin replay what ended on devices and at exits, for as much of its core as it may.
+        ages_s = sorted((draw.uniform(0.0, EDGE_REPORT_S) for _ in range(_EDGE_ARRIVALS)), reverse=True)
+        others = [0] * _EDGE_ARRIVALS
+        arrivals = twin_pb2.ArrivalLog(age_s=ages_s, work_s=[0.01] * _EDGE_ARRIVALS, device=others, task_id=others)
+        return twin_pb2.BacklogReport(
+            backlog=backlog, arrived_work_s=[0.1, 0.4, 1.6], speed_factor=1.0, arrivals=arrivals
+        )
 
     segments = manifest.segment_count
     hello = twin_pb2.EdgeHello(
@@ -191,8 +223,10 @@ async def _main(order: dict[str, Any]) -> Counted:
         devices = []
         for number in range(first, first + order["devices"]):
             channel = await stack.enter_async_context(open_channel(address))
-            devices.append(TwinDevice(f"load-{number}", channel, manifest, manifest_bytes))
-            await devices[-1].attach()
+            rate_per_s = order["rate_per_device_s"]
+            devices.append(TwinDevice(f"load-{number}", channel, manifest, manifest_bytes, rate_per_s))
+        for begin in range(0, len(devices), _ATTACHING):
+            await asyncio.gather(*(device.attach() for device in devices[begin : begin + _ATTACHING]))
         print(READY, flush=True)
         start_s = float(await asyncio.to_thread(sys.stdin.readline))
         window = Window(start_s, order["warm_up_s"], order["seconds"])
@@ -200,7 +234,6 @@ async def _main(order: dict[str, Any]) -> Counted:
             asyncio.ensure_future(
                 device.run(
                     window,
-                    order["rate_per_device_s"],
                     order["change_s"],
                     counted,
                     random.Random(stream_seed(seed, "load-device", first + index)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,10 @@ from benchmarks.testbed.process import HOST, ServiceProcess, free_ports, total
 HELD = 0.95
 """Reports dealt with over reports offered, from which a point counts as held."""
 PLAN_GOAL_S = 1.0
-"""A point whose plans come later than this after their cause (p95) is past saturation. Not p99: a twin that has just
-weighed a plan looks at it again with the first report after half a second, however idle it is."""
+"""A point whose plans come later than this after their cause (p95) is past saturation. Half a second is there on an
+idle twin, too: a plan is not weighed sooner after it was weighed before."""
 LARGEST_LAG_S = 0.05
-CHANGE_S = 2.0
+CHANGE_S = 20.0
 """Between two changes of one device's uplink for which its plan cannot stay."""
 
 
@@ -29,23 +31,36 @@ class TwinLoad:
     """What is measured."""
 
     model: Path
-    devices: tuple[int, ...] = (16, 64, 256, 512, 1024)
+    devices: tuple[int, ...] = (256, 1024, 2048, 3072, 4096)
     task_rate_per_s: float = 1.0
     message_devices: int = 64
-    messages_per_s: tuple[float, ...] = (250.0, 500.0, 1000.0, 2000.0, 4000.0)
-    warm_up_s: float = 2.0
-    seconds: float = 10.0
+    messages_per_s: tuple[float, ...] = (1000.0, 2000.0, 3000.0, 4000.0)
+    warm_up_s: float = 40.0
+    """Twice the horizon of the twin's rates: while they rise, plans are weighed more often than ever after."""
+    seconds: float = 15.0
+    change_s: float = CHANGE_S
+    is_ended_early: bool = True
+    """Whether a series ends with the first point that is not held: more tells nothing more."""
     generators: int = 2
     seed: int = 1
 
 
 def quick(load: TwinLoad) -> TwinLoad:
     """The same in short: does it work?"""
-    return replace(load, devices=(8, 64), message_devices=16, messages_per_s=(100.0, 400.0), warm_up_s=1.0, seconds=4.0)
+    return replace(
+        load,
+        devices=(8, 64),
+        message_devices=16,
+        messages_per_s=(100.0, 400.0),
+        warm_up_s=1.0,
+        seconds=4.0,
+        change_s=CHANGE_S / 10.0,
+        is_ended_early=False,
+    )
 
 
 def measure(load: TwinLoad, say: Say) -> dict[str, Any]:
-    """Both series; each ends after the first point that was not held, since more tells nothing more."""
+    """Both series."""
     with tempfile.TemporaryDirectory(prefix="twinsplit-load-") as name:
         folder = Path(name)
         pairs = [(count, count * load.task_rate_per_s) for count in load.devices]
@@ -55,7 +70,8 @@ def measure(load: TwinLoad, say: Say) -> dict[str, Any]:
         "seconds": load.seconds,
         "warm_up_s": load.warm_up_s,
         "task_rate_per_s": load.task_rate_per_s,
-        "change_s": CHANGE_S,
+        "change_s": load.change_s,
+        "is_pinned": _can_pin(),
         "plan_goal_s": PLAN_GOAL_S,
         "by_devices": by_devices,
         "message_devices": load.message_devices,
@@ -84,7 +100,7 @@ def _series(load: TwinLoad, folder: Path, pairs: Sequence[tuple[int, float]], sa
     for devices, rate_per_s in pairs:
         points.append(_point(load, folder, devices, rate_per_s))
         say(_line(points[-1]))
-        if not points[-1]["is_held"]:
+        if load.is_ended_early and not points[-1]["is_held"]:
             break
     return points
 
@@ -105,22 +121,25 @@ def _point(load: TwinLoad, folder: Path, devices: int, rate_per_s: float) -> dic
                 "first": sum(order["devices"] for order in orders),
                 "seed": load.seed,
                 "rate_per_device_s": rate_per_s / devices,
-                "change_s": CHANGE_S,
+                "change_s": load.change_s,
                 "warm_up_s": load.warm_up_s,
                 "seconds": load.seconds,
             }
         )
     try:
-        twin.start()
+        with _on_cores(is_twin=True):
+            twin.start()
         twin.wait_until_ready()
         empty_bytes = psutil.Process(twin.pid).memory_info().rss
-        with generators(orders, MODULE, folder) as processes:
+        with _on_cores(is_twin=False), generators(orders, MODULE, folder) as processes:
             attached_bytes = psutil.Process(twin.pid).memory_info().rss
             counted, use = run_window(processes, twin, load.warm_up_s, load.seconds)
     finally:
         twin.stop()
     changes = summary(counted, use, load.seconds)
-    handled = total(use.after, "twinsplit_tasks_reported_total") - total(use.before, "twinsplit_tasks_reported_total")
+    name = "twinsplit_tasks_reported_total"
+    # A twin that is too busy to show its metrics holds nothing.
+    handled = total(use.after, name) - total(use.before, name) if use.before and use.after else 0.0
     reports_per_s = handled / load.seconds
     # As drawn, and at least nearly as asked: a generator that cannot send would otherwise look like a twin that holds.
     offered_per_s = max(sum(len(each.lags_s) for each in counted) / load.seconds, HELD * rate_per_s)
@@ -137,15 +156,42 @@ def _point(load: TwinLoad, folder: Path, devices: int, rate_per_s: float) -> dic
         "limits": limits(changes, "twin", use.cpu_cores, LARGEST_LAG_S),
     } | {
         name: changes[name]
-        for name in ("lag_p99_s", "generators", "service_cpu_cores", "service_memory_mb", "machine_share")
+        for name in (
+            "messages_per_s",
+            "lag_p99_s",
+            "generators",
+            "service_cpu_cores",
+            "service_memory_mb",
+            "machine_share",
+        )
     }
+
+
+def _can_pin() -> bool:
+    return hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
+
+
+@contextmanager
+def _on_cores(*, is_twin: bool) -> Iterator[None]:
+    """Processes started meanwhile run on one core, the twin's, or on the others; where that can be told a process."""
+    if not _can_pin():
+        yield
+        return
+    every = os.sched_getaffinity(0)
+    own = {min(every)}
+    os.sched_setaffinity(0, own if is_twin else every - own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, every)
 
 
 def _line(point: Mapping[str, Any]) -> str:
     p99_s = point["plan_delay_s"]["p99"]
     return (
         f"twin, {point['devices']:>4} devices: reports offered {point['offered_reports_per_s']:7.1f}/s, dealt with "
-        f"{point['reports_per_s']:7.1f}/s, plan delay p99 {'-' if p99_s is None else f'{p99_s * 1e3:.1f} ms'} "
+        f"{point['reports_per_s']:7.1f}/s, {point['messages_per_s']:.0f} messages/s, "
+        f"plan delay p99 {'-' if p99_s is None else f'{p99_s * 1e3:.1f} ms'} "
         f"of {point['changes']} changes {point['ended']}, "
         f"{point['service_cpu_cores']:.2f} cores, {point['memory_kb_per_device']:.0f} kB a device, "
         f"generators {', '.join(f'{share:.0%}' for share in point['generators'])}, "

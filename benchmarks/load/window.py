@@ -72,6 +72,8 @@ class Counted:
     """How much later than it was due each arrival was sent."""
     cpu_share: float = 0.0
     """Of one core, taken by this generator in the window."""
+    messages: int = 0
+    """Messages of signalling within the window, in either direction; 0: not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ def summary(counted: Sequence[Counted], use: ServiceUse, seconds: float) -> dict
         "answers_per_s": sum(each.answers for each in counted) / seconds,
         "in_time_per_s": ended["answered"] / seconds,
         "latency_s": quantiles(latencies),
+        "messages_per_s": sum(each.messages for each in counted) / seconds,
         "lag_p99_s": quantile(lags, 0.99),
         "generators": [round(each.cpu_share, 3) for each in counted],
         "service_cpu_cores": round(use.cpu_cores, 3),

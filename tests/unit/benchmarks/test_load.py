@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks.load import page
+from benchmarks.load import page, twin_points
+from benchmarks.load.command import load
 from benchmarks.load.edge_points import verdict
-from benchmarks.load.reports import made_record
+from benchmarks.load.reports import longest_service_s, made_record
 from benchmarks.load.window import Counted, ServiceUse, limits, shares, summary
 from benchmarks.report.runs import ROOT
 from benchmarks.results import RESULTS_FOLDER
 from benchmarks.testbed.scenarios import SHIPPED_MODEL
 from device.twin_wire import ended_to_wire
+from twinsplit.errors import StorageError
 from twinsplit.model.manifest import read_manifest
 from twinsplit.types import Outcome
 
@@ -73,7 +77,7 @@ def test_made_reports_are_what_a_device_could_send() -> None:
     draw = random.Random(3)
     outcomes: Counter[Outcome] = Counter()
     for task_id in range(1, 60):
-        record = made_record(manifest, task_id, 100.0, draw, plan_id=7)
+        record = made_record(manifest, task_id, 99.0, draw, plan_id=7)
         outcomes[record.outcome] += 1
         assert record.stop_epoch is not None
         assert record.started_at_s is not None
@@ -98,3 +102,32 @@ def test_figures_are_drawn_from_the_results() -> None:
     assert set(drawn) == {name for name in (page.EDGE_FIGURE, page.TWIN_FIGURE) if name in page.page(edge, twin)}
     assert len(drawn) == 2
     assert all(data.startswith(b"\x89PNG") for data in drawn.values())
+
+
+def test_one_part_measured_alone_leaves_the_figures_of_the_other_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = (RESULTS_FOLDER / "load-edge.json").read_text()
+    measured = json.loads((RESULTS_FOLDER / "load-twin.json").read_text())["results"]
+    del measured["is_quick"]
+    monkeypatch.setattr(twin_points, "measure", lambda _load, _say: measured)
+    monkeypatch.setattr(page, "figures", lambda _edge, _twin: {})
+    arguments = ["--part", "twin", "--results", str(tmp_path), "--page", str(tmp_path)]
+    missing = CliRunner().invoke(load, arguments)
+    assert isinstance(missing.exception, StorageError)
+    (tmp_path / "load-edge.json").write_text(kept)
+    done = CliRunner().invoke(load, arguments)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "load-edge.json").read_text() == kept
+    twin = json.loads((tmp_path / "load-twin.json").read_text())
+    assert twin["results"] == {"is_quick": False} | measured
+    assert (tmp_path / "load.md").read_text() == page.page(json.loads(kept), twin)
+
+
+def test_a_faster_device_has_the_same_tasks_in_less_time() -> None:
+    manifest, _ = read_manifest(SHIPPED_MODEL)
+    record = made_record(manifest, 1, 50.0, random.Random(2), plan_id=7, pace=0.1)
+    at_full = made_record(manifest, 1, 50.0, random.Random(2), plan_id=7)
+    assert record.started_at_s == at_full.started_at_s
+    assert record.ended_at_s - 50.0 == pytest.approx(0.1 * (at_full.ended_at_s - 50.0))
+    assert 0.0 < record.ended_at_s - 50.0 <= 0.1 * 1.2 * longest_service_s(manifest)
