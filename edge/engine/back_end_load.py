@@ -177,8 +177,9 @@ class BackEndLoad(Generic[WorkT]):
             self._expected_s = self._expected_s * keep + profiled_s
         if len(self.flights) == self.limit:
             if self._mark_s is not None:
+                since_s = min(now_s - self._mark_s, _LARGEST_STEP * profiled_s / self.rate)
                 self._done_work_s = self._done_work_s * keep + profiled_s
-                self._done_in_s = self._done_in_s * keep + now_s - self._mark_s
+                self._done_in_s = self._done_in_s * keep + since_s
             self._mark_s = self._dipped_at_s = now_s
         else:
             self._mark_s = None

@@ -56,6 +56,17 @@ def test_one_hiccup_does_not_make_it_look_slow() -> None:
     assert load.speed_factor < 1.2
 
 
+def test_one_stall_of_a_full_back_end_does_not_make_it_look_slow_either() -> None:
+    load = make_load(limit=2)
+    flights = [load.send(make_tail(), 0.0) for _ in range(2)]
+    now_s = 0.0
+    for number in range(60):
+        now_s += 60.0 if number == 30 else 0.1
+        load.finished(flights.pop(0), now_s)
+        flights.append(load.send(make_tail(), now_s))
+    assert load.rate == pytest.approx(1.0, rel=0.1)
+
+
 def test_tails_that_shared_it_say_nothing_of_its_speed() -> None:
     load = make_load()
     first, second = load.send(make_tail(), 0.0), load.send(make_tail(), 0.0)
