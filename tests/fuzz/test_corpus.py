@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain
 
-from tests.fuzz import bad_frames, bad_reports, bad_tails
+from tests.fuzz import bad_frames, bad_inferences, bad_reports, bad_tails
 from tests.fuzz.test_live_twin import bad_calls
 
 DIGEST = "ab" * 32
@@ -14,6 +14,7 @@ DIGEST = "ab" * 32
 def test_the_corpus_is_large_and_says_what_each_message_is() -> None:
     parts = {
         "edge": list(bad_tails.bad_tails(DIGEST)),
+        "edge: inferences": list(bad_inferences.bad_inferences()),
         "twin: devices": [*bad_reports.bad_device_hellos(), *bad_reports.bad_device_reports()],
         "twin: edges": [*bad_reports.bad_edge_hellos(), *bad_reports.bad_edge_reports()],
         "twin: calls": [bad for _, bad in bad_calls(1)],

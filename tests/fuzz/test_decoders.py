@@ -32,6 +32,8 @@ from device.vcgencmd import clock_hertz, is_throttled, pmic_watts
 from edge.load_pattern import read_trace
 from edge.settings import EdgeSettings
 from tests.fuzz import bad_frames
+from tests.fuzz.bad_inferences import FLOATS
+from tests.fuzz.bad_inferences import good as good_inference
 from tests.unit.device.made_up_device import manifest_of
 from tests.unit.edge.tiny_model import SHAPES, write_tiny_model
 from tests.unit.twin_service.made_up_twins import MANIFEST_BYTES
@@ -61,6 +63,13 @@ from twinsplit.model.manifest import parse_manifest, read_manifest
 from twinsplit.model.payload import decode_payload
 from twinsplit.model.preprocessing import prepare
 from twinsplit.model.profile import load_profile
+from twinsplit.oip.messages import (
+    InferenceResponse,
+    NamedTensor,
+    request_from_bytes,
+    response_from_bytes,
+    response_to_bytes,
+)
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.settings import load_settings
 from twinsplit.tensor import TensorHeader
@@ -136,6 +145,14 @@ def _records() -> bytes:
     return "".join(json.dumps(record) + "\n" for record in (header, task, arrival)).encode()
 
 
+def _inferences() -> tuple[bytes, bytes]:
+    """One with raw elements, one with typed ones."""
+    typed = good_inference()
+    del typed.raw_input_contents[:]
+    typed.inputs[0].contents.fp32_contents.extend([1.0] * FLOATS)
+    return good_inference().SerializeToString(), typed.SerializeToString()
+
+
 def _profile() -> bytes:
     times = {"segment_s": [0.1, 0.2], "exit_s": [0.01], "encode_s": [[0, 1, 0.001]]}
     machine = {"model_digest": "ab", "provider": "CPU", "threads": 1, "machine": "made up", "repeats": 3}
@@ -195,6 +212,15 @@ def decoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]:
         "number of a sensor": Decoder(of_file(number_in, place / "energy_uj"), (b"262143328850\n", b"-1.5\n")),
         "text of a sensor": Decoder(of_file(text_in, place / "name"), (b"package-0\n",)),
         "MJPEG": Decoder(lambda d: MjpegSplitter().feed(d), (jpeg + jpeg,)),
+        "inference request": Decoder(request_from_bytes, _inferences(), (DecodeError,)),
+        "inference answer": Decoder(
+            response_from_bytes,
+            (
+                response_to_bytes(
+                    InferenceResponse("m", "1", "id", {"a": 0.5}, (NamedTensor("y", "FP32", (1,), b"abcd"),))
+                ),
+            ),
+        ),
     }
 
 
@@ -203,6 +229,7 @@ NAMES = (
     "settings of the device", "settings of the edge", "settings of the twin", "weights", "replayed task", "export",
     "records of an export", "console query", "address", "traceparent", "certificate's name", "power of vcgencmd",
     "throttling of vcgencmd", "clock of vcgencmd", "number of a sensor", "text of a sensor", "MJPEG",
+    "inference request", "inference answer",
 )  # fmt: skip
 
 _ODD = (

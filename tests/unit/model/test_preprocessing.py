@@ -8,7 +8,7 @@ from PIL import Image
 from tests.unit.model.conftest import encoded, picture
 from twinsplit.errors import FrameError, ManifestError
 from twinsplit.model.manifest import Cut, Manifest, Preprocessing, Segment, TensorSpec
-from twinsplit.model.preprocessing import normalise, picture_shape, prepare
+from twinsplit.model.preprocessing import normalise, picture_shape, prepare, prepare_tensor
 
 
 def manifest_of(preprocessing: Preprocessing, shape: tuple[int, ...], dtype: Any = "float32") -> Manifest:
@@ -209,3 +209,46 @@ def test_whatever_pillow_raises_is_a_refusal_that_repeats_none_of_it(
     with pytest.raises(FrameError) as refused:
         prepare(encoded(picture(0)), image())
     assert str(refused.value) == "frame: cannot be decoded; send a complete JPEG or PNG file"
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("colour", ["rgb", "bgr", "gray"])
+def test_an_input_that_a_picture_made_gives_that_picture_back(layout: Any, colour: Any) -> None:
+    channels = 1 if colour == "gray" else 3
+    shape = (1, channels, 16, 16) if layout == "nchw" else (1, 16, 16, channels)
+    manifest = image(shape, layout=layout, colour=colour, mean=(0.4,) * channels, std=(0.2,) * channels)
+    prepared = prepare(picture(5), manifest)
+    again = prepare_tensor(prepared.tensor, manifest)
+    assert again.tensor is prepared.tensor
+    assert again.picture is not None
+    np.testing.assert_array_equal(again.picture, prepared.picture)
+
+
+def test_an_input_that_no_picture_made_gets_the_nearest_one() -> None:
+    manifest = image(scale=1.0)
+    tensor = np.full((1, 3, 16, 16), 12.4, np.float32)
+    tensor[0, :, 0, 0] = (-7.0, 300.0, 254.6)
+    found = prepare_tensor(tensor, manifest).picture
+    assert found is not None
+    assert found[0, 0].tolist() == [0, 255, 255]
+    assert (found[1:] == 12).all()
+
+
+def test_an_input_of_a_model_without_pictures_stays_one() -> None:
+    manifest = manifest_of(Preprocessing(), (1, 4))
+    tensor = np.full((1, 4), np.nan, np.float32)
+    prepared = prepare_tensor(tensor, manifest)
+    assert (prepared.tensor is tensor, prepared.picture) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (np.zeros((1, 3, 16, 16)), "float64"),
+        (np.zeros((3, 16, 16), np.float32), "is not the input"),
+        (np.full((1, 3, 16, 16), np.inf, np.float32), "not finite"),
+    ],
+)
+def test_a_tensor_that_cannot_be_the_input_is_refused(tensor: Any, says: str) -> None:
+    with pytest.raises(FrameError, match=says):
+        prepare_tensor(tensor, image())
