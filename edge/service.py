@@ -41,6 +41,7 @@ from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
+from twinsplit.transport.open_files import allow_many_connections
 from twinsplit.transport.server import RunningServer, start_server
 from twinsplit.transport.tail_stream import register_edge_service
 
@@ -211,6 +212,7 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
     Raises:
         TwinsplitError: see :func:`start_edge`.
     """
+    allow_many_connections()
     edge = await start_edge(settings, progress=progress)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()

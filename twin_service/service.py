@@ -30,6 +30,7 @@ from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
+from twinsplit.transport.open_files import allow_many_connections
 from twinsplit.transport.server import RunningServer, start_server
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ async def serve(settings: TwinSettings) -> None:
     Raises:
         TwinsplitError: see :func:`start_twin`.
     """
+    allow_many_connections()
     twin = await start_twin(settings)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()

@@ -38,6 +38,7 @@ from twinsplit.telemetry.logs import configure_logging
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_echo import ClockEcho
 from twinsplit.transport.convert import digest_to_wire
+from twinsplit.transport.open_files import allow_many_connections
 from twinsplit.types import Payloads, TaskRecord
 
 MODULE = "benchmarks.load.twin_devices"
@@ -268,4 +269,5 @@ async def _until(instant_s: float) -> None:
 
 if __name__ == "__main__":
     configure_logging("warning")
+    allow_many_connections()
     say_counted(asyncio.run(_main(json.loads(sys.argv[1]))))
