@@ -209,8 +209,7 @@ class TwinCore:
             device.status.manifest_known(self.manifests.received(digest, event.manifest_json))
             self._to_tell[device_id] = None
         self._changed(device_id)
-        if device.is_plannable and (cause := self.planner.cause(device, self.edges.values(), now_s)) is not None:
-            self._to_weigh.setdefault(device_id, cause)
+        self._consider(device, now_s)
         if len(self.edges) > 1 and now_s >= device.edges_looked_at_s + _LIST_AGAIN_S:
             self._to_tell[device_id] = None
         return self._look(device, now_s)
@@ -288,9 +287,11 @@ class TwinCore:
             device = self.devices[device_id]
             if appointment is Appointment.LOOK:
                 sends.extend(self._look(device, now_s))
-            elif now_s >= device.last_sent_s + self._renewal_s:
-                self._note_sent(Send(device_id, messages.LeaseRenewal()), now_s, sends)
-            if appointment is Appointment.LEASE:
+            elif appointment is Appointment.WEIGH:
+                self._consider(device, now_s)
+            else:
+                if now_s >= device.last_sent_s + self._renewal_s:
+                    self._note_sent(Send(device_id, messages.LeaseRenewal()), now_s, sends)
                 self._schedule.put(device_id, Appointment.LEASE, device.last_sent_s + self._renewal_s)
         return sends
 
@@ -404,6 +405,15 @@ class TwinCore:
                 device.standing.hears(edge.reading_at(min(task.ended_at_s, now_s)))
         if self.workload is not None:
             take_tasks(self.workload, self.planner, device, edge, report, now_s)
+
+    def _consider(self, device: DeviceTwin, now_s: float) -> None:
+        """Have the plan of a device weighed if that is called for; right after a weighing: see then whether it is."""
+        if not device.is_plannable:
+            return
+        if (cause := self.planner.cause(device, self.edges.values(), now_s)) is not None:
+            self._to_weigh.setdefault(device.device_id, cause)
+        elif (again_s := self.planner.looks_away_until_s(device)) > now_s:
+            self._schedule.put(device.device_id, Appointment.WEIGH, again_s)
 
     def _recalibrate(self, found: Recalibrated) -> None:
         self.recalibrated.append(found)

@@ -8,6 +8,7 @@ in one batch.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -111,8 +112,7 @@ class Planner:
         standing = device.standing
         if standing is None:
             return Cause.ATTACHED
-        is_fresh = now_s < standing.weighed_at_s + self.settings.shortest_weighing_s
-        if is_fresh and self.chooser.stands(device, edges):
+        if now_s < self.looks_away_until_s(device) and self.chooser.stands(device, edges):
             return None
         choice = self.chooser.choice(device, edges, now_s)
         if not _names(standing.plan, choice.edge):
@@ -122,6 +122,11 @@ class Planner:
         return _largest_move(
             standing.weighed, self.situation(device, choice.edge, now_s), self.settings.noticeable_share
         )
+
+    def looks_away_until_s(self, device: DeviceTwin) -> float:
+        """Instant up to which nothing that moves calls for a weighing, since there was one just before."""
+        standing = device.standing
+        return -math.inf if standing is None else standing.weighed_at_s + self.settings.shortest_weighing_s
 
     def edges_changed(self, device: DeviceTwin, edges: Collection[EdgeTwin], now_s: float) -> Cause | None:
         """Why the plan of ``device`` should be weighed, now that an edge has come or gone; ``None``: no need."""

@@ -18,6 +18,8 @@ class Appointment(str, Enum):
     """The lease may have to be renewed."""
     LOOK = "look"
     """The device's own reckoning crosses a break point."""
+    WEIGH = "weigh"
+    """Its plan was weighed just before it said something; what has moved since counts from then on."""
 
 
 class Schedule:

@@ -197,6 +197,30 @@ def test_a_device_whose_numbers_jump_is_not_weighed_all_the_time() -> None:
     assert 1 <= world.core.planner.weighed - weighed <= 4
 
 
+def test_what_moves_right_after_a_weighing_is_weighed_when_that_is_no_longer_fresh() -> None:
+    world = World(rule_named("open-loop"))
+    world.attach_edge()
+    world.attach_device()
+    world.take()
+    world.wait(0.1)
+    world.say(DeviceHeartbeat(state=state(entered=1, goodput_bytes_per_s=500.0)))
+    world.wait(0.39)
+    assert plans(world) == [], "not yet"
+    world.wait(0.02)
+    assert len(plans(world)) == 1, "without another word of the device"
+
+
+def test_a_device_that_goes_right_after_a_weighing_is_not_considered_again() -> None:
+    world = World(rule_named("open-loop"))
+    world.attach_edge()
+    world.attach_device()
+    world.say(DeviceHeartbeat(state=state(entered=1, goodput_bytes_per_s=500.0)))
+    weighed = world.core.planner.weighed
+    world.core.detach_device("cam", world.streams["cam"])
+    world.wait(2.0)
+    assert world.core.planner.weighed == weighed
+
+
 def test_desired_weights_change_the_plan() -> None:
     world = World(rule_named("open-loop"))
     world.attach_edge()
