@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from twin_service.documents import Document
-from twin_service.memory import Memory
+from twin_service.memory import Claim, Memory
 from twinsplit.errors import UnknownTwinError
 
 
@@ -31,6 +31,8 @@ class Archive:
         self._unsaved: set[str] = set()
         self.inherited: dict[str, Counter[str]] = {"outcomes": Counter(), "plan_revisions": Counter()}
         """What of the counts in all documents did not happen here: sums over documents less this only grow."""
+        self.bases: dict[str, Document] = {}
+        """Devices of which it is not known what others have kept, with what was known here when they attached."""
 
     def __iter__(self) -> Iterator[Document]:
         """All documents by name of the device."""
@@ -66,15 +68,33 @@ class Archive:
             document = self._documents[device_id] = Document(device_id)
         return document
 
-    def claimed(self, device_id: str, document: Document | None, epoch: int) -> None:
-        """A device comes that others may have held since: ``document`` (``None``: none) is what was kept of it,
-        ``epoch`` the one of the attachment that begins."""
+    def claimed(self, device_id: str, claim: Claim) -> None:
+        """A device is about to attach that others may have held since."""
+        self.bases.pop(device_id, None)
         held = self.opened(device_id)
-        if document is not None and held.epoch < document.epoch:
+        if claim.document is not None and held.epoch < claim.document.epoch:
             self.forget(device_id)
-            self._inherit(document, 1)
-            self._documents[device_id] = held = document
-        held.epoch = max(held.epoch, epoch - 1)
+            self._inherit(claim.document, 1)
+            self._documents[device_id] = held = claim.document
+        held.epoch = max(held.epoch, claim.epoch - 1)
+
+    def unknown(self, device_id: str) -> None:
+        """A device is about to attach, and what others have kept of it cannot be asked now: its document is not saved
+        over theirs until :meth:`learnt`."""
+        held = self.opened(device_id)
+        self.bases.setdefault(device_id, Document.from_json(held.to_json(), held.epoch))
+
+    def learnt(self, device_id: str, claim: Claim | None) -> None:
+        """What was kept of a device of which it was not known; ``None``: nothing."""
+        base, held = self.bases.pop(device_id, None), self._documents.get(device_id)
+        # With a later epoch than here the device is elsewhere by now, and what is known of it here counts no more.
+        if base is None or held is None or claim is None or not base.epoch < claim.epoch <= held.epoch:
+            return
+        if claim.document is not None:
+            self._inherit(base, -1)
+            self._inherit(claim.document, 1)
+            held.add(claim.document, base)
+            self._unsaved.add(device_id)
 
     def forget(self, device_id: str) -> None:
         """A device is elsewhere now, where its document is kept up."""
@@ -82,6 +102,7 @@ class Archive:
         if document is not None:
             self._inherit(document, -1)
         self._unsaved.discard(device_id)
+        self.bases.pop(device_id, None)
 
     def note_message(self, device_id: str, kind: str) -> None:
         """A message of ``kind`` passed between a device and the twin."""
@@ -103,10 +124,10 @@ class Archive:
         Raises:
             StorageError: they cannot be kept; they stay due.
         """
-        chosen = list(islice(self._unsaved, limit))
+        chosen = list(islice((device_id for device_id in self._unsaved if device_id not in self.bases), limit))
         self._memory.keep_documents(self._documents[device_id] for device_id in chosen)
         self._unsaved.difference_update(chosen)
-        return bool(self._unsaved)
+        return bool(self._unsaved.difference(self.bases))
 
     def _forget_one(self) -> None:
         gone = next((device_id for device_id in self._documents if not self._is_attached(device_id)), None)

@@ -80,6 +80,17 @@ class Document:
         self.desired = Desired(**{**asdict(self.desired), **desired.by_field()})
         self.version += 1
 
+    def add(self, kept: Document, base: Document) -> None:
+        """This document was begun from ``base`` while ``kept`` was not known, which goes on from there, too."""
+        for name in _COUNTS:
+            counts: Counter[str] = getattr(self, name)
+            counts.update(getattr(kept, name))
+            counts.subtract(getattr(base, name))
+            setattr(self, name, +counts)
+        if self.desired == base.desired:
+            self.desired = kept.desired
+        self.version = max(self.version, kept.version) + 1
+
     def to_json(self) -> str:
         """The document as the store keeps it, beside its epoch."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "epoch"}

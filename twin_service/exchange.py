@@ -11,6 +11,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 from twin_service import messages
@@ -41,6 +42,7 @@ MAX_UNSENT = 64
 """Messages that may wait for a device that does not read; then its stream is ended, and it attaches again."""
 _REPEATED_LINE_S = 10.0
 _FAILED_RULE_S = 60.0
+_ASKED_AT_ONCE = 500
 _AFTER_DEFECT_S = 0.1
 """Pause after ticks that fail one after the other: what was due is due still, and must not keep the event loop."""
 
@@ -110,7 +112,18 @@ class Exchange:
             return
         claim = await self._shared.claimed(hello.device_id, hello.model_digest, hello.attachment_epoch)
         if claim is not None:
-            self.core.archive.claimed(hello.device_id, claim.document, claim.epoch)
+            self.core.archive.claimed(hello.device_id, claim)
+        else:
+            self.core.archive.unknown(hello.device_id)
+
+    async def learn_of_documents(self) -> None:
+        """What could not be asked of devices when they attached is asked again."""
+        unknown = list(islice(self.core.archive.bases, _ASKED_AT_ONCE))
+        if self._shared is not None and unknown:
+            found = await self._shared.kept(unknown)
+            if found is not None:
+                for device_id in unknown:
+                    self.core.archive.learnt(device_id, found.get(device_id))
 
     def device_moved(self, device_id: str, epoch: int) -> None:
         """A device has attached to another replica, under this number; nothing if it is back here since."""

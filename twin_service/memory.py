@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from twin_service.documents import Document
 from twin_service.workload.replayed import Replayed
@@ -24,6 +24,15 @@ class WeightsRow:
     created_unix_s: float
     scores_json: str
     data: bytes
+
+
+class Claim(NamedTuple):
+    """What was kept of a device that attaches."""
+
+    epoch: int
+    """Of this attachment; what is written under an earlier one is refused."""
+    document: Document | None
+    """With the epoch of the attachment before; ``None``: none was kept."""
 
 
 class Memory(Protocol):

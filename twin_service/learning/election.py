@@ -7,6 +7,7 @@ learns from the tasks of all, and publishes; the others serve that.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from twin_service.learning.learner import Learner
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _OTHERS_AT_ONCE = 20
 """Tasks of others taken in one go; more would keep the event loop."""
+_AGAIN_S = 1.0
 
 _log = EventLog("twin.election")
 
@@ -57,12 +59,16 @@ class Election:
                 await self.take()
             except Exception as error:  # noqa: BLE001 - a defect here must not end all following
                 _log.exception("election-failed", error)
-            await news.wait()
+            # What could not be asked when a device attached is asked again, until there is an answer.
+            patience_s = _AGAIN_S if self._exchange.core.archive.bases else None
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(news.wait(), patience_s)
 
     async def take(self) -> None:
         """Take what is new now."""
         for device_id, epoch in self._store.take_moved():
             self._exchange.device_moved(device_id, epoch)
+        await self._exchange.learn_of_documents()
         published = self._store.take_published()
         if self._learner is None:
             return

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from twin_service.documents import Document
-from twin_service.memory import Memory, WeightsRow
+from twin_service.memory import Claim, Memory, WeightsRow
 from twin_service.workload.replayed import Replayed
 
 MAX_MANIFESTS = 256
@@ -56,15 +55,6 @@ class Store(Memory, Protocol):
         ...
 
 
-class Claim(NamedTuple):
-    """What was kept of a device that attaches."""
-
-    epoch: int
-    """Of this attachment; what is written under an earlier one is refused."""
-    document: Document | None
-    """With the epoch of the attachment before; ``None``: none was kept."""
-
-
 class SharedStore(Store, Protocol):
     """A store of several replicas: each device is at one of them, and one of them learns."""
 
@@ -99,5 +89,13 @@ class SharedStore(Store, Protocol):
 
         Returns:
             ``None``: the database does not answer now. The device is served all the same.
+        """
+        ...
+
+    async def kept(self, device_ids: Sequence[str]) -> dict[str, Claim] | None:
+        """What is kept of devices, without claiming them: each with the epoch that it is kept under.
+
+        Returns:
+            ``None``: the database does not answer now.
         """
         ...

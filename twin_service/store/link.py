@@ -26,7 +26,7 @@ from twinsplit.telemetry.logs import EventLog
 from twinsplit.transport.back_off import reconnect_delay_s
 
 if TYPE_CHECKING:
-    from twin_service.store.interface import Claim
+    from twin_service.memory import Claim
     from twin_service.store.postgres_tables import PostgresTables
 
 MOST_WAITING_BYTES = 64e6

@@ -18,9 +18,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
 from twin_service.documents import Document
-from twin_service.memory import WeightsRow
+from twin_service.memory import Claim, WeightsRow
 from twin_service.store.address import connection_parameters, place_of
-from twin_service.store.interface import MAX_MANIFESTS, MAX_WEIGHTS, RESERVED_PLAN_IDS, SERVING, Bounds, Claim
+from twin_service.store.interface import MAX_MANIFESTS, MAX_WEIGHTS, RESERVED_PLAN_IDS, SERVING, Bounds
 from twin_service.store.link import Link
 from twin_service.store.postgres_tables import PostgresTables, ReplayRow
 from twin_service.workload.replayed import Replayed
@@ -168,6 +168,19 @@ class PostgresStore:
             return None
         claim: Claim = found[0]
         return claim
+
+    async def kept(self, device_ids: Sequence[str]) -> dict[str, Claim] | None:
+        """What is kept of devices, without claiming them: each with the epoch that it is kept under.
+
+        Returns:
+            ``None``: the database does not answer now.
+        """
+        try:
+            asked = asyncio.wrap_future(self._link.ask(lambda tables: tables.kept(device_ids)))
+            found: dict[str, Claim] = await asyncio.wait_for(asked, _READ_S)
+        except (StorageError, asyncio.TimeoutError):
+            return None
+        return found
 
     # Memory.
 

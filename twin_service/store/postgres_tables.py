@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from twin_service.documents import Document
-from twin_service.memory import WeightsRow
-from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, MAX_WEIGHTS, SERVING, Bounds, Claim
+from twin_service.memory import Claim, WeightsRow
+from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, MAX_WEIGHTS, SERVING, Bounds
 from twin_service.store.postgres_session import PostgresSession
 from twinsplit.errors import StorageError
 from twinsplit.telemetry.logs import EventLog
@@ -166,10 +166,12 @@ class PostgresTables(PostgresSession):
         rows = self._rows("SELECT json, epoch FROM documents WHERE json IS NOT NULL ORDER BY kept")
         return [Document.from_json(json, epoch) for json, epoch in rows]
 
-    def document(self, device_id: str) -> Document | None:
-        """The document of one device; ``None``: none is kept."""
-        rows = self._rows("SELECT json, epoch FROM documents WHERE device_id = %s AND json IS NOT NULL", device_id)
-        return Document.from_json(*rows[0]) if rows else None
+    def kept(self, device_ids: Sequence[str]) -> dict[str, Claim]:
+        """What is kept of devices, without claiming them."""
+        rows = self._rows("SELECT device_id, epoch, json FROM documents WHERE device_id = ANY(%s)", list(device_ids))
+        return {
+            device_id: Claim(epoch, None if json is None else _document(json, epoch)) for device_id, epoch, json in rows
+        }
 
     def id_before_newest(self, model_digest: str, limit: int) -> int:
         """The newest ``limit`` replayed tasks of a model are those after this id."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from made_up_tasks import DIGEST, made_up_tasks
@@ -61,7 +62,11 @@ class Told:
 
     def __init__(self) -> None:
         self.moved: list[tuple[str, int]] = []
-        self.changes = 0
+        self.changes = self.asked = 0
+        self.core = SimpleNamespace(archive=SimpleNamespace(bases={}))
+
+    async def learn_of_documents(self) -> None:
+        self.asked += 1
 
     def device_moved(self, device_id: str, epoch: int) -> None:
         self.moved.append((device_id, epoch))

@@ -2,7 +2,7 @@ import pytest
 
 from twin_service.archive import Archive
 from twin_service.documents import Desired, Document
-from twin_service.memory import VolatileMemory
+from twin_service.memory import Claim, VolatileMemory
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError, UnknownTwinError
 
 
@@ -125,7 +125,7 @@ def test_documents_that_others_hold_are_not_read_at_the_start() -> None:
 
 def test_a_device_that_comes_from_elsewhere_brings_its_document_and_counts_nowhere_twice() -> None:
     archive = Archive(SharedMemory(), 10, lambda _: False)
-    archive.claimed("cam", kept("cam", 3, 5), 4)
+    archive.claimed("cam", Claim(4, kept("cam", 3, 5)))
     document = archive.opened("cam")
     document.attached()
     assert (document.epoch, document.ended) == (4, 5)
@@ -135,17 +135,17 @@ def test_a_device_that_comes_from_elsewhere_brings_its_document_and_counts_nowhe
     archive.forget("cam")
     assert archive.find("cam") is None
     assert counted(archive) == 2
-    archive.claimed("cam", kept("cam", 6, 20), 7)
+    archive.claimed("cam", Claim(7, kept("cam", 6, 20)))
     assert counted(archive) == 2
 
 
 def test_a_device_that_comes_back_before_its_document_was_kept_keeps_the_newer_one() -> None:
     archive = Archive(SharedMemory(), 10, lambda _: False)
-    archive.claimed("cam", None, 1)
+    archive.claimed("cam", Claim(1, None))
     document = archive.opened("cam")
     document.attached()
     document.outcomes["device"] += 2
-    archive.claimed("cam", kept("cam", 1, 0), 2)
+    archive.claimed("cam", Claim(2, kept("cam", 1, 0)))
     assert archive.opened("cam") is document
     document.attached()
     assert document.epoch == 2
@@ -160,3 +160,49 @@ def test_what_moved_away_is_not_due_to_be_saved() -> None:
     archive.note_change("cam")
     assert not archive.save()
     assert memory.documents() == []
+
+
+def test_what_could_not_be_asked_when_a_device_came_is_added_when_it_can() -> None:
+    memory = SharedMemory()
+    archive = Archive(memory, 10, lambda _: False)
+    archive.unknown("cam")
+    document = archive.opened("cam")
+    document.attached(6)
+    document.outcomes["device"] += 2
+    archive.note_change("cam")
+    assert not archive.save()
+    assert memory.documents() == []
+    elsewhere = kept("cam", 3, 5)
+    elsewhere.desire(Desired(alpha_s=1.5), 0)
+    archive.learnt("cam", Claim(3, elsewhere))
+    assert dict(document.outcomes) == {"device": 2, "edge": 5}
+    assert (document.desired, document.epoch) == (Desired(alpha_s=1.5), 7)
+    assert document.version > elsewhere.version
+    assert counted(archive) == 2
+    assert not archive.save()
+    assert memory.documents() == [document]
+
+
+def test_of_a_device_that_was_here_before_only_what_is_new_is_added() -> None:
+    archive = Archive(SharedMemory(), 10, lambda _: False)
+    archive.claimed("cam", Claim(1, None))
+    document = archive.opened("cam")
+    document.attached()
+    document.outcomes["device"] += 2
+    archive.unknown("cam")
+    document.attached(4)
+    document.outcomes["device"] += 1
+    archive.unknown("cam")  # again, before anything was learnt
+    archive.learnt("cam", Claim(3, kept("cam", 3, 5)))
+    assert {name: count for name, count in document.outcomes.items() if count} == {"device": 1, "edge": 5}
+    assert counted(archive) == 3
+
+
+@pytest.mark.parametrize("claim", [None, Claim(9, None), Claim(9, kept("cam", 9, 5)), Claim(0, kept("cam", 0, 5))])
+def test_what_is_of_another_time_is_not_added(claim: Claim | None) -> None:
+    archive = Archive(SharedMemory(), 10, lambda _: False)
+    archive.unknown("cam")
+    archive.opened("cam").attached()
+    archive.learnt("cam", claim)
+    assert archive.opened("cam").ended == 0
+    assert archive.bases == {}

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from twin_service.memory import Claim
 from twin_service.store import link as link_module
-from twin_service.store.interface import Claim
 from twin_service.store.link import Link
 from twin_service.store.postgres_session import RejectedError
 from twin_service.store.postgres_tables import OthersReplay
