@@ -120,6 +120,48 @@ def overhead(tasks: int, threads: int, seed: int, json_path: Path | None) -> Non
 
 
 @bench.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=300, show_default=True, help="Calls of each way.")
+@click.option("--engines", is_flag=True, help="Start Triton and MLServer (make engines) and measure them, too.")
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="NAME=HOST:PORT",
+    help="Measure a server that runs already, too; it holds what --export writes. May be repeated.",
+)
+@click.option(
+    "--export",
+    "export_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Only write the tails that are asked for, as DIR/NAME/1/model.onnx, and measure nothing.",
+)
+@_seed_option
+@_json_option
+def oip(
+    rounds: int,
+    engines: bool,
+    against: tuple[str, ...],
+    export_folder: Path | None,
+    seed: int,
+    json_path: Path | None,
+) -> None:
+    """ModelInfer of an edge beside its own stream, and beside other servers of the Open Inference Protocol."""
+    from benchmarks.oip import export, lines, measure, named_addresses
+
+    others = named_addresses(against)
+    if export_folder is not None:
+        export(export_folder)
+        return
+    _measured(
+        "oip",
+        json_path,
+        [seed],
+        lambda: measure(rounds, seed=seed, against=others, with_engines=engines, progress=_say),
+        lines,
+    )
+
+
+@bench.command()
 @_threads_option
 @_seed_option
 @_json_option
