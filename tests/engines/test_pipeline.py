@@ -21,7 +21,7 @@ from twinsplit.types import Outcome, Reason, TaskRecord
 
 Start = Callable[[Path], AbstractContextManager[EngineServer]]
 TASKS = 200
-PATIENT = {"kept_tensors": 64, "answer_timeout_s": 60.0, "queue_capacity": 256}
+PATIENT = {"kept_tensors": 256, "answer_timeout_s": 60.0, "queue_capacity": 256}
 """Nothing but an engine may make a task end elsewhere."""
 
 
@@ -94,6 +94,8 @@ async def test_an_engine_killed_under_load_costs_no_task(
             assert samples["twinsplit_engine_ready", victim.address, ""] == 0.0
             assert samples["twinsplit_engine_ready", triton.address, ""] == 1.0
             assert samples.get(("twinsplit_engine_tails_total", victim.address, "moved"), 0) >= 1, "it died with tails"
-    assert Counter(record.outcome for record in records) == {Outcome.EDGE: TASKS}
+    assert Counter((record.outcome, record.reason) for record in records) == {
+        (Outcome.EDGE, Reason.OFFLOAD_PAYS): TASKS
+    }
     assert sorted(record.task_id for record in records) == list(range(1, TASKS + 1))
     assert all(record.label == expected[record.frame] for record in records)

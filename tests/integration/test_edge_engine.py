@@ -20,6 +20,7 @@ from edge.models import HeldModel, load_models
 from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
 from edge.tail_queue import Tail, TailEnd
+from tests.integration.test_edge_twin_link import FakeTwin, start_twin
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.clock import SystemClock
 from twinsplit.errors import DeadlineError, PeerError, SettingsError, StoppingError, TensorError
@@ -371,6 +372,29 @@ async def test_tails_of_a_back_end_that_hangs_go_to_the_other(
         found = await pending
         assert all(response.error is None for response in found.values())
         assert other.cancelled == 2
+
+
+@pytest.mark.slow
+async def test_the_twin_is_told_the_tails_times_there_and_the_backlog_behind_the_edge(
+    folder: Path, runtime: SegmentRuntime, tensors: list[NDArray[Any]], other: OtherServer
+) -> None:
+    twin = FakeTwin()
+    server = await start_twin(twin)
+    async with running(folder, engine=f"oip://{other.address}", twin=server.address, report_threshold_s=1e-4) as edge:
+        await until(lambda: len(twin.of_kind("hello")) > 0 and edge.link is not None and edge.link.is_attached)
+        (model,) = twin.of_kind("hello")[0].hello.models
+        assert list(model.tail_s) == sorted(model.tail_s, reverse=True)
+        assert model.tail_s[-1] > 0.0
+        other.answer = other.never
+        async with open_channel(edge.address) as channel:
+            call = infer_call(channel)
+            for number in range(1, 41):
+                await call.write(request(runtime, number, 1, plain(runtime, tensors, 1)))
+            await until(lambda: any(each.backlog.backlog.backlog_s > 0.0 for each in twin.of_kind("backlog")))
+        assert max(each.backlog.queue_length for each in twin.of_kind("backlog")) > 4, (
+            "those that wait at the edge, too"
+        )
+    await server.stop()
 
 
 @pytest.mark.slow
