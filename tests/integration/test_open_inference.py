@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from twinsplit.model.payload import encode_payload
 from twinsplit.model.preprocessing import prepare
 from twinsplit.model.profile import made_up_input
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.oip import parameters
 from twinsplit.oip.messages import InferenceRequest, InferenceResponse, NamedTensor
 from twinsplit.oip.service import INFER_METHOD, infer_call
 from twinsplit.oip.v2 import inference_pb2
@@ -319,3 +321,65 @@ async def test_a_request_may_be_as_large_as_a_tensor_can_be_and_no_larger(
         assert refusal.value.code.value == "BAD_TENSOR"  # type: ignore[attr-defined]
     finally:
         await edge.stop()
+
+
+SHIPPED = Path(__file__).resolve().parents[2] / "models" / "alexnet-fashion" / "1"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "open-inference-protocol.md"
+
+
+def blocks(kind: str) -> list[str]:
+    """What the page shows in that language."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+async def ran(source: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        source,
+        cwd=PAGE.parents[1],
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, said = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    return out.decode()
+
+
+@pytest.mark.slow
+async def test_what_the_page_shows_runs() -> None:
+    at_edge, at_device = blocks("python")
+    (request,) = blocks("json")
+    async with running_edge(SHIPPED) as edge, running_device(SHIPPED) as bench:
+        addresses = {"127.0.0.1:7100": edge.address, "127.0.0.1:7200": bench.device.address}
+        shown = [replaced(source, addresses) for source in (at_edge, at_device)]
+        assert shown != [at_edge, at_device]
+        tail, frame = await asyncio.gather(*(ran(source) for source in shown))
+        async with open_channel(bench.device.address) as channel:
+            call = channel.unary_unary(
+                INFER_METHOD,
+                request_serializer=inference_pb2.ModelInferRequest.SerializeToString,
+                response_deserializer=inference_pb2.ModelInferResponse.FromString,
+            )
+            answer = await call(json_format.Parse(request, inference_pb2.ModelInferRequest()))
+    assert 'name: "cut5"' in tail
+    assert 0 <= int(tail.splitlines()[-2]) < 10
+    classes = json.loads((SHIPPED / "manifest.json").read_text(encoding="utf-8"))["classes"]
+    assert frame.splitlines()[0] in classes
+    assert "twinsplit_outcome" in frame
+    found = json_format.MessageToDict(answer)
+    assert (found["id"], found["outputs"][0]["name"]) == ("frame-1", "label")
+    assert base64.b64decode(found["outputs"][0]["contents"]["bytesContents"][0]).decode() in classes
+    assert found["parameters"]["twinsplit_reason"]["stringParam"]
+
+
+def replaced(source: str, addresses: dict[str, str]) -> str:
+    for shown, real in addresses.items():
+        source = source.replace(shown, real)
+    return source
+
+
+def test_the_page_names_every_parameter_and_no_other() -> None:
+    named = {value for key, value in vars(parameters).items() if key.isupper() and isinstance(value, str)}
+    found = set(re.findall(r"`(twinsplit_[a-z_]*)`", PAGE.read_text(encoding="utf-8")))
+    assert found == named
