@@ -44,6 +44,8 @@ class Election:
         self._exchange = exchange
         self._learner = learner
         self._learning = learning
+        self._term = 0
+        """Number of the election by which the learner learns."""
 
     async def follow(self) -> None:
         """Take what is new, until cancelled."""
@@ -69,17 +71,16 @@ class Election:
         for device_id, epoch in self._store.take_moved():
             self._exchange.device_moved(device_id, epoch)
         await self._exchange.learn_of_documents()
-        published = self._store.take_published()
         if self._learner is None:
             return
-        for model_digest, rows in published.items():
-            self._learner.published(model_digest, rows)
-        if self._learner.is_elected and not self._store.is_elected:
+        is_term_over = not self._store.is_elected or self._store.elections != self._term
+        if self._learner.is_elected and is_term_over:
             self._learner.deposed()
             if self._learning is not None:
                 self._learning.give_up()
             _log.warning("learner-deposed", cause="the session that held the right to learn has ended")
-        elif self._store.is_elected and not self._learner.is_elected:
+        self._take_published(self._learner)
+        if self._store.is_elected and not self._learner.is_elected:
             await self._take_over(self._learner)
         while self._learner.is_elected and (tasks := self._store.take_others(_OTHERS_AT_ONCE)):
             for task in tasks:
@@ -87,9 +88,16 @@ class Election:
             await asyncio.sleep(0)
         self._exchange.learner_changed()
 
+    def _take_published(self, learner: Learner) -> None:
+        for model_digest, rows in self._store.take_published().items():
+            learner.published(model_digest, rows)
+
     async def _take_over(self, learner: Learner) -> None:
+        self._term = self._store.elections
+        # What its predecessor published last had been read when it was elected.
+        self._take_published(learner)
         tasks = await asyncio.to_thread(self._newest, learner)
-        if self._store.is_elected:
+        if self._store.is_elected and self._store.elections == self._term:
             learner.elected(tasks)
             _log.info("learner-elected", tasks=len(tasks))
 

@@ -63,6 +63,11 @@ class SharedStore(Store, Protocol):
         """Whether this replica is the one that learns."""
         ...
 
+    @property
+    def elections(self) -> int:
+        """How often this replica was elected; others may have been in between."""
+        ...
+
     def on_news(self, told: Callable[[], None]) -> None:
         """``told`` is called, in another thread, whenever one of the following may have something new."""
         ...

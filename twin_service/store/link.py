@@ -78,6 +78,8 @@ class Link:
         self.is_candidate = is_candidate
         self.is_up = True
         self.is_elected = False
+        self.elections = 0
+        """How often this replica was elected."""
         self.errors = 0
         self.size_bytes: int | None = None
         self.told: Callable[[], None] = lambda: None
@@ -208,6 +210,7 @@ class Link:
         if tables is not None:
             self._finish(tables)
             _close(tables)
+        self._fail_all("the twin service is stopping")
 
     def _came_up(self, tables: PostgresTables) -> None:
         self._published.clear()
@@ -222,6 +225,14 @@ class Link:
 
     def _went_down(self, cause: str) -> None:
         self.errors += 1
+        was_up = self._fail_all(cause)
+        _log.warning(
+            "store-lost" if was_up else "store-unreachable", store=self.place, cause=cause, limit_s=_REPEATED_LINE_S
+        )
+        self.told()
+
+    def _fail_all(self, cause: str) -> bool:
+        """Nothing can be asked any more; writes stay. Whether something could be until now."""
         with self._lock:
             was_up, self.is_up, self.is_elected, self._cause = self.is_up, False, False, cause
             asked = [job for job in self._jobs if job.future is not None]
@@ -234,10 +245,7 @@ class Link:
             self.others.clear()
         for future in (*claims, *(job.future for job in asked if job.future is not None)):
             _fail(future, StorageError(cause))
-        _log.warning(
-            "store-lost" if was_up else "store-unreachable", store=self.place, cause=cause, limit_s=_REPEATED_LINE_S
-        )
-        self.told()
+        return was_up
 
     def _work(self, tables: PostgresTables) -> None:
         """Do all that there is to do."""
@@ -275,6 +283,7 @@ class Link:
             # What was published last counts from here on, and nobody else publishes any more.
             self._refresh(tables, None)
             self._others_after = tables.last_replay_id()
+            self.elections += 1
             self.is_elected = True
             self.told()
 

@@ -121,6 +121,11 @@ class PostgresStore:
         """Whether this replica is the one that learns."""
         return self._link.is_elected
 
+    @property
+    def elections(self) -> int:
+        """How often this replica was elected; others may have been in between."""
+        return self._link.elections
+
     def on_news(self, told: Callable[[], None]) -> None:
         """``told`` is called, in another thread, whenever one of the following has something new."""
         self._link.told = told

@@ -71,6 +71,8 @@ def migrate(connection: Connection[Any], place: str) -> None:
         connection.execute("SET search_path TO twinsplit")
         return
     with connection.transaction():
+        # Copying takes what it takes, and whoever waits for it waits.
+        connection.execute("SET LOCAL statement_timeout TO 0; SET LOCAL lock_timeout TO 0")
         _check_encoding(connection, place)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         version = _version(connection)

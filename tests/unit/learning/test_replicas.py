@@ -27,6 +27,7 @@ class SharedMemory(VolatileMemory):
     def __init__(self) -> None:
         super().__init__()
         self.is_elected = False
+        self.elections = 0
         self.published: dict[str, list[WeightsRow]] = {}
         self.others: list[Replayed] = []
         self.moved: list[tuple[str, int]] = []
@@ -197,6 +198,25 @@ async def test_a_replica_that_is_elected_reads_the_newest_tasks_and_then_hears_o
     await follower.take()
     assert not learner.is_elected
     assert told.changes == 3
+
+
+async def test_a_term_that_another_one_followed_is_over_even_if_nobody_looked_in_between() -> None:
+    memory = SharedMemory()
+    memory.is_elected, memory.elections = True, 1
+    follower, learner, _ = election(memory)
+    await follower.take()
+    for task in made_up_tasks(20):
+        learner.task_replayed(task)
+    assignment = learner.next_lesson()
+    assert assignment is not None
+    learner.learnt(assignment, GOOD, 1e9)
+    assert learner.serving_version(DIGEST) == 1
+    memory.elections, memory.published = 2, {DIGEST: [row(4, WeightsState.SERVING)]}
+    await follower.take()
+    assert learner.is_elected
+    assert learner.serving_version(DIGEST) == 4
+    learner.save()
+    assert memory.weights() == []
 
 
 async def test_a_replica_whose_tasks_cannot_be_read_learns_from_new_ones() -> None:
