@@ -20,7 +20,11 @@ from twinsplit.model.manifest import read_manifest
 from twinsplit.types import Outcome, Reason, TaskRecord
 
 Start = Callable[[Path], AbstractContextManager[EngineServer]]
+pytestmark = pytest.mark.timeout(300)
 TASKS = 200
+IN_FLIGHT = 4
+TAILS = "twinsplit_engine_tails_total"
+READY = "twinsplit_engine_ready"
 PATIENT = {"kept_tensors": 256, "answer_timeout_s": 60.0, "queue_capacity": 256}
 """Nothing but an engine may make a task end elsewhere."""
 
@@ -30,11 +34,11 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(write_frames(tmp_path_factory.mktemp("frames"), 12).iterdir())
 
 
-def finished(edge: EdgeService, server: EngineServer) -> float:
-    """Tails that ``server`` has answered."""
-    labels = {"back_end": server.address, "outcome": "finished"}
-    found = [value for name, given, value in edge.executor.samples() if given == labels]
-    return float(found[0]) if found else 0.0  # type: ignore[arg-type] # a counter
+def of_server(edge: EdgeService, server: EngineServer, name: str, outcome: str = "") -> float:
+    """A metric of ``server`` at ``edge``."""
+    labels = {"back_end": server.address} | ({"outcome": outcome} if outcome else {})
+    found = [value for metric, given, value in edge.executor.samples() if (metric, given) == (name, labels)]
+    return float(found[0]) if found else 0.0  # type: ignore[arg-type] # no histogram has these labels
 
 
 async def records_by(model: Path, frames: list[Path], cut: int, **edge_settings: object) -> list[TaskRecord]:
@@ -77,23 +81,23 @@ async def test_an_engine_killed_under_load_costs_no_task(
     with starts[killed](tmp_path) as victim:
         engine = f"oip://{victim.address},{triton.address}"
         async with (
-            running_edge(model, engine=engine, queue_capacity=256) as edge,
+            running_edge(model, engine=engine, queue_capacity=256, engine_in_flight=IN_FLIGHT) as edge,
             running_device(model, **PATIENT) as device,
         ):
             device.plan(offload_at(1), edge.address, representation=0)
             submitting = asyncio.ensure_future(device.submit([frames[n % len(frames)] for n in range(TASKS)]))
-            await until(lambda: min(finished(edge, each) for each in (victim, triton)) >= 10)
+
+            def is_loaded() -> bool:
+                done = (of_server(edge, each, TAILS, "finished") for each in (victim, triton))
+                return min(done) >= 10 and of_server(edge, victim, "twinsplit_engine_tails_in_flight") == IN_FLIGHT
+
+            await until(is_loaded)
             victim.kill()
             await submitting
             records = await device.ended(TASKS)
-            samples = {
-                (name, labels["back_end"], labels.get("outcome", "")): value
-                for name, labels, value in edge.executor.samples()
-                if "back_end" in labels
-            }
-            assert samples["twinsplit_engine_ready", victim.address, ""] == 0.0
-            assert samples["twinsplit_engine_ready", triton.address, ""] == 1.0
-            assert samples.get(("twinsplit_engine_tails_total", victim.address, "moved"), 0) >= 1, "it died with tails"
+            assert of_server(edge, victim, TAILS, "moved") >= 1, "it died with tails"
+            assert of_server(edge, triton, READY) == 1.0
+            await until(lambda: of_server(edge, victim, READY) == 0.0)
     assert Counter((record.outcome, record.reason) for record in records) == {
         (Outcome.EDGE, Reason.OFFLOAD_PAYS): TASKS
     }

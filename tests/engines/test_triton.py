@@ -6,6 +6,8 @@ import asyncio
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from benchmarks.engines.server import EngineServer, engines_python
 from edge.engine.server_metrics import read_page, reading_of
 from tests.integration.device_bench import running_device, running_edge, until, write_frames
@@ -14,6 +16,7 @@ from twinsplit.model.export.triton import TritonSettings, export_triton
 from twinsplit.model.manifest import read_manifest
 from twinsplit.oip.names import tail_name
 
+pytestmark = pytest.mark.timeout(300)
 _PARSE = """
 import pathlib, sys
 from google.protobuf import text_format
