@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from twin_service.settings import TwinSettings
+from twin_service.store.address import files_of
 from twinsplit.systemd.installation import Needs
 
 _SAVING_S = 5.0
@@ -14,13 +15,14 @@ _SAVING_S = 5.0
 def twin_needs(settings: TwinSettings) -> Needs:
     """Files and bounds of a twin service with these settings."""
     rule_file, _, _ = settings.rule.rpartition(":")
+    read = {"rule": Path(rule_file)} if rule_file.endswith(".py") else {}
     written = {"state": settings.state}
     if settings.console_token_file is not None:
         written["console_token_file"] = settings.console_token_file
     return Needs(
         description="twinsplit twin service",
         verb=("twin", "serve"),
-        read={"rule": Path(rule_file)} if rule_file.endswith(".py") else {},
+        read=read | files_of(settings.store),
         written=written,
         access=(),
         threads=1,  # the one that learns

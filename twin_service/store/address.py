@@ -6,6 +6,7 @@ What is wrong is named without repeating the address: a password with an unescap
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from twinsplit.errors import SettingsError
@@ -13,6 +14,7 @@ from twinsplit.errors import SettingsError
 EMBEDDED = "sqlite"
 _SCHEMES = ("postgresql", "postgres")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full"
 _ESCAPE = "write characters such as @ : / ? # in user and password as %40 %3A %2F %3F %23"
 
@@ -67,6 +69,15 @@ def connection_parameters(store: str) -> dict[str, str]:
         if port and not (port.isdecimal() and 0 < int(port) < 65536):
             raise SettingsError(f"--store: its port is none; give {_FORM}; {_ESCAPE}")
     return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def files_of(store: str) -> dict[str, Path]:
+    """Files that an address names, by ``store (PARAMETER)``; none of an address that is none."""
+    try:
+        named = parse_qsl(urlsplit(store).query)
+    except ValueError:
+        return {}
+    return {f"store ({name})": Path(value) for name, value in named if name in _FILES and value.startswith("/")}
 
 
 def place_of(parameters: dict[str, str]) -> str:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from twin_service.store.address import connection_parameters, is_embedded, place_of
+from twin_service.settings import TwinSettings
+from twin_service.store.address import connection_parameters, files_of, is_embedded, place_of
+from twin_service.unit import twin_needs
 from twinsplit.errors import SettingsError
 
 SECRET = "pa55w0rd"
@@ -54,7 +57,9 @@ def test_an_address_that_is_none_is_named_without_repeating_it(store: str, named
 
 
 def test_a_good_address_is_taken_apart() -> None:
-    found = connection_parameters("postgresql://twin:a%40b%2F@db.plant:5433/state?sslmode=verify-full&sslrootcert=/ca.pem")
+    found = connection_parameters(
+        "postgresql://twin:a%40b%2F@db.plant:5433/state?sslmode=verify-full&sslrootcert=/ca.pem"
+    )
     assert found == {
         "user": "twin", "password": "a@b/", "host": "db.plant", "port": "5433", "dbname": "state",
         "sslmode": "verify-full", "sslrootcert": "/ca.pem",
@@ -67,3 +72,14 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(SettingsError, match=r"pip install 'twinsplit\[postgres\]'"):
         connection_parameters("postgresql://db/x")
+
+
+def test_files_in_an_address_are_what_a_unit_lets_the_service_read() -> None:
+    address = "postgresql://db/x?sslmode=verify-full&sslrootcert=/etc/db/ca.pem&passfile=/etc/db/pass&sslcert=rel.pem"
+    found = {"store (sslrootcert)": Path("/etc/db/ca.pem"), "store (passfile)": Path("/etc/db/pass")}
+    assert files_of(address) == found
+    assert twin_needs(TwinSettings(store=address, rule="/etc/own.py:Rule")).read == {
+        "rule": Path("/etc/own.py"),
+        **found,
+    }
+    assert files_of("sqlite") == files_of("postgresql://[::1/x?sslkey=/x") == {}
