@@ -75,7 +75,8 @@ class TwinDevice:
         self._is_slow = False
         self._counted = Counted()
         self._window: Window | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self.reader: asyncio.Future[None] | None = None
+        """Reads what the twin says."""
 
     async def attach(self) -> None:
         """Say hello and wait for the plan."""
@@ -90,18 +91,28 @@ class TwinDevice:
             0,
         )
         await self._say(hello_to_wire(announcement, attachment))
-        self._reader = asyncio.ensure_future(self._read())
+        self.reader = asyncio.ensure_future(self._read())
         await asyncio.wait_for(self._has_plan.wait(), START_TIMEOUT_S)
 
     async def run(self, window: Window, change_s: float, counted: Counted, draw: random.Random) -> None:
-        """Serve independent tasks one by one and report them, another goodput about every ``change_s``."""
+        """Serve independent tasks one by one and report them, another goodput about every ``change_s``.
+
+        It ends some time after the window, whatever the twin reads.
+        """
         self._counted, self._window = counted, window
+        last_s = window.end_s + LAST_ANSWERS_S
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._serve(window, change_s, counted, draw), last_s - _now_s())
+            await asyncio.wait_for(self._is_answered.wait(), last_s - _now_s())
+        if self._changed_at_s is not None and window.has(self._changed_at_s):
+            counted.ended["lost"] += 1
+
+    async def _serve(self, window: Window, change_s: float, counted: Counted, draw: random.Random) -> None:
         arrives_s = window.start_s + draw.expovariate(self._rate_per_s)
         ended_s = window.start_s
         change_at_s = window.start_s + change_s * draw.random()
-        last_s = window.end_s + LAST_ANSWERS_S
-        # Whoever waits for a plan goes on reporting, as it would in the field: reports are what makes the twin look.
-        while arrives_s < (window.end_s if self._is_answered.is_set() else last_s):
+        # Whoever waits for a plan goes on reporting, as it would in the field.
+        while arrives_s < window.end_s or not self._is_answered.is_set():
             self._entered += 1
             if arrives_s > ended_s:
                 await _until(arrives_s)
@@ -123,14 +134,6 @@ class TwinDevice:
                     counted.offered += 1
             arrives_s += draw.expovariate(self._rate_per_s)
             await self._report(self._ended(record, is_next_here=arrives_s <= ended_s))
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._is_answered.wait(), max(0.0, last_s - _now_s()))
-        if self._changed_at_s is not None and window.has(self._changed_at_s):
-            counted.ended["lost"] += 1
-        self._call.cancel()
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
 
     def _ended(self, record: TaskRecord, *, is_next_here: bool) -> TaskReport:
         goodput = GOODPUT_BYTES_PER_S / (SLOWED if self._is_slow else 1.0)
@@ -210,7 +213,7 @@ async def _edge(channel: grpc.aio.Channel, manifest: Manifest, manifest_bytes: b
         await call.write(twin_pb2.AttachEdgeRequest(clock=twin_pb2.ClockEcho(sent_s=_now_s()), backlog=report()))
 
 
-async def _main(order: dict[str, Any]) -> Counted:
+async def _main(order: dict[str, Any]) -> None:
     address, first, seed = str(order["address"]), int(order["first"]), int(order["seed"])
     manifest, manifest_bytes = read_manifest(Path(order["model"]))
     counted = Counted()
@@ -247,10 +250,12 @@ async def _main(order: dict[str, Any]) -> Counted:
         await _until(window.end_s)
         counted.cpu_share = clock.share()
         await asyncio.gather(*runs)
-        if edge is not None:
-            edge.cancel()
-            await asyncio.gather(edge, return_exceptions=True)
-    return counted
+        # Before thousands of connections are closed, which takes a busy machine its time.
+        say_counted(counted)
+        for task in (edge, *(device.reader for device in devices)):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
 
 def _stub(channel: grpc.aio.Channel) -> Any:
@@ -270,4 +275,4 @@ async def _until(instant_s: float) -> None:
 if __name__ == "__main__":
     configure_logging("warning")
     allow_many_connections()
-    say_counted(asyncio.run(_main(json.loads(sys.argv[1]))))
+    asyncio.run(_main(json.loads(sys.argv[1])))
