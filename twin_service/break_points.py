@@ -37,7 +37,8 @@ class PlanBreakPoints:
         self.ceiling_s = regret.ceiling_s
         """Backlog above which hardly any decision depends on it."""
         self._edges_s = band_edges_s
-        self._going_on: list[list[list[float]]] = regret.going_on.tolist()
+        # Read number by number, and a fifth of what lists of them take.
+        self._going_on = np.ascontiguousarray(regret.going_on).data
         epochs, queues, _ = regret.slope.shape
         points: list[list[list[tuple[float, float]]]] = [[[] for _ in range(queues)] for _ in range(epochs)]
         matter = np.nonzero(regret.slope >= _LEAST_SLOPE)
@@ -59,8 +60,11 @@ class PlanBreakPoints:
 
     def share_going_on(self, epoch: int, queue: QueueShares, backlog_s: float) -> float:
         """Share of the samples at ``epoch`` for which the plan says CONTINUE."""
-        band = bisect_right(self._edges_s, backlog_s)
-        return sum(share * by_band[band] for share, by_band in zip(queue, self._going_on[epoch], strict=True))
+        band, found = bisect_right(self._edges_s, backlog_s), 0.0
+        for length, share in enumerate(queue):
+            if share > 0.0:
+                found += share * self._going_on[epoch, length, band]
+        return found
 
 
 def lost_s(points: Points, held_s: float, true_s: float) -> float:

@@ -305,7 +305,9 @@ def test_a_task_that_has_very_likely_left_makes_room_for_the_next() -> None:
     world.attach_device()
     device = world.core.devices["cam"]
     assert device.standing is not None
-    device.standing.points._going_on[1] = [[0.0, 1.0]] * 4
+    going_on = np.array(device.standing.points._going_on)
+    going_on[1] = (0.0, 1.0)
+    device.standing.points._going_on = going_on.data
     world.say(StartReport(1, world.now_s))
     world.take()
     world.wait(0.15)
