@@ -20,8 +20,10 @@ from edge.models import HeldModel, load_models
 from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
 from edge.tail_queue import Tail, TailEnd
+from tests.integration.test_access import Certificates
 from tests.integration.test_edge_twin_link import FakeTwin, start_twin
 from tests.unit.edge.tiny_model import write_tiny_model
+from twinsplit.certificates.subject import Role
 from twinsplit.clock import SystemClock
 from twinsplit.errors import DeadlineError, PeerError, SettingsError, StoppingError, TensorError
 from twinsplit.model.payload import encode_payload
@@ -40,6 +42,7 @@ from twinsplit.tensor import EncodedTensor, decode
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.status import InternalError
 from twinsplit.transport.tail_stream import InferRequest, InferResponse, infer_call
+from twinsplit.transport.tls import TlsFiles
 
 Infer = Callable[[InferenceRequest, Any], Awaitable[InferenceResponse]]
 SERVICE = "inference.GRPCInferenceService"
@@ -178,9 +181,11 @@ def request(
     return InferRequest(request_id, runtime.digest, cut, budget_s, tensor=payload)
 
 
-async def answers(edge: EdgeService, requests: list[InferRequest]) -> dict[int, InferResponse]:
+async def answers(
+    edge: EdgeService, requests: list[InferRequest], tls: TlsFiles | None = None
+) -> dict[int, InferResponse]:
     found: dict[int, InferResponse] = {}
-    async with open_channel(edge.address) as channel:
+    async with open_channel(edge.address, tls) as channel:
         call = infer_call(channel)
         for each in requests:
             await call.write(each)
@@ -395,6 +400,28 @@ async def test_the_twin_is_told_the_tails_times_there_and_the_backlog_behind_the
             "those that wait at the edge, too"
         )
     await server.stop()
+
+
+@pytest.mark.slow
+async def test_edges_behind_an_edge_are_reached_by_tls_as_what_its_certificate_says(
+    folder: Path,
+    models: dict[str, HeldModel],
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    tmp_path: Path,
+) -> None:
+    certificates = Certificates(tmp_path)
+    behind, front = (certificates.of((Role.EDGE, name)) for name in ("behind", "front"))
+    async with running(folder, models, **tls_settings(behind)) as engine:
+        oips = f"oips://{engine.address}"
+        async with running(folder, engine=oips, **tls_settings(front)) as edge:
+            payload = plain(runtime, tensors, 2)
+            found = await answers(edge, [request(runtime, 1, 2, payload)], certificates.of((Role.DEVICE, "cam")))
+            np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
+
+
+def tls_settings(files: TlsFiles) -> dict[str, object]:
+    return {"tls_ca": files.ca, "tls_cert": files.cert, "tls_key": files.key}
 
 
 @pytest.mark.slow
