@@ -134,7 +134,7 @@ def test_who_must_speak_to_whom_may(where: str) -> None:
     needed = {
         ("twinsplit-edge", "twinsplit-twin", 7000),
         ("twinsplit-twin", "twinsplit-postgresql", 5432),
-    } | ({("twinsplit-edge", "tails", 9000)} if where == "kserve" else set())
+    } | ({("twinsplit-edge", "tails", port) for port in (9000, 8002)} if where == "kserve" else set())
     for way in needed:
         assert leaves(*way), way
         assert enters(*way), way
@@ -152,7 +152,9 @@ def test_tails_are_run_by_the_server_that_kserve_starts(tmp_path: Path, monkeypa
     assert engine.scheme == "oip"
     service = of_kind("kserve", "Service")[engine.hostname or ""]["spec"]
     tails = of_kind("kserve", "InferenceService")["twinsplit-tails"]["spec"]["predictor"]["model"]
-    assert engine.port in {port["port"] for port in service["ports"]}
+    (pages,) = [urlsplit(page) for page in edge.engine_metrics]
+    assert pages.hostname == engine.hostname
+    assert {engine.port, pages.port} == {port["port"] for port in service["ports"]}
     assert [port["containerPort"] for port in tails["ports"]] == [engine.port]
     assert tails["protocolVersion"] == "grpc-v2"
     claim = tails["storageUri"].removeprefix("pvc://").partition("/")[0]
