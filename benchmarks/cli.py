@@ -208,6 +208,24 @@ def planning(repeats: int, rule: str, seed: int, json_path: Path | None) -> None
     )
 
 
+@bench.command()
+@click.option("--devices", type=click.IntRange(min=3), default=120, show_default=True, help="Devices of the fleet.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Time of each number.")
+@_json_option
+def replicas(devices: int, seconds: float, json_path: Path | None) -> None:
+    """What is left of a twin's load with two and three replicas."""
+    from benchmarks.replicas import lines, measure
+    from benchmarks.testbed.scenarios import SHIPPED_MODEL
+
+    _measured(
+        "replicas",
+        json_path,
+        [],
+        lambda: measure(SHIPPED_MODEL, devices=devices, seconds=seconds, progress=_say),
+        lines,
+    )
+
+
 @bench.command("engine-hop")
 @click.option("--rounds", type=click.IntRange(min=10), default=200, show_default=True, help="Calls of each way, cut.")
 @click.option(

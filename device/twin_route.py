@@ -33,7 +33,8 @@ _log = EventLog("device.twin_link")
 WELCOME_TIMEOUT_S = 10.0
 """A twin that takes the stream but says nothing for this long is tried again."""
 WELCOME_TIMEOUT_OF_MANY_S = 3.0
-"""The same while there is another replica to try."""
+"""The same while there is another replica that has not failed. Where all have, they may be overrun by devices that come
+at once: then patience gets a welcome sooner than going around does."""
 SILENT_SHARE = 0.8
 """A replica that has said nothing for so much of a lease, half of which it lets pass at most, is left for another."""
 LOOK_TIMEOUT_S = 1.0
@@ -66,6 +67,7 @@ class TwinRoute:
         self._listed = source.read()
         self._choice = ReplicaChoice(device_id, self._listed, rng or random.Random())
         self._silent_at_s = math.inf
+        self._is_silent = False
         self._leave: Callable[[], object] = lambda: None
         self.epochs = AttachmentEpoch()
 
@@ -92,7 +94,7 @@ class TwinRoute:
     @property
     def welcome_timeout_s(self) -> float:
         """How long a replica may take to welcome the device."""
-        return WELCOME_TIMEOUT_OF_MANY_S if len(self._listed) > 1 else WELCOME_TIMEOUT_S
+        return WELCOME_TIMEOUT_OF_MANY_S if self._choice.has_alternative else WELCOME_TIMEOUT_S
 
     def status(self) -> dict[str, Any]:
         """For people and programs: where the device is attached, and where it would be."""
@@ -168,9 +170,12 @@ class TwinRoute:
                 _log.exception("twin-look-failed", error, limit_s=_REPEATED_LINE_S)
 
     def _look_for_silence(self) -> None:
-        if self._choice.is_attached and self._now_s() >= self._silent_at_s and len(self._listed) > 1:
+        # Twice in a row: after a pause of this process, messages that have come meanwhile must be read first.
+        was_silent = self._is_silent
+        self._is_silent = self._choice.is_attached and self._now_s() >= self._silent_at_s and len(self._listed) > 1
+        if was_silent and self._is_silent:
             _log.warning("twin-silent", limit_s=_REPEATED_LINE_S, address=self.address)
-            self._silent_at_s = math.inf
+            self._is_silent, self._silent_at_s = False, math.inf
             self._choice.silent()
             self._leave()
 

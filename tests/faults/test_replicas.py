@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.replica_fleet import LEASE_S, PATIENCE_S, REPORT_S, ReplicaFleet, running_fleet
+from benchmarks.light_devices import REPORT_S
+from tests.faults.replica_fleet import LEASE_S, PATIENCE_S, ReplicaFleet, running_fleet
 from twinsplit.replicas.choice import SPREAD_S
 
 pytestmark = pytest.mark.slow

@@ -66,6 +66,7 @@ async def test_a_device_goes_to_the_other_replica_and_comes_back_and_each_is_tol
         async with running_device(model, twin=listed, id="cam") as bench:
             (hello,) = await first.hears("hello")
             assert second.all("hello") == []
+            await until(lambda: bench.device.status()["twin"]["is_attached"])
             await first.say(plan=wire_plan(bench, offload_at(9), plan_id=4, attachment_epoch=hello.attachment_epoch))
             await until(lambda: bench.device.status()["plan"]["in_force"])
             assert bench.device.status()["twin"] == {
@@ -120,10 +121,11 @@ async def test_a_plan_of_an_earlier_attachment_is_refused_by_name(model: Path) -
 
 async def test_a_replica_that_falls_silent_is_left_before_the_lease_is_over(model: Path) -> None:
     async with two_replicas() as (first, second):
-        first.lease_s = 1.0
+        first.lease_s = 3.0
         async with running_device(model, twin=f"{first.address},{second.address}", id="cam") as bench:
             (hello,) = await first.hears("hello")
-            await first.say(plan=wire_plan(bench, offload_at(9), attachment_epoch=hello.attachment_epoch, lease_s=1.0))
+            await until(lambda: bench.device.status()["twin"]["is_attached"])
+            await first.say(plan=wire_plan(bench, offload_at(9), attachment_epoch=hello.attachment_epoch, lease_s=3.0))
             await second.hears("hello")
             assert bench.device.status()["plan"]["in_force"], "less than a lease has passed"
 

@@ -108,6 +108,11 @@ class ReplicaChoice:
         return 0 if standing is None else standing.failures
 
     @property
+    def has_alternative(self) -> bool:
+        """Whether there is another replica than :attr:`current` that has not failed."""
+        return any(not each.failures for address, each in self._standings.items() if address != self._current)
+
+    @property
     def untold(self) -> frozenset[str]:
         """Replicas that may still hold the device to be attached to them, and are to be told where it is."""
         return frozenset(self._untold)

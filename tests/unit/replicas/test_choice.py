@@ -151,6 +151,21 @@ def test_when_all_are_lost_each_is_tried_within_the_longest_pause() -> None:
     assert sky.attached[1][0] < 400.0 + RECONNECT_LAST_S + 0.5
 
 
+def test_there_is_an_alternative_until_every_other_replica_has_failed() -> None:
+    choice = ReplicaChoice("cam", REPLICAS, random.Random(1))
+    assert choice.has_alternative
+    seen = []
+    for _ in REPLICAS:
+        address = choice.next(1e9).address
+        choice.trying(address)
+        seen.append(choice.has_alternative)
+        choice.ended(0.0)
+    assert seen == [True, True, False]
+    alone = ReplicaChoice("cam", REPLICAS[:1], random.Random(1))
+    alone.trying(REPLICAS[0])
+    assert not alone.has_alternative
+
+
 def test_a_new_replica_gets_its_devices_once_it_has_been_up_for_a_while() -> None:
     first = ranked("cam", REPLICAS)[0]
     sky = Sky(lambda address, now_s: address != first or now_s >= 150.0, [r for r in REPLICAS if r != first])
