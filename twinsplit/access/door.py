@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -26,11 +26,6 @@ _log = EventLog("access")
 REPEATED_LINE_S = 10.0
 _URI_PROPERTY = "peer_uri"
 """Under which gRPC gives the URIs of a verified certificate, apart from its host names."""
-
-if TYPE_CHECKING:
-    _Interceptor = grpc.aio.ServerInterceptor[Any, Any]
-else:
-    _Interceptor = grpc.aio.ServerInterceptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,7 @@ async def pause() -> None:
     await asyncio.sleep(PAUSE_S)
 
 
-class Door(_Interceptor):
+class Door:
     """Lets calls in by right and within limits.
 
     Args:
@@ -89,29 +84,16 @@ class Door(_Interceptor):
         self._without_role = without_role
         self._rights = rights
         self._limits = limits
-        self._guarded: dict[str, tuple[Any, grpc.RpcMethodHandler[Any, Any]]] = {}
-        """Full name of a method to its handler and what was made of it: once, and not with every call."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler: Any = await continuation(handler_call_details)
-        if handler is None:
-            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
-        method = handler_call_details.method
-        known, guarded = self._guarded.get(method, (None, None))
-        if known is handler and guarded is not None:
-            return guarded
+    def around(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        """``handler`` of ``method`` (``/package.Service/Method``), behind this door."""
         kind = _kind(handler)
         inner = getattr(handler, kind)
         guard = self._generator if inspect.isasyncgenfunction(inner) else self._coroutine
-        made: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, f"{kind}_rpc_method_handler")(
+        guarded: grpc.RpcMethodHandler[Any, Any] = getattr(grpc, f"{kind}_rpc_method_handler")(
             guard(method, inner), handler.request_deserializer, handler.response_serializer
         )
-        self._guarded[method] = handler, made
-        return made
+        return guarded
 
     def _coroutine(self, method: str, inner: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -69,13 +69,7 @@ class CallCount:
             yield "twinsplit_rpc_duration_seconds", {"method": method}, duration
 
 
-if TYPE_CHECKING:
-    _Interceptor = grpc.aio.ServerInterceptor[Any, Any]
-else:
-    _Interceptor = grpc.aio.ServerInterceptor
-
-
-class CallWatch(_Interceptor):
+class CallWatch:
     """Counts calls and turns what a handler raises into its status, so that handlers simply raise.
 
     Bytes that are no message are refused as BAD_MESSAGE. In a stream they reach the handler as an empty message, which
@@ -84,25 +78,10 @@ class CallWatch(_Interceptor):
 
     def __init__(self, calls: CallCount) -> None:
         self._calls = calls
-        self._watched: dict[str, tuple[Any, grpc.RpcMethodHandler[Any, Any]]] = {}
-        """Full name of a method to its handler and what was made of it: once, and not with every call."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler: Any = await continuation(handler_call_details)
-        if handler is None:
-            return cast("grpc.RpcMethodHandler[Any, Any]", handler)
-        known, watched = self._watched.get(handler_call_details.method, (None, None))
-        if known is handler and watched is not None:
-            return watched
-        watched = self._wrapped(handler, handler_call_details.method.rsplit("/", 1)[-1])
-        self._watched[handler_call_details.method] = handler, watched
-        return watched
-
-    def _wrapped(self, handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
+    def around(self, method: str, handler: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        """``handler`` of ``method`` (``/package.Service/Method``), watched."""
+        method = method.rsplit("/", 1)[-1]
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"
         else:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
@@ -20,6 +20,11 @@ from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.calls import CallCount, CallWatch
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, server_options
 from twinsplit.transport.tls import TlsFiles
+
+if TYPE_CHECKING:
+    _GenericHandler = grpc.GenericRpcHandler[Any, Any]
+else:
+    _GenericHandler = grpc.GenericRpcHandler
 
 
 class _Health(aio_health.HealthServicer):  # type: ignore[misc] # not in the stubs
@@ -55,6 +60,46 @@ class RunningServer:
         await self._server.wait_for_termination()
 
 
+Around = Callable[[str, Any], "grpc.RpcMethodHandler[Any, Any]"]
+"""Full name of a method and its handler to what is to be called in its place."""
+
+
+class _Entrance:
+    """The server as those see it who add their services: every handler is put behind watch and door, once.
+
+    As interceptors the two would make every call pass through coroutines and handlers made anew.
+    """
+
+    def __init__(self, server: grpc.aio.Server, around: Around) -> None:
+        self._server = server
+        self._around = around
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler[Any, Any]]) -> None:
+        self._server.add_generic_rpc_handlers(tuple(_Behind(handler, self._around) for handler in handlers))
+
+    def add_registered_method_handlers(self, *_: object) -> None:
+        """The same handlers by name, which asyncio servers do not look at."""
+
+
+class _Behind(_GenericHandler):
+    """A service behind watch and door."""
+
+    def __init__(self, service: grpc.GenericRpcHandler[Any, Any], around: Around) -> None:
+        self._service = service
+        self._around = around
+        self._made: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        method = details.method
+        made = self._made.get(method)
+        if made is None:
+            handler = self._service.service(details)
+            if handler is None:
+                return None
+            made = self._made[method] = self._around(method, handler)
+        return made
+
+
 async def start_server(
     register: Callable[[grpc.aio.Server], None],
     listen: str,
@@ -65,7 +110,6 @@ async def start_server(
     without_role: WithoutRole = WithoutRole.HEALTH,
     limits: PeerLimits | None = None,
     rights: Mapping[str, Mapping[Role, Scope]] = RIGHTS,
-    interceptors: Sequence[grpc.aio.ServerInterceptor[Any, Any]] = (),
 ) -> RunningServer:
     """Listen on ``HOST:PORT`` (port 0: any free one) and serve what ``register(server)`` adds.
 
@@ -93,12 +137,12 @@ async def start_server(
     calls = CallCount()
     is_mutual = tls is not None and tls.is_mutual
     door = Door(is_mutual=is_mutual, without_role=without_role, limits=limits, rights=rights)
-    server = grpc.aio.server(
-        options=server_options(max_message_bytes), interceptors=[CallWatch(calls), door, *interceptors]
-    )
+    watch = CallWatch(calls)
+    server = grpc.aio.server(options=server_options(max_message_bytes))
+    entrance = _Entrance(server, lambda method, handler: watch.around(method, door.around(method, handler)))
     health = _Health()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    register(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, entrance)
+    register(cast(grpc.aio.Server, entrance))
     try:
         if credentials is None:
             port = server.add_insecure_port(str(address))

@@ -25,11 +25,6 @@ def test_calls_are_counted_by_method_and_status() -> None:
     assert (rows[-1], total) == (("+Inf", 2), 6.0)
 
 
-class Details:
-    method = "/service/Method"
-    invocation_metadata = ()
-
-
 class Context:
     """Keeps what a call was ended with."""
 
@@ -37,11 +32,8 @@ class Context:
         self.end = status, text, trailing
 
 
-async def watched(handler: Any) -> Any:
-    async def found(_: object) -> Any:
-        return handler
-
-    return await CallWatch(CallCount()).intercept_service(found, Details())  # type: ignore[arg-type]
+def watched(handler: Any) -> Any:
+    return CallWatch(CallCount()).around("/service/Method", handler)
 
 
 @pytest.mark.parametrize("is_streaming", [False, True])
@@ -57,7 +49,7 @@ async def test_a_single_message_that_cannot_be_read_is_refused_by_name_and_no_ha
 
     kind = "unary_stream" if is_streaming else "unary_unary"
     make = getattr(grpc, f"{kind}_rpc_method_handler")
-    handler = await watched(make(answers if is_streaming else answer, edge_pb2.DescribeRequest.FromString))
+    handler = watched(make(answers if is_streaming else answer, edge_pb2.DescribeRequest.FromString))
     context, request = Context(), handler.request_deserializer(b"\x0f")
     called = getattr(handler, kind)(request, context)
     if is_streaming:
@@ -71,7 +63,7 @@ async def test_a_single_message_that_cannot_be_read_is_refused_by_name_and_no_ha
 
 async def test_in_a_stream_it_is_an_empty_message_and_good_ones_stay_as_they_are() -> None:
     make = grpc.stream_stream_rpc_method_handler
-    handler = await watched(make(lambda requests, context: None, edge_pb2.InferRequest.FromString))
+    handler = watched(make(lambda requests, context: None, edge_pb2.InferRequest.FromString))
     good = edge_pb2.InferRequest(request_id=3)
     assert handler.request_deserializer(good.SerializeToString()) == good
     assert handler.request_deserializer(b"\x08\x03\x0f") == edge_pb2.InferRequest()
