@@ -67,6 +67,9 @@ class CoreSettings:
     """Documents kept; beyond it the first that is not attached is forgotten."""
 
 
+_WITHOUT_NEWS = (messages.StartReport, messages.ProgressReport)
+"""They say where a task stands, and nothing of what plans are made of."""
+
 TaskReportTold = Callable[[DeviceTwin, "EdgeTwin | None", messages.TaskReport], None]
 """Is told what a device reports of ended tasks, and the edge that its standing plan names, while it is attached."""
 
@@ -209,7 +212,8 @@ class TwinCore:
             device.status.manifest_known(self.manifests.received(digest, event.manifest_json))
             self._to_tell[device_id] = None
         self._changed(device_id)
-        self._consider(device, now_s)
+        if not isinstance(event, _WITHOUT_NEWS):
+            self._consider(device, now_s)
         if len(self.edges) > 1 and now_s >= device.edges_looked_at_s + _LIST_AGAIN_S:
             self._to_tell[device_id] = None
         return self._look(device, now_s)
