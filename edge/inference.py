@@ -110,7 +110,8 @@ class EdgeInference:
             servicer.note_refusal(error)
             raise
         finally:
-            servicer.note_event()
+            # Books after answers: a very short tail has ended by now.
+            loop.call_soon(servicer.note_event)
         try:
             result = await ended
         except asyncio.CancelledError:

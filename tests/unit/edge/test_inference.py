@@ -99,6 +99,7 @@ async def test_what_comes_in_here_is_in_the_same_books_as_what_comes_by_stream()
     assert door.servicer.wire_bytes == door.servicer.raw_bytes == 4 * WIDTH
     assert door.executor.ends() == {TailEnd.FINISHED: 1}
     assert seen == [TailEnd.FINISHED]
+    await asyncio.sleep(0)
     assert door.events >= 2
 
 
