@@ -88,8 +88,8 @@ class TwinSettings(BaseServiceSettings):
     )
     reduction: bool = Field(
         False,
-        description="Let the necessary conditions R1 and R2 rule decisions out; it changes none that is taken, and costs "
-        "more time than it saves.",
+        description="Let the necessary conditions R1 and R2 rule decisions out; it changes none that is taken, "
+        "and costs more time than it saves.",
     )
     plan_threshold_s: float = Field(
         0.005,

@@ -1,4 +1,4 @@
-"""``twinsplit model``: split, add exits, check, inspect, profile, export. What needs onnx is imported by its command."""
+"""``twinsplit model``: split, add exits, check, inspect, profile, export. Commands that need onnx import it."""
 
 from __future__ import annotations
 

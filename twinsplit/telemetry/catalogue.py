@@ -164,7 +164,7 @@ _SPECS = (
     _gauge("busy_share", "Share of the last seconds in which the edge served.", EDGE),
     _gauge("engine_ready", "1 while that server behind the edge takes tails, else 0.", EDGE, "back_end"),
     _gauge("engine_tails_in_flight", "Tails under way at a server behind the edge.", EDGE, "back_end"),
-    _gauge("engine_backlog_seconds", "How long a further tail would wait at a server behind the edge.", EDGE, "back_end"),
+    _gauge("engine_backlog_seconds", "Wait of a further tail at a server behind the edge.", EDGE, "back_end"),
     _gauge("engine_parallelism", "Tails that a server behind the edge runs at once, tracked.", EDGE, "back_end"),
     _counter(
         "engine_tails",
