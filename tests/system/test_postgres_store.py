@@ -7,6 +7,8 @@ import contextlib
 import itertools
 import json
 import logging
+import os
+import signal
 import subprocess
 import time
 import uuid
@@ -24,7 +26,7 @@ from tests.unit.workload.made_up_replay import DIGEST, made_up_replayed
 from twin_service.cli import twin
 from twin_service.decision.value_net import ValueNet
 from twin_service.documents import Document
-from twin_service.store import postgres_schema
+from twin_service.store import link, postgres_schema
 from twin_service.store.address import connection_parameters
 from twin_service.store.interface import Bounds
 from twin_service.store.postgres import PostgresStore
@@ -236,6 +238,36 @@ def test_a_session_that_ends_is_replaced_and_no_write_is_lost_or_doubled(databas
         until(lambda: kept_ids(store) == list(range(300)), "kept")
         assert refused > 0
         assert store.errors > 0
+
+
+def test_a_server_that_hangs_is_told_and_left(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "HANGS_S", 0.3)
+    monkeypatch.setattr(link, "CUT_S", 1.0)
+    with store_on(database) as store:
+        pids = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND application_name = 'twinsplit-twin'"
+        ((pid,),) = database.server.run(pids, database.name, database="postgres")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until(lambda: store.is_degraded, "noticed")
+            began_s = time.monotonic()
+            with pytest.raises(StorageError, match="has not answered for"):
+                store.keep_documents([Document("cam")])
+            assert asyncio.run(store.claimed("cam", DIGEST, 0)) is None
+            assert time.monotonic() - began_s < 0.2
+            until(lambda: is_taken(store), "on another connection")
+            assert store.documents()[0].device_id == "dock"
+            assert not store.is_elected  # the server has not noticed yet, and nobody else learns either
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: store.is_elected, "elected again")
+
+
+def is_taken(store: PostgresStore) -> bool:
+    try:
+        store.keep_documents([Document("dock")])
+    except StorageError:
+        return False
+    return True
 
 
 def kept_ids(store: PostgresStore) -> list[int]:

@@ -8,6 +8,7 @@ kept and written then, and what comes meanwhile is refused at once, so that it s
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import select
 import socket
@@ -36,6 +37,10 @@ ROUND_S = 1.0
 _SIZE_S = 60.0
 _OTHERS_AT_ONCE = 200
 _MOST_OTHERS = 2000
+HANGS_S = 10.0
+"""A database that has not answered for so long counts as lost."""
+CUT_S = 35.0
+"""Then its connection is cut from this side: no statement may take as long at the server."""
 _CLOSE_S = 5.0
 """Time for what is still to be written at the end."""
 _REPEATED_LINE_S = 60.0
@@ -102,6 +107,10 @@ class Link:
         self._others_after = 0
         self._is_moved_told = False
         self._round_at_s = self._size_at_s = 0.0
+        self._busy_since_s: float | None = None
+        """Since when the database has owed an answer; ``None``: it owes none."""
+        self._file: int | None = None
+        """Of the connection, while there is one."""
         self._cause = ""
         self._stopping = threading.Event()
         self._woken: socket.socket
@@ -175,9 +184,22 @@ class Link:
         self._wake()
         return future
 
+    @property
+    def is_degraded(self) -> bool:
+        """Whether nothing can be written or read now."""
+        return not self.is_up or self._hangs_s() > HANGS_S
+
     def _check_up(self) -> None:
         if not self.is_up:
             raise StorageError(self._cause)
+        if (hangs_s := self._hangs_s()) > HANGS_S:
+            if hangs_s > CUT_S and self._file is not None:
+                _cut(self._file)
+            raise StorageError(f"{self.place}: the database has not answered for {hangs_s:.0f} s; what is kept waits")
+
+    def _hangs_s(self) -> float:
+        since_s = self._busy_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full: it wakes up anyway; or closed
@@ -235,6 +257,7 @@ class Link:
         """Nothing can be asked any more; writes stay. Whether something could be until now."""
         with self._lock:
             was_up, self.is_up, self.is_elected, self._cause = self.is_up, False, False, cause
+            self._busy_since_s = self._file = None
             asked = [job for job in self._jobs if job.future is not None]
             # Whoever learns by the time the database is back has weights of its own.
             kept = [job for job in self._jobs if job.future is None and not job.is_learners]
@@ -249,10 +272,13 @@ class Link:
 
     def _work(self, tables: PostgresTables) -> None:
         """Do all that there is to do."""
+        self._file = tables.fileno()
+        self._busy_since_s = time.monotonic()
         self._take_claims(tables)
         while time.monotonic() < self._round_at_s and (job := self._next_job()) is not None:
             self._do(job, tables)
             self._take_claims(tables)
+            self._busy_since_s = time.monotonic()
         if time.monotonic() >= self._round_at_s:
             self._round(tables)
             self._round_at_s = time.monotonic() + ROUND_S
@@ -261,6 +287,7 @@ class Link:
             if not self.is_elected:
                 self._refresh(tables, model_digest)
                 self.told()
+        self._busy_since_s = None
         if self._is_moved_told:
             self._is_moved_told = False
             self.told()
@@ -363,7 +390,9 @@ class Link:
             with contextlib.suppress(BlockingIOError):
                 self._woken.recv(4096)
         if tables.fileno() in readable:
+            self._busy_since_s = time.monotonic()
             tables.heartbeat()
+            self._busy_since_s = None
 
     def _finish(self, tables: PostgresTables) -> None:
         until_s = time.monotonic() + _CLOSE_S
@@ -372,6 +401,12 @@ class Link:
                 self._do(job, tables)
         except StorageError as error:
             _log.error("state-not-saved", cause=str(error))
+
+
+def _cut(file: int) -> None:
+    """End a connection that another thread waits at."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(file)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _close(tables: PostgresTables | None) -> None:

@@ -112,7 +112,7 @@ class PostgresStore:
 
     @property
     def is_degraded(self) -> bool:
-        return not self._link.is_up
+        return self._link.is_degraded
 
     # What other replicas do.
 
