@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError
+from twinsplit.replicas.attachment import MOST_EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Document:
 
     def attached(self, epoch_seen: int = 0) -> None:
         """The device attaches; of the epochs in the plans that it has seen, ``epoch_seen`` is the highest."""
-        self.epoch = max(self.epoch, epoch_seen) + 1
+        self.epoch = min(max(self.epoch, epoch_seen) + 1, MOST_EPOCH)
 
     def announce(self, model_digest: str, announced: str) -> None:
         """The device says what it is; only news make a new version."""

@@ -10,7 +10,8 @@ the newest). No order rests on clocks alone.
 from __future__ import annotations
 
 MOST_EPOCH = 1 << 62
-"""Larger numbers are refused, so that there is always a next one, and one that databases hold."""
+"""Larger numbers are refused, and none grows beyond it: whoever claims it for a device's name costs that device the
+order of its attachments, and not its plans. Databases hold it."""
 
 
 class AttachmentEpoch:
@@ -22,7 +23,7 @@ class AttachmentEpoch:
 
     def begin(self, unix_ns: int) -> int:
         """The number to announce for a new attachment, begun at ``unix_ns`` by the device's clock."""
-        self.current = max(self.current + 1, unix_ns // 1_000_000)
+        self.current = min(max(self.current + 1, unix_ns // 1_000_000), MOST_EPOCH)
         return self.current
 
     def granted(self, epoch: int) -> None:

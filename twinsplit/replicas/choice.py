@@ -25,9 +25,12 @@ SPREAD_S = 1.0
 """Devices of a lost replica go to others within so long, each at its own instant; far less than a lease."""
 LOOK_FIRST_S = 1.0
 LOOK_LAST_S = 10.0
-"""Time between two looks at a replica, and what it grows to while the replica does not answer."""
+"""Time between two looks at a replica, and what it grows to while the replica does not answer: so its devices find that
+it is back, and return, at different times."""
 RETURN_AFTER_S = 5.0
 """A replica that has answered all looks for so long is returned to."""
+LOOKS_WHILE_UP = 3
+"""In that time it is looked at so often at least: rarely, since many devices look at one that has just come back."""
 RETURN_LAST_S = 300.0
 """What that time grows to."""
 SETTLED_S = 60.0
@@ -208,20 +211,19 @@ class ReplicaChoice:
         standing = self._standings.get(address)
         if standing is None or not self.is_attached or self._is_leaving or address == self._current:
             return False
+        return_after_s = min(RETURN_AFTER_S * 2.0 ** min(standing.short_returns, 16), RETURN_LAST_S)
         if is_up:
             standing.looks_failed = 0
             standing.up_since_s = now_s if standing.up_since_s is None else standing.up_since_s
+            pause_s = return_after_s / LOOKS_WHILE_UP
         else:
             standing.looks_failed += 1
             standing.up_since_s = None
             standing.failures = max(standing.failures, 1)
-        longest_s = min(LOOK_FIRST_S * 2.0 ** min(standing.looks_failed, 16), LOOK_LAST_S)
-        standing.look_at_s = now_s + longest_s * self._rng.uniform(0.5, 1.0)
+            pause_s = LOOK_FIRST_S * 2.0 ** min(standing.looks_failed, 16)
+        standing.look_at_s = now_s + min(pause_s, LOOK_LAST_S) * self._rng.uniform(0.5, 1.0)
         is_better = self._ranked.index(address) < self._ranked.index(str(self._current))
-        if standing.up_since_s is None or not is_better:
-            return False
-        return_after_s = min(RETURN_AFTER_S * 2.0 ** min(standing.short_returns, 16), RETURN_LAST_S)
-        if now_s < standing.up_since_s + return_after_s:
+        if standing.up_since_s is None or not is_better or now_s < standing.up_since_s + return_after_s:
             return False
         standing.failures, standing.not_before_s = 0, now_s
         self._returned_to, self._is_leaving = address, True

@@ -70,8 +70,7 @@ def test_the_only_replica_is_never_left() -> None:
 def test_a_welcome_is_waited_for_longer_where_there_is_nowhere_else_to_go() -> None:
     clock = ManualClock(100.0)
     route = TwinRoute(ReplicaSource("a:7000,b:7000"), "cam", clock, SignallingCount(), rng=random.Random(1))
-    for expected in (WELCOME_TIMEOUT_OF_MANY_S, WELCOME_TIMEOUT_S):
-        address = next(each for each in route.replicas if each != route.status()["address"] or not route.epochs.current)
+    for address, expected in zip(route.replicas, (WELCOME_TIMEOUT_OF_MANY_S, WELCOME_TIMEOUT_S), strict=True):
         route.trying(address, lambda: None)
         assert route.welcome_timeout_s == expected
         route.ended()

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twin_service.documents import Document
-from twinsplit.replicas.attachment import AttachmentEpoch
+from twinsplit.errors import BadMessageError
+from twinsplit.replicas.attachment import MOST_EPOCH, AttachmentEpoch
+from twinsplit.transport.convert import attachment_from_wire
 
 MS = 1_000_000
 
@@ -73,3 +75,15 @@ def test_at_one_replica_numbers_grow_over_restarts_of_the_device_too(clocks) -> 
         document.attached(AttachmentEpoch().begin(unix_ms * MS) - 1)
         granted.append(document.epoch)
     assert granted == sorted(set(granted))
+
+
+def test_whoever_claims_the_largest_number_does_not_lock_the_device_out() -> None:
+    document, epochs = Document("cam"), AttachmentEpoch()
+    document.attached(MOST_EPOCH - 1)
+    document.attached(epochs.begin(5 * MS) - 1)
+    assert attachment_from_wire(document.epoch) == MOST_EPOCH
+    epochs.granted(document.epoch)
+    assert epochs.begin(6 * MS) == MOST_EPOCH
+    assert not epochs.is_stale(document.epoch)
+    with pytest.raises(BadMessageError):
+        attachment_from_wire(MOST_EPOCH + 1)

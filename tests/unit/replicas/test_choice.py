@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from twinsplit.replicas.choice import (
     LOOK_LAST_S,
+    LOOKS_WHILE_UP,
     RETURN_AFTER_S,
     RETURN_LAST_S,
     SETTLED_S,
@@ -100,9 +101,11 @@ def test_a_lost_replicas_device_goes_to_the_next_one_and_returns_when_it_is_stea
     sky.run(300.0)
     assert [address for _, address in sky.attached] == [first, second, first]
     assert sky.attached[1][0] < 100.0 + SPREAD_S + 1.0
-    assert RETURN_AFTER_S - 1.0 < sky.attached[2][0] - 150.0 < RETURN_AFTER_S + LOOK_LAST_S + 2.0
+    assert RETURN_AFTER_S - 1.0 < sky.attached[2][0] - 150.0 < 1.5 * RETURN_AFTER_S + LOOK_LAST_S + 1.0
     assert sky.choice.moves == 2
     assert sky.choice.untold == frozenset()
+    looks = [at_s for at_s, _ in sky.looks if at_s >= 150.0]
+    assert LOOKS_WHILE_UP < len(looks) <= 2 * LOOKS_WHILE_UP + 2
 
 
 def test_a_stream_that_breaks_is_made_again_at_the_same_replica_first() -> None:
@@ -195,8 +198,9 @@ def test_a_replica_that_comes_and_goes_does_not_make_its_devices_come_and_go(per
     first, second, _ = ranked("cam", REPLICAS)
     sky = Sky(lambda address, now_s: address != first or now_s % (2.0 * period_s) < period_s)
     sky.run(3600.0)
-    # Every return that does not last doubles the time for which the next one must have been up.
-    most_returns = 1 + sum(RETURN_AFTER_S * 2.0**n <= period_s for n in range(10))
+    # Every return that does not last doubles the time for which the next one must have been up. Few looks may miss a
+    # short outage, which happens the more rarely the more of them there must be.
+    most_returns = 3 + sum(RETURN_AFTER_S * 2.0**n <= period_s for n in range(10))
     returns = sum(address == first for _, address in sky.attached[1:])
     stays = sum(1 for (_, before), (_, after) in pairwise(sky.attached) if before == after)
     assert returns - stays <= most_returns
@@ -210,7 +214,7 @@ def test_a_replica_that_has_settled_again_is_trusted_as_before() -> None:
     sky = Sky(lambda address, now_s: address != first or not any(b <= now_s < e for b, e in outages))
     sky.run(1100.0)
     back = [at_s for at_s, address in sky.attached if address == first]
-    assert back[-1] - 1010.0 < RETURN_AFTER_S + LOOK_LAST_S + 2.0
+    assert back[-1] - 1010.0 < 1.5 * RETURN_AFTER_S + LOOK_LAST_S + 1.0
     assert 1010.0 - SETTLED_S > 200.0 + RETURN_LAST_S, "it had time to settle"
 
 
