@@ -92,8 +92,15 @@ def neighbours_s(points: Points, backlog_s: float) -> tuple[float, float]:
     return points[above - 1][0] if above else -math.inf, points[above][0] if above < len(points) else math.inf
 
 
+_SURE: tuple[QueueShares, ...] = tuple(
+    tuple(float(level == length) for level in range(QUEUE_LEVELS)) for length in range(QUEUE_LEVELS)
+)
+
+
 def queue_shares(length: int, arriving: float = 0.0) -> QueueShares:
     """Shares of the queue lengths of plans where ``length`` tasks wait and ``arriving`` more are expected (Poisson)."""
+    if arriving == 0.0:
+        return _SURE[min(length, QUEUE_LEVELS - 1)]
     shares = [0.0] * QUEUE_LEVELS
     exactly, left = math.exp(-arriving), 1.0
     for level in range(length, QUEUE_LEVELS - 1):

@@ -277,15 +277,14 @@ class StatusTwin:
 
     def queue_expected(self, now_s: float) -> float:
         """Tasks waiting at ``now_s``: those reported, and those that arrive while one is in service."""
-        if self.task is None:  # whoever comes then is served, and reported, at once
-            return float(self.queue_length)
-        unreported_s = now_s - self._fields["queue_length"].reported_at_s
-        rate = self.task_rate_per_s(now_s)
-        return expected_queue_length(self.queue_length, rate, unreported_s, is_serving=True)
+        return self.queue_length + self.arrivals_expected(now_s)
 
     def arrivals_expected(self, now_s: float) -> float:
         """Tasks that have joined the queue by ``now_s`` since it was reported; none where no task is in service."""
-        return self.queue_expected(now_s) - self.queue_length
+        if self.task is None:  # whoever comes then is served, and reported, at once
+            return 0.0
+        unreported_s = now_s - self._fields["queue_length"].reported_at_s
+        return expected_queue_length(0, self.task_rate_per_s(now_s), unreported_s, is_serving=True)
 
     def task_rate_per_s(self, now_s: float) -> float:
         """Tasks entering per second."""
