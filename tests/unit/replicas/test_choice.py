@@ -234,6 +234,8 @@ def test_whatever_fails_the_device_is_soon_at_a_replica_that_is_up(fate: int, se
 
     sky = Sky(is_up, device_id=f"cam-{seed}", seed=seed)
     sky.run(last_s + RECONNECT_LAST_S + SPREAD_S + 1.0)
+    if sky.choice.is_leaving:  # for one that it prefers, at this very moment
+        sky.run(CONNECT_S + 2.0 * STEP_S)
     assert sky.choice.is_attached
     sky.run(RETURN_LAST_S + LOOK_LAST_S + 5.0)
     assert sky.choice.current == sky.order[0], "in the end it is where it belongs"
