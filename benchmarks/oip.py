@@ -7,6 +7,7 @@ turns in an order drawn anew each time, so that whatever disturbs the machine di
 - ``stream``: the edge's own stream, as devices use it;
 - ``oip``: ModelInfer of the edge by an ordinary program: gRPC and protobuf as the libraries give them, blocking calls;
 - ``oip-own``: the same calls by twinsplit's own messages, as one edge hands tails to another;
+- ``bare``: the program of ``oip`` at a ``grpc.aio`` server that does nothing, which ``oip`` cannot be below;
 - each other server by its name: as ``oip``, the very same program.
 
 ``oip`` is judged against the faster one of the other servers.
@@ -38,6 +39,7 @@ from twinsplit.oip.names import tail_name
 from twinsplit.transport.address import Address
 
 OURS = ("stream", "oip", "oip-own")
+BARE = "bare"
 TURN_WARM_UP = 2
 """Calls of a turn that bring the processes back into the caches and are not counted."""
 TOLERANCE = 1e-3
@@ -79,7 +81,7 @@ def measure(
             progress("starting Triton and MLServer")
             others |= running.enter_context(_engines(list(models.values()), folder))
         edge = running.enter_context(_running_edge(folder / "models"))
-        addresses = {**dict.fromkeys(OURS, edge), **others}
+        addresses = {**dict.fromkeys(OURS, edge), BARE: running.enter_context(_running_bare()), **others}
         programs = {way: running.enter_context(_program(way, address)) for way, address in addresses.items()}
         for size in sizes:
             progress(f"{size} bytes")
@@ -118,7 +120,7 @@ def named_addresses(texts: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in texts:
         name, _, address = text.partition("=")
-        if not name.isidentifier() or name in found or name in OURS:
+        if not name.isidentifier() or name in found or name in (*OURS, BARE):
             raise SettingsError(f"--against {text}: write NAME=HOST:PORT, each with a name of its own")
         found[name] = str(Address.parse(address))
     return found
@@ -126,14 +128,15 @@ def named_addresses(texts: Sequence[str]) -> dict[str, str]:
 
 def lines(found: dict[str, Any]) -> list[str]:
     """A table for people."""
-    ways = [*OURS, *found["others"]]
+    ways = [*OURS, BARE, *found["others"]]
     out = [f"{'bytes':>9}  " + "  ".join(f"{way + ' ms (p95)':>18}" for way in ways)]
     for row in found["rows"]:
         cells = (f"{ms(row[way]['median_s'])} ({ms(row[way]['p95_s'])})" for way in ways)
         out.append(f"{row['bytes']:>9}  " + "  ".join(f"{cell:>18}" for cell in cells))
     out.append("")
     for row in found["rows"]:
-        out.append(f"{row['bytes']:>9}  oip over stream: {_ratio_text(row['oip_over_stream'])}")
+        over = ", ".join(f"over {way}: {_ratio_text(row[f'oip_over_{way}'])}" for way in ("stream", BARE))
+        out.append(f"{row['bytes']:>9}  oip {over}")
         against = row.get("oip_over_fastest")
         if against is not None:
             median = f"{_ratio_text(against['median'])} of {against['median_of']}"
@@ -149,6 +152,7 @@ def _row(size: int, taken: Mapping[str, Sequence[Sequence[float]]], others: Sequ
     for way, turns in taken.items():
         row[way] = described([second for turn in turns for second in turn])
     row["oip_over_stream"] = _ratio(taken["oip"], taken["stream"])
+    row["oip_over_bare"] = _ratio(taken["oip"], taken[BARE])
     if others:
         median_of = min(others, key=lambda way: float(row[way]["median_s"]))
         p95_of = min(others, key=lambda way: float(row[way]["p95_s"]))
@@ -188,7 +192,7 @@ def _turn(program: subprocess.Popen[str], way: str, task: Task, output: NDArray[
     if not line:
         raise PeerError(f"{way}: its program has ended; what it said stands above")
     found = json.loads(line)
-    if not np.allclose(found["output"], output.reshape(-1), rtol=TOLERANCE, atol=TOLERANCE):
+    if way != BARE and not np.allclose(found["output"], output.reshape(-1), rtol=TOLERANCE, atol=TOLERANCE):
         raise PeerError(f"{way}: {task.model} gives another output than the network")
     times: list[float] = found["times_s"]
     return times[TURN_WARM_UP:]
@@ -206,6 +210,16 @@ def _program(way: str, address: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _running_bare() -> Iterator[str]:
+    command = [sys.executable, "-m", "benchmarks.oip_bare"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield pipe(process.stdout).readline().strip()
         finally:
             process.kill()
 
