@@ -99,7 +99,7 @@ class OtherServer:
         self.address = ""
         self._server = grpc.aio.server()
 
-    async def start(self) -> None:
+    async def start(self, address: str = "127.0.0.1:0") -> None:
         def reply(message: object) -> Callable[[object, object], Awaitable[object]]:
             async def method(_request: object, _context: object) -> object:
                 return message() if callable(message) else message
@@ -120,7 +120,7 @@ class OtherServer:
         }
         handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer, request_from_bytes, response_to_bytes)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
         await self._server.start()
 
     async def stop(self) -> None:
@@ -289,6 +289,22 @@ async def test_without_any_back_end_tails_are_refused_by_name_until_one_is_back(
         other.is_ready, other.answer = True, other.right
         await until(lambda: edge.executor.unready_reason is None)
         assert output_of((await answers(edge, [request(runtime, 1, 2, payload)]))[1]).shape == (1, 4)
+
+
+@pytest.mark.slow
+async def test_a_back_end_that_died_is_used_again_when_it_is_back(
+    folder: Path, runtime: SegmentRuntime, tensors: list[NDArray[Any]], other: OtherServer
+) -> None:
+    async with running(folder, engine=f"oip://{other.address}") as edge:
+        await until(lambda: edge.executor.unready_reason is None)
+        await other.stop()
+        await until(lambda: edge.executor.unready_reason is not None)
+        again = OtherServer(runtime)
+        await again.start(other.address)
+        await until(lambda: edge.executor.unready_reason is None)
+        found = await answers(edge, [request(runtime, 1, 1, plain(runtime, tensors, 1))])
+        np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
+        await again.stop()
 
 
 @pytest.mark.slow
