@@ -63,6 +63,7 @@ def running_triton(repository: Path, workspace: Path, *, python: Path | None = N
         stub = package / "tritonserver" / "python_backend_stubs" / version / "triton_python_backend_stub"
         shutil.copy(stub, backends / "python" / stub.name)
     http, grpc_port, metrics = free_ports(3)
+    memory = f"twinsplit-{grpc_port}-"
     command = [
         str(package / "tritonserver" / "bin" / "tritonserver"),
         f"--model-repository={repository}",
@@ -72,22 +73,27 @@ def running_triton(repository: Path, workspace: Path, *, python: Path | None = N
         f"--metrics-port={metrics}",
         *(f"--{kind}-address=127.0.0.1" for kind in ("http", "grpc", "metrics")),
         # Several servers on one machine must not share their stubs' memory.
-        f"--backend-config=python,shm-region-prefix-name=twinsplit-{grpc_port}-",
+        f"--backend-config=python,shm-region-prefix-name={memory}",
     ]
     environment = {
         "LD_LIBRARY_PATH": str(package.parent / "nvidia_pytriton.libs"),
         "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": str(package.parent),
     }
-    with running_server(
-        "triton",
-        command,
-        grpc_port=grpc_port,
-        metrics_url=f"http://127.0.0.1:{metrics}/metrics",
-        log=workspace / f"triton-{grpc_port}.log",
-        environment=environment,
-    ) as server:
-        yield server
+    try:
+        with running_server(
+            "triton",
+            command,
+            grpc_port=grpc_port,
+            metrics_url=f"http://127.0.0.1:{metrics}/metrics",
+            log=workspace / f"triton-{grpc_port}.log",
+            environment=environment,
+        ) as server:
+            yield server
+    finally:
+        # One that was killed leaves its memory behind.
+        for region in Path("/dev/shm").glob(f"{memory}*"):  # nosec B108
+            region.unlink()
 
 
 def _package(python: Path) -> tuple[Path, str]:
