@@ -1,4 +1,4 @@
-"""The benchmark of the Open Inference Protocol beside a real Triton and MLServer: all ways give the network's output."""
+"""The benchmark of the Open Inference Protocol beside a real Triton and MLServer: all give the network's output."""
 
 from __future__ import annotations
 
