@@ -17,9 +17,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from twin_service.store.jobs import Job, Jobs, fail
 from twin_service.store.postgres_session import RejectedError
 from twin_service.store.postgres_tables import CLAIMS_CHANNEL, WEIGHTS_CHANNEL
 from twinsplit.errors import StorageError
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from twin_service.memory import Claim
     from twin_service.store.postgres_tables import PostgresTables
 
-MOST_WAITING_BYTES = 64e6
-"""Handed over and not yet written; beyond it nothing more is taken."""
 ROUND_S = 1.0
 """The session shows at least so often that it lives, asks for the right to learn, and looks for others' tasks."""
 _SIZE_S = 60.0
@@ -46,16 +44,6 @@ _CLOSE_S = 5.0
 _REPEATED_LINE_S = 60.0
 
 _log = EventLog("twin.store")
-
-
-@dataclass(slots=True)
-class _Job:
-    run: Callable[[PostgresTables], Any]
-    future: Future[Any] | None = None
-    """``None``: a write that nobody waits for."""
-    size_bytes: int = 0
-    is_learners: bool = False
-    """Whether only the replica that learns may write it."""
 
 
 class Link:
@@ -99,10 +87,8 @@ class Link:
         self._refresh = refresh
         self._writer = writer
         self._rng = rng or random.Random()
-        self._lock = threading.Lock()
-        self._jobs: deque[_Job] = deque()
-        self._waiting_bytes = 0
-        self._claims: dict[str, tuple[int, list[Future[Claim]]]] = {}
+        self._jobs = Jobs()
+        self._lock = self._jobs.lock
         self._published: set[str] = set()
         self._others_after = 0
         self._is_moved_told = False
@@ -151,10 +137,7 @@ class Link:
         """
         with self._lock:
             self._check_up()
-            if self._waiting_bytes + size_bytes > MOST_WAITING_BYTES:
-                raise StorageError(f"{self.place}: the database does not keep up; what is to be kept stays due")
-            self._waiting_bytes += size_bytes
-            self._jobs.append(_Job(run, size_bytes=size_bytes, is_learners=is_learners))
+            self._jobs.add(Job(run, size_bytes=size_bytes, is_learners=is_learners))
         self._wake()
 
     def ask(self, run: Callable[[PostgresTables], Any]) -> Future[Any]:
@@ -166,7 +149,7 @@ class Link:
         future: Future[Any] = Future()
         with self._lock:
             self._check_up()
-            self._jobs.append(_Job(run, future))
+            self._jobs.add(Job(run, future))
         self._wake()
         return future
 
@@ -176,11 +159,9 @@ class Link:
         Raises:
             StorageError: the database cannot be reached now.
         """
-        future: Future[Claim] = Future()
         with self._lock:
             self._check_up()
-            announced, futures = self._claims.get(device_id, (0, []))
-            self._claims[device_id] = (max(announced, epoch), [*futures, future])
+            future = self._jobs.claim(device_id, epoch)
         self._wake()
         return future
 
@@ -258,16 +239,8 @@ class Link:
         with self._lock:
             was_up, self.is_up, self.is_elected, self._cause = self.is_up, False, False, cause
             self._busy_since_s = self._file = None
-            asked = [job for job in self._jobs if job.future is not None]
-            # Whoever learns by the time the database is back has weights of its own.
-            kept = [job for job in self._jobs if job.future is None and not job.is_learners]
-            self._jobs = deque(kept)
-            self._waiting_bytes = sum(job.size_bytes for job in kept)
-            claims = [future for _, futures in self._claims.values() for future in futures]
-            self._claims.clear()
             self.others.clear()
-        for future in (*claims, *(job.future for job in asked if job.future is not None)):
-            _fail(future, StorageError(cause))
+        self._jobs.fail(StorageError(cause))
         return was_up
 
     def _work(self, tables: PostgresTables) -> None:
@@ -275,7 +248,7 @@ class Link:
         self._file = tables.fileno()
         self._busy_since_s = time.monotonic()
         self._take_claims(tables)
-        while time.monotonic() < self._round_at_s and (job := self._next_job()) is not None:
+        while time.monotonic() < self._round_at_s and (job := self._jobs.first()) is not None:
             self._do(job, tables)
             self._take_claims(tables)
             self._busy_since_s = time.monotonic()
@@ -314,11 +287,7 @@ class Link:
             self.is_elected = True
             self.told()
 
-    def _next_job(self) -> _Job | None:
-        with self._lock:
-            return self._jobs[0] if self._jobs else None
-
-    def _do(self, job: _Job, tables: PostgresTables) -> None:
+    def _do(self, job: Job, tables: PostgresTables) -> None:
         """Do the first job; it leaves the queue when it is done, or is in vain."""
         try:
             if job.future is not None:
@@ -328,41 +297,34 @@ class Link:
                 job.run(tables)
         except RejectedError as error:
             self.errors += 1
-            _fail(job.future, error)
+            fail(job.future, error)
             _log.error("write-rejected", store=self.place, cause=str(error), limit_s=_REPEATED_LINE_S)
         except StorageError as error:
             if job.future is not None:
-                _fail(job.future, error)
-                self._drop(job)
+                fail(job.future, error)
+                self._jobs.drop(job)
             raise
         except Exception as error:  # noqa: BLE001 - a defect in one job must not end all saving
             self.errors += 1
-            _fail(job.future, StorageError(f"a defect: {type(error).__name__}"))
+            fail(job.future, StorageError(f"a defect: {type(error).__name__}"))
             _log.exception("store-job-failed", error)
-        self._drop(job)
-
-    def _drop(self, job: _Job) -> None:
-        with self._lock:
-            if self._jobs and self._jobs[0] is job:
-                self._jobs.popleft()
-                self._waiting_bytes -= job.size_bytes
+        self._jobs.drop(job)
 
     def _take_claims(self, tables: PostgresTables) -> None:
-        with self._lock:
-            claims, self._claims = self._claims, {}
+        claims = self._jobs.take_claims()
         if not claims:
             return
         try:
-            found = tables.claim({device_id: epoch for device_id, (epoch, _) in claims.items()})
+            found = tables.claim({device_id: claiming.epoch for device_id, claiming in claims.items()})
         except StorageError as error:
-            for _, futures in claims.values():
-                for future in futures:
-                    _fail(future, error)
+            for claiming in claims.values():
+                for future in claiming.futures:
+                    fail(future, error)
             if not isinstance(error, RejectedError):
                 raise
             return
-        for device_id, (_, futures) in claims.items():
-            for future in futures:
+        for device_id, claiming in claims.items():
+            for future in claiming.futures:
                 if future.set_running_or_notify_cancel():
                     future.set_result(found[device_id])
 
@@ -380,7 +342,7 @@ class Link:
     def _wait(self, tables: PostgresTables) -> None:
         """Until there is something to do, or the next round is due."""
         wait_s = max(self._round_at_s - time.monotonic(), 0.0)
-        if self._next_job() is not None:
+        if self._jobs.first() is not None:
             return
         poll = select.poll()  # select() takes no more than 1,024 files, which many devices' connections exceed
         for file in (self._woken.fileno(), tables.fileno()):
@@ -397,7 +359,7 @@ class Link:
     def _finish(self, tables: PostgresTables) -> None:
         until_s = time.monotonic() + _CLOSE_S
         try:
-            while (job := self._next_job()) is not None and time.monotonic() < until_s:
+            while (job := self._jobs.first()) is not None and time.monotonic() < until_s:
                 self._do(job, tables)
         except StorageError as error:
             _log.error("state-not-saved", cause=str(error))
@@ -413,8 +375,3 @@ def _close(tables: PostgresTables | None) -> None:
     if tables is not None:
         with contextlib.suppress(StorageError, OSError):
             tables.close()
-
-
-def _fail(future: Future[Any] | None, error: Exception) -> None:
-    if future is not None and not future.done() and (future.running() or future.set_running_or_notify_cancel()):
-        future.set_exception(error)

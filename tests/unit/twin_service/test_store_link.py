@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from twin_service.memory import Claim
+from twin_service.store import jobs as jobs_module
 from twin_service.store import link as link_module
 from twin_service.store.link import Link
 from twin_service.store.postgres_session import RejectedError
@@ -202,7 +203,7 @@ def test_the_next_one_is_elected_when_the_first_is_gone(monkeypatch: pytest.Monk
 
 
 def test_more_than_the_bound_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "MOST_WAITING_BYTES", 10)
+    monkeypatch.setattr(jobs_module, "MOST_WAITING_BYTES", 10)
     with linked(World()) as (link, _):
         with pytest.raises(StorageError, match="does not keep up"):
             written(link, "much too long")
