@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,17 +94,23 @@ def check_payload(manifest: Manifest, cut: int, header: TensorHeader, byte_count
     """
     if not 0 <= cut < len(manifest.cuts):
         raise TensorError(f"this model has cuts 0..{manifest.segment_count}, none numbered {cut}")
-    target = manifest.cuts[cut]
-    spec = target.tensor
+    spec = manifest.cuts[cut].tensor
     if tuple(header.shape) != spec.shape or header.dtype != spec.dtype:
         raise TensorError(
             f"cut {cut} is {spec.dtype} {spec.shape}, but the payload says {header.dtype} {tuple(header.shape)}"
         )
-    if not any(e.kind == header.representation and e.codec == header.codec for e in target.representations):
+    offered, limit = _taken(manifest, cut)
+    if (header.representation, header.codec) not in offered:
         raise TensorError(f"cut {cut} is not offered as {header.representation} with codec {header.codec}")
-    limit = max_payload_bytes(target)
     if byte_count > limit:
         raise OversizeError(f"cut {cut}: {byte_count} bytes are more than the {limit} that any payload of it can have")
+
+
+@lru_cache(maxsize=4096)
+def _taken(manifest: Manifest, cut: int) -> tuple[frozenset[tuple[str, str]], int]:
+    """What a payload of ``cut`` may be, as (representation, codec), and how many bytes it may have."""
+    target = manifest.cuts[cut]
+    return frozenset((entry.kind, entry.codec) for entry in target.representations), max_payload_bytes(target)
 
 
 def max_payload_bytes(cut: Cut) -> int:
