@@ -118,7 +118,9 @@ async def test_one_learns_both_serve_it_and_when_it_is_killed_the_other_takes_ov
     assert await asyncio.to_thread(versions, other) == [(1, "serving")]
 
 
-async def test_a_device_that_moved_is_known_there_and_its_old_replica_lets_it_go(replicas: list[TwinProcess]) -> None:
+async def test_a_device_that_moved_is_known_there_and_its_old_replica_lets_it_go(
+    replicas: list[TwinProcess], tmp_path: Path
+) -> None:
     first, second = replicas
     plan_id = await attach_and_end_a_task(first.address, "cam")
     await asyncio.sleep(0.5)
@@ -127,6 +129,9 @@ async def test_a_device_that_moved_is_known_there_and_its_old_replica_lets_it_go
         assert "1 tasks ended: device 100%" in shown.stdout
         assert plan.plan_id > plan_id
         await until(lambda: first.command("show", "cam").returncode == 1, 5.0, "let go")
+        # What was recorded at one replica is exported by any.
+        exported = await asyncio.to_thread(second.command, "export", str(tmp_path / "out"))
+        assert "1 documents, 1 tasks" in exported.stdout, exported.stderr
         # What happened elsewhere is not counted twice.
         assert 'twinsplit_tasks_reported_total{outcome="device"} 0.0' in second.get("/metrics")
         assert 'twinsplit_tasks_reported_total{outcome="device"} 1.0' in first.get("/metrics")
