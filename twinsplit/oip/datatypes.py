@@ -58,12 +58,22 @@ def check_elements(name: str, datatype: str, shape: Sequence[int], byte_count: i
     Raises:
         TensorError: they are not, or there is no such type or shape.
     """
+    needed = bytes_of(name, datatype, shape)
+    if needed is not None and byte_count != needed:
+        raise TensorError(f"{_named(name)}: {byte_count} bytes, but its datatype and shape need {needed}")
+
+
+def bytes_of(name: str, datatype: str, shape: Sequence[int]) -> int | None:
+    """Bytes of the raw elements of a tensor of this type and shape; ``None``: of BYTES, which may have any.
+
+    Raises:
+        TensorError: there is no such type or shape.
+    """
     if datatype != BYTES and datatype not in _ITEM_BYTES:
         raise TensorError(f"{_named(name)}: datatype {datatype[:20]!r} is unknown; use one of {', '.join(_ITEM_BYTES)}")
     if min(shape, default=1) < 0:
         raise TensorError(f"{_named(name)}: a shape with a size below 0 is that of no tensor; send its own")
-    if datatype != BYTES and byte_count != (needed := math.prod(shape) * _ITEM_BYTES[datatype]):
-        raise TensorError(f"{_named(name)}: {byte_count} bytes, but its datatype and shape need {needed}")
+    return None if datatype == BYTES else math.prod(shape) * _ITEM_BYTES[datatype]
 
 
 def elements_of_bytes(name: str, data: bytes | memoryview) -> list[memoryview]:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from google.protobuf.message import DecodeError
 
 from twinsplit.errors import BadMessageError, RefusedError
-from twinsplit.oip.datatypes import check_elements, contents_of_raw, raw_of_contents
+from twinsplit.oip.datatypes import bytes_of, check_elements, contents_of_raw, raw_of_contents
 from twinsplit.oip.v2 import inference_pb2
 from twinsplit.transport.tail_framing import varint
 
@@ -98,8 +98,11 @@ def request_from_bytes(data: bytes) -> InferenceRequest:
         view = memoryview(data)[start:]
         head = _request_head(data[:head_end])
         if head is not None:
-            tensor = head.inputs[0]._replace(data=view)
-            return _checked(head._replace(inputs=(tensor,)))
+            (model, version, request_id, parameters, (tensor,), outputs, _, _), needed_bytes = head
+            name, datatype, shape, _, tensor_parameters = tensor
+            inputs = (NamedTensor(name, datatype, shape, view, tensor_parameters),)
+            request = InferenceRequest(model, version, request_id, parameters, inputs, outputs)
+            return request if needed_bytes in (None, len(view)) else _checked(request)
         message = inference_pb2.ModelInferRequest()
         try:
             message.ParseFromString(data[:head_end])
@@ -185,8 +188,9 @@ def _last_field(data: bytes, tag: int) -> tuple[int, int] | None:
 
 # Name, shape and parameters repeat from request to request.
 @lru_cache(maxsize=256)
-def _request_head(head: bytes) -> InferenceRequest | None:
-    """The request in these bytes, which lacks the elements of its one tensor; ``None``: it is no such request."""
+def _request_head(head: bytes) -> tuple[InferenceRequest, int | None] | None:
+    """The request in these bytes, which lacks the elements of its one tensor, and how many bytes they must have
+    (``None``: any); ``None``: it is no such request."""
     try:
         message = inference_pb2.ModelInferRequest.FromString(head)
     except DecodeError:
@@ -194,7 +198,13 @@ def _request_head(head: bytes) -> InferenceRequest | None:
     if len(message.inputs) != 1 or message.raw_input_contents:
         return None
     request = _request_of(message, [b""], is_checked=False)
-    return request if request.problem is None else None
+    if request.problem is not None:
+        return None
+    _, datatype, shape, _, _ = request.inputs[0]
+    try:
+        return request, bytes_of(request.inputs[0].name, datatype, shape)
+    except RefusedError:
+        return None
 
 
 def _request_of(
