@@ -25,7 +25,7 @@ PATIENCE_S = 30.0
 class ReplicaFleet:
     """Twins as processes, each with a way to it that can be made to fail, light devices and an edge."""
 
-    def __init__(self, folder: Path, twins: int) -> None:
+    def __init__(self, folder: Path, twins: int, store: str | None) -> None:
         self.folder = folder
         self.manifest, self._manifest_bytes = read_manifest(SHIPPED_MODEL)
         self.devices: list[LightDevice] = []
@@ -39,7 +39,7 @@ class ReplicaFleet:
             port, http_port, link_port = free_ports(3)
             address = f"{HOST}:{link_port}"
             self.twins[address] = ServiceProcess(
-                f"twin-{index}", _twin_arguments(port, http_port, folder / f"state-{index}"), folder, http_port
+                f"twin-{index}", _twin_arguments(port, http_port, folder / f"state-{index}", store), folder, http_port
             )
             self.links[address] = self._board.link(f"twin-{index}", link_port, port)
             self._direct[address] = f"{HOST}:{port}"
@@ -105,6 +105,11 @@ class ReplicaFleet:
                     found[view.device_id].append(back[direct])
         return found
 
+    async def reported(self) -> dict[str, int]:
+        """By device, the ended tasks that are on record where it is attached."""
+        fleet = await read_fleet([self._direct[address] for address in self.replicas], TlsFiles())
+        return {view.device_id: sum(view.outcomes.values()) for _, view in fleet.devices() if view.is_attached}
+
     async def heard(self, address: str) -> float:
         """Messages that a twin has taken so far."""
         metrics = await asyncio.to_thread(self.twins[address].metrics)
@@ -120,10 +125,10 @@ class ReplicaFleet:
 
 @asynccontextmanager
 async def running_fleet(
-    folder: Path, *, twins: int, devices: int, listed: int | None = None
+    folder: Path, *, twins: int, devices: int, listed: int | None = None, store: str | None = None
 ) -> AsyncIterator[ReplicaFleet]:
-    """A fleet for as long as the block lasts."""
-    fleet = ReplicaFleet(folder, twins)
+    """A fleet for as long as the block lasts; ``store``: a database that all twins share, ``None``: each its own."""
+    fleet = ReplicaFleet(folder, twins, store)
     try:
         await fleet.begin(devices, twins if listed is None else listed)
         yield fleet
@@ -132,8 +137,9 @@ async def running_fleet(
             await fleet.close()
 
 
-def _twin_arguments(port: int, http_port: int, state: Path) -> list[str]:
+def _twin_arguments(port: int, http_port: int, state: Path, store: str | None) -> list[str]:
     return [
-        *("-m", "twin_service", f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}", f"--state={state}"),
+        *("-m", "twin_service", *(() if store is None else (f"--store={store}",))),
+        *(f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}", f"--state={state}"),
         *("--rule=open-loop", f"--lease-s={LEASE_S:g}", "--save-s=0.2", "--replay-share=0", "--log-format=json"),
     ]

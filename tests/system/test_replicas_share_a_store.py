@@ -1,0 +1,62 @@
+"""Three twins on one PostgreSQL under load, one killed and back: devices bring what is known of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.replica_fleet import PATIENCE_S, ReplicaFleet, running_fleet
+from tests.system.postgres_server import postgres
+
+pytestmark = [pytest.mark.needs("postgresql"), pytest.mark.timeout(180)]
+
+DEVICES = 24
+LOST_TASKS = 8
+"""Of a device whose replica was killed: reported in the last moments, and not kept yet or on the way."""
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < until_s, "it did not come about"
+        await asyncio.sleep(0.05)
+
+
+async def test_devices_of_a_killed_replica_bring_their_documents_there_and_back(tmp_path: Path) -> None:
+    with postgres() as server:
+        store = server.new_database("replicas")
+        async with running_fleet(tmp_path, twins=3, devices=DEVICES, store=store) as fleet:
+            await until(lambda: fleet.are_home(fleet.replicas))
+            await asyncio.sleep(2.0)
+            lost = fleet.replicas[0]
+            orphans = {device.name for device in fleet.devices if device.route.address == lost}
+            assert 0 < len(orphans) < DEVICES
+            fleet.twins[lost].kill()
+            await until(lambda: away_from(fleet, lost))
+            await asyncio.sleep(1.0)
+            await assert_known(fleet, orphans)
+            await asyncio.to_thread(fleet.twins[lost].start)
+            await until(lambda: fleet.are_home(fleet.replicas))
+            await asyncio.sleep(1.0)
+            await assert_known(fleet, orphans)
+            assert min(device.tasks for device in fleet.devices) > 4 * LOST_TASKS, "most of them would be missed"
+            assert fleet.disorder() == []
+            assert await fleet.held() == {device.name: [device.route.address] for device in fleet.devices}
+
+
+def away_from(fleet: ReplicaFleet, lost: str) -> bool:
+    return all(d.link.is_attached and d.route.address != lost for d in fleet.devices)
+
+
+async def assert_known(fleet: ReplicaFleet, orphans: set[str]) -> None:
+    """Every task of a device is on record where the device is, but for the last ones, and none twice."""
+    tasks = {device.name: device.tasks for device in fleet.devices}
+    reported = await fleet.reported()
+    assert set(reported) == set(tasks)
+    for name, count in reported.items():
+        allowed = 2 * LOST_TASKS if name in orphans else LOST_TASKS
+        assert tasks[name] - allowed <= count <= tasks[name] + LOST_TASKS, (name, count, tasks[name])
