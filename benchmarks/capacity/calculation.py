@@ -1,0 +1,51 @@
+"""From measured documents to the result that page and people get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks.capacity.inputs import inputs_of
+from benchmarks.capacity.needs import FLEETS, Assumptions, foretold_documents, halved, limits, needs
+
+_COMPARED = (2_000, 50)
+"""Devices and edges of the twin that is compared with two replicas."""
+
+
+def calculated(documents: Mapping[str, Mapping[str, Any]], assumed: Assumptions) -> dict[str, Any]:
+    """``inputs``, ``assumed``, ``limits``, ``fleets``, ``halved``, and the ``simulation`` that much was measured in.
+
+    Raises:
+        InputError: a document lacks what is needed of it.
+    """
+    inputs = inputs_of(documents)
+    simulation = documents["capacity-simulation"]["results"]
+    return {
+        "inputs": inputs.described(),
+        "assumed": asdict(assumed),
+        "limits": [asdict(limit) for limit in limits(inputs, assumed)],
+        "fleets": [needs(inputs, assumed, devices).described() for devices in FLEETS],
+        "halved": halved(inputs, assumed, *_COMPARED),
+        "foretold_documents": foretold_documents(assumed, simulation),
+        "simulation": simulation,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """For people."""
+    out = [
+        f"{limit['unit']:<5} {limit['resource']:<24} {limit['devices']:>14,.0f} devices" for limit in found["limits"]
+    ]
+    out.extend(
+        f"{fleet['devices']:>12,} devices: {fleet['cells']:,} cells, {fleet['twins']:,} twins "
+        f"({fleet['twin_cores']:,.1f} cores), {fleet['edges']:,} edges ({fleet['edge_cores']:,.1f} cores), "
+        f"{fleet['documents_per_s']:,.0f} documents/s, {8e-6 * fleet['payload_bytes_per_s']:,.0f} Mbit/s of payloads"
+        for fleet in found["fleets"]
+    )
+    half = found["halved"]
+    out.append(
+        f"two replicas, calculated: each is busy for {half['ratio']:.3f} of what one alone is "
+        f"({half['each_cores']:.2f} of {half['alone_cores']:.2f} cores)"
+    )
+    return out

@@ -1,0 +1,218 @@
+"""From measured costs to what a fleet needs, and what one unit of each kind holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.capacity import laws
+from benchmarks.capacity.inputs import Inputs
+
+FLEETS = (1_000, 100_000, 10_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What is not measured but chosen; all of it can be changed on the command line or in the settings."""
+
+    task_rate_per_s: float = 1.0
+    """Of each device."""
+    most_share: float = 0.7
+    """Of a core, that a twin or an edge may be busy: what is left takes bursts, replays and learning."""
+    edges_share: float = 0.3
+    """Of that, what a twin may spend on what edges say: each twin of a cell hears all of its edges."""
+    link_bytes_per_s: float = 125e6
+    """Network of one machine, 1 Gbit/s."""
+    memory_bytes: float = 2.0 * 2**30
+    """Of one twin, as its pod is allowed."""
+    most_devices: int = 20_000
+    """Twins kept by one twin service: its setting ``max_devices``."""
+    most_edges: int = 256
+    """Edges kept by one twin service."""
+    save_s: float = 5.0
+    """Pause between savings: its setting ``save_s``."""
+    heartbeat_s: float = 5.0
+    """Silence after which a device gives a sign of life: its setting ``heartbeat_s``."""
+    saved_per_s: float = 4_000.0
+    """Documents at the service's own pace: 200 in every 0.05 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What one unit holds of one resource."""
+
+    unit: str
+    """``twin``, ``edge`` or ``cell``."""
+    resource: str
+    devices: float
+    """Beyond them it is used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a fleet takes. Rates per second, sizes in bytes."""
+
+    devices: int
+    tasks_per_s: float
+    cells: int
+    """Sets of edges that do not know one another, each with twins of its own."""
+    edges: int
+    """Machines with one core for tails each."""
+    edge_cores: float
+    tails_per_s: float
+    tail_wait_s: float
+    """Mean wait at an edge, other users apart."""
+    twins: int
+    twin_cores: float
+    twin_memory_bytes: float
+    twin_messages_per_s: float
+    twin_bytes_per_s: float
+    payload_bytes_per_s: float
+    documents_per_s: float
+    written_bytes_per_s: float
+    documents_bytes: float
+    attach_all_s: float
+    """All devices of a twin attach at once, after it was lost: until the last has a plan."""
+
+    def described(self) -> dict[str, Any]:
+        """For a result."""
+        return asdict(self)
+
+
+def twin_task_s(inputs: Inputs) -> float:
+    """Core seconds of the twin for one task: over real streams with one edge, and what choosing among many adds."""
+    return inputs.twin_task_s + max(0.0, inputs.many_edges_task_s - inputs.one_edge_task_s)
+
+
+def saved_documents(assumed: Assumptions, devices: float, task_rate_per_s: float) -> laws.Saving:
+    """How one twin saves the documents of its devices: every task and every sign of life changes one."""
+    return laws.saving(devices, task_rate_per_s, assumed.heartbeat_s, assumed.save_s, 1.0 / assumed.saved_per_s)
+
+
+def twin_share(inputs: Inputs, assumed: Assumptions, devices: float, edges: float) -> float:
+    """Share of one core that a twin with ``devices`` and ``edges`` is busy, saving included."""
+    saved = saved_documents(assumed, devices, assumed.task_rate_per_s)
+    return (
+        laws.busy_share(devices * assumed.task_rate_per_s, twin_task_s(inputs))
+        + laws.busy_share(saved.documents_per_s, inputs.document_s)
+        + laws.busy_share(edges * inputs.edge_messages_per_s, inputs.edge_report_s)
+    )
+
+
+def devices_per_edge(inputs: Inputs, assumed: Assumptions) -> float:
+    """Devices whose tails keep one core of an edge busy for the share that is allowed."""
+    return laws.most_rate_per_s(inputs.tail_s, assumed.most_share) / (inputs.offloaded * assumed.task_rate_per_s)
+
+
+def devices_per_twin(inputs: Inputs, assumed: Assumptions, edges: float) -> float:
+    """Devices with which one twin is busy for the share that is allowed, however little memory it has."""
+    low, high = 0.0, 1.0
+    while twin_share(inputs, assumed, high, edges) < assumed.most_share:
+        low, high = high, 2.0 * high
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if twin_share(inputs, assumed, middle, edges) < assumed.most_share else (low, middle)
+    return low
+
+
+def reporting_edges(inputs: Inputs, assumed: Assumptions) -> float:
+    """Edges whose reports keep a twin busy for the share that they are allowed."""
+    rate_per_s = laws.most_rate_per_s(inputs.edge_report_s, assumed.edges_share * assumed.most_share)
+    return rate_per_s / inputs.edge_messages_per_s
+
+
+def edges_per_cell(inputs: Inputs, assumed: Assumptions) -> int:
+    """Edges that one twin can keep and hear, at least one."""
+    return max(1, min(assumed.most_edges, int(reporting_edges(inputs, assumed))))
+
+
+def limits(inputs: Inputs, assumed: Assumptions) -> list[Limit]:
+    """What each resource of one twin, one edge and one cell holds, by unit, the first to be used up first."""
+    rate = assumed.task_rate_per_s
+    signalling = rate * inputs.message_bytes_per_task + inputs.message_bytes_per_s
+    per_edge = devices_per_edge(inputs, assumed)
+    found = [
+        Limit("twin", "core", devices_per_twin(inputs, assumed, inputs.many_edges)),
+        Limit("twin", "memory", (assumed.memory_bytes - inputs.twin_base_bytes) / inputs.twin_device_bytes),
+        Limit("twin", "setting max_devices", float(assumed.most_devices)),
+        Limit("twin", "pace of saving", assumed.save_s * assumed.saved_per_s),
+        Limit("twin", "network", assumed.link_bytes_per_s / signalling),
+        Limit("edge", "core", per_edge),
+        Limit("edge", "network", assumed.link_bytes_per_s / (rate * inputs.offloaded * inputs.payload_bytes)),
+        Limit("cell", "edges that a twin keeps", assumed.most_edges * per_edge),
+        Limit("cell", "what edges say", reporting_edges(inputs, assumed) * per_edge),
+    ]
+    return sorted(found, key=lambda limit: (["twin", "edge", "cell"].index(limit.unit), limit.devices))
+
+
+def needs(inputs: Inputs, assumed: Assumptions, devices: int) -> Needs:
+    """What ``devices`` take."""
+    rate = assumed.task_rate_per_s
+    tasks_per_s = devices * rate
+    tails_per_s = tasks_per_s * inputs.offloaded
+    edge_cores = laws.busy_share(tails_per_s, inputs.tail_s)
+    edges = math.ceil(edge_cores / assumed.most_share)
+    cells = math.ceil(edges / edges_per_cell(inputs, assumed))
+    edges_known = edges / cells
+    by_twin = {limit.resource: limit.devices for limit in limits(inputs, assumed) if limit.unit == "twin"}
+    by_twin["core"] = devices_per_twin(inputs, assumed, edges_known)
+    twins = cells * math.ceil(devices / cells / min(by_twin.values()))
+    each = devices / twins
+    saved = saved_documents(assumed, each, rate)
+    return Needs(
+        devices=devices,
+        tasks_per_s=tasks_per_s,
+        cells=cells,
+        edges=edges,
+        edge_cores=edge_cores,
+        tails_per_s=tails_per_s,
+        tail_wait_s=laws.mean_wait_s(edge_cores / edges, inputs.tail_s),
+        twins=twins,
+        twin_cores=twins * twin_share(inputs, assumed, each, edges_known),
+        twin_memory_bytes=twins * inputs.twin_base_bytes + devices * inputs.twin_device_bytes,
+        twin_messages_per_s=(
+            devices * (rate * inputs.messages_per_task + inputs.messages_per_s)
+            + twins * edges_known * inputs.edge_messages_per_s
+        ),
+        twin_bytes_per_s=(
+            devices * (rate * inputs.message_bytes_per_task + inputs.message_bytes_per_s)
+            + twins * edges_known * inputs.edge_message_bytes_per_s
+        ),
+        payload_bytes_per_s=tails_per_s * inputs.payload_bytes,
+        documents_per_s=twins * saved.documents_per_s,
+        written_bytes_per_s=twins * saved.documents_per_s * inputs.written_bytes_per_document,
+        documents_bytes=devices * inputs.document_bytes,
+        attach_all_s=each * inputs.attach_s,
+    )
+
+
+def halved(inputs: Inputs, assumed: Assumptions, devices: int, edges: int) -> dict[str, float]:
+    """Calculated, not measured: one twin against each of two replicas with the same devices and edges between them."""
+    alone = twin_share(inputs, assumed, devices, edges)
+    share = laws.replica_share(devices, 2)
+    each = twin_share(inputs, assumed, devices * share.mean, edges)
+    busier = twin_share(inputs, assumed, devices * (share.mean + 2.0 * share.deviation), edges)
+    return {
+        "devices": devices,
+        "edges": edges,
+        "alone_cores": alone,
+        "each_cores": each,
+        "ratio": each / alone,
+        "share_deviation": share.deviation,
+        "ratio_of_the_busier": busier / alone,
+    }
+
+
+def foretold_documents(assumed: Assumptions, run: Mapping[str, Any]) -> float:
+    """Documents that the law of saving foretells for a simulated run, which counted them."""
+    devices, seconds = int(run["devices"]), float(run["simulated_s"])
+    saved = saved_documents(assumed, devices, run["tasks"] / devices / seconds)
+    # The first pass begins after one pause, and is of all that attached; from then on cycle follows cycle.
+    first = min(float(devices), max(0.0, seconds - assumed.save_s) * assumed.saved_per_s)
+    later_s = seconds - assumed.save_s - saved.cycle_s
+    passes, part_s = divmod(max(0.0, later_s), saved.cycle_s)
+    each = saved.documents_per_s * saved.cycle_s
+    last = min(each, part_s * assumed.saved_per_s) if later_s > 0.0 else 0.0
+    return first + passes * each + last

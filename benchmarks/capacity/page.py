@@ -1,0 +1,327 @@
+"""``docs/capacity.md`` and its figure, drawn from the result of ``twinsplit bench capacity``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.capacity.inputs import Inputs
+from benchmarks.capacity.needs import Assumptions, devices_per_edge, needs, twin_share
+from benchmarks.report.looks import BLUE, GREEN, GREY, VERMILLION, canvas, png, quiet
+from benchmarks.report.text import table
+
+FIGURE = "figures/capacity.png"
+_ADDED = {
+    "core": "a replica of the twin (its devices are shared out), or an edge",
+    "memory": "a replica, or a larger limit of its pod",
+    "setting max_devices": "a larger `max_devices`, if memory and core allow it; else a replica",
+    "pace of saving": "nothing: documents are then saved every 10 s instead of 5",
+    "network": "another machine, or a faster network",
+    "edges that a twin keeps": "another cell: edges and twins that know nothing of the others",
+    "what edges say": "the same; or a larger `report_threshold_s` of the edges",
+}
+_TOO_MUCH = "More than one core has: the twin would have fallen behind, and plans would have come later than simulated."
+_INPUTS = (
+    # (Title, key, factor, unit, where from)
+    ("one task at the twin, over real streams, one edge", "twin_task_s", 1e3, "ms of a core", "load-twin.json"),
+    ("the twin's core alone, one edge", "one_edge_task_s", 1e3, "ms of a core", "capacity-one-edge.json"),
+    ("the twin's core alone, many edges", "many_edges_task_s", 1e3, "ms of a core", "capacity-simulation.json"),
+    ("attaching a device and planning it, many edges", "attach_s", 1e3, "ms of a core", "capacity-simulation.json"),
+    ("planning one of many devices", "plan_s", 1e3, "ms of a core", "planning.json"),
+    ("one report of an edge at the twin", "edge_report_s", 1e3, "ms of a core", "capacity-simulation.json"),
+    ("memory of an attached device, plan included", "twin_device_bytes", 1e-3, "kB", "load-twin.json"),
+    ("memory of a twin without devices", "twin_base_bytes", 1e-6, "MB", "load-twin.json"),
+    ("one tail, the whole shipped network, over real streams", "tail_s", 1e3, "ms of a core", "load-edge.json"),
+    ("tasks that end at an edge", "offloaded", 1.0, "of all", "capacity-simulation.json"),
+    ("payload of such a task", "payload_bytes", 1e-3, "kB", "capacity-simulation.json"),
+    ("messages of a task between device and twin", "messages_per_task", 1.0, "", "capacity-simulation.json"),
+    ("bytes of these", "message_bytes_per_task", 1.0, "bytes", "capacity-simulation.json"),
+    ("the same in another fleet, signs of life included", "fleet_messages_per_task", 1.0, "", "signalling-fleet.json"),
+    ("signs of life and renewals of a device", "messages_per_s", 1.0, "per second", "capacity-simulation.json"),
+    ("messages between an edge and a twin", "edge_messages_per_s", 1.0, "per second", "capacity-simulation.json"),
+    ("a device's document", "document_bytes", 1.0, "bytes", "capacity-simulation.json"),
+    ("saving it in SQLite, replayed tasks in between", "document_s", 1e3, "ms of a core", "capacity-simulation.json"),
+    ("written to disk for it, likewise", "written_bytes_per_document", 1e-3, "kB", "capacity-simulation.json"),
+)  # fmt: skip
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """The page as Markdown."""
+    found = document["results"]
+    return "\n".join(
+        [
+            "# Capacity: what a fleet needs",
+            "",
+            "<!-- Made by `twinsplit bench capacity` (benchmarks/capacity/page.py); do not edit. -->",
+            "",
+            "How many twins, edges, cores, bytes and documents 1,000, 100,000 and 10 million devices take, "
+            "calculated "
+            "from what was measured on one machine with two cores. **Nothing here was run at these sizes**; what was "
+            "run is named: real streams up to the devices in [load](load.md), and a simulated fleet of "
+            f"{found['simulation']['devices']:,} devices and {found['simulation']['edges']} edges around the real "
+            "twin core, planner and database. `twinsplit bench capacity --task-rate 0.2` calculates it for other "
+            "devices; better, measure your own network first (`make load`, `twinsplit sim capacity` with your "
+            "scenario).",
+            "",
+            *_assumptions(found),
+            "",
+            "## What first",
+            "",
+            *_limits(found),
+            "",
+            f"![Cores by size of the fleet; how full one twin is]({FIGURE})",
+            "",
+            "## The three fleets",
+            "",
+            *_fleets(found),
+            "",
+            "## Two replicas instead of one",
+            "",
+            *_halved(found),
+            "",
+            "## What it is calculated from",
+            "",
+            *_inputs(found),
+            "",
+            "## How",
+            "",
+            *_formulas(),
+            "",
+            "## The simulated fleet",
+            "",
+            *_simulation(found),
+            "",
+        ]
+    )
+
+
+def figures(document: Mapping[str, Any]) -> dict[str, bytes]:
+    """PNGs by their place beside the page."""
+    return {FIGURE: _figure(document["results"])}
+
+
+def _assumptions(found: Mapping[str, Any]) -> list[str]:
+    assumed = found["assumed"]
+    lines = [
+        f"Assumed: {assumed['task_rate_per_s']:g} task a second and device; a twin and a tail's core at most "
+        f"{assumed['most_share']:.0%} busy, the rest being for bursts, replays and learning; "
+        f"{_size(assumed['memory_bytes'])} for a twin and {8e-9 * assumed['link_bytes_per_s']:g} Gbit/s for a "
+        "machine; "
+        f"documents saved {assumed['save_s']:g} s after the last time, at most {assumed['saved_per_s']:,.0f} a "
+        "second; "
+        f"at most {assumed['most_devices']:,} devices (setting `max_devices`) and {assumed['most_edges']} edges "
+        "in one "
+        "twin.",
+    ]
+    if quick := [name for name in ("twin", "edge") if found["inputs"][f"{name}_is_quick"]]:
+        lines += [
+            "",
+            f"**The load on the {' and the '.join(quick)} was measured by a short run on a busy machine**: a "
+            "quiet one "
+            "holds more.",
+        ]
+    return lines
+
+
+def _limits(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [limit["unit"], limit["resource"], f"{limit['devices']:,.0f}", _ADDED[limit["resource"]]]
+        for limit in found["limits"]
+    ]
+    first = {unit: next(row for row in rows if row[0] == unit) for unit in ("twin", "edge")}
+    return [
+        f"Of one twin (a process that uses one core) the {first['twin'][1]} is used up first, at {first['twin'][2]} "
+        f"devices; of one edge with one core for tails the {first['edge'][1]}, at {first['edge'][2]}. Networks come "
+        "last: signalling is small, and tensors are sent where that pays.",
+        "",
+        table(["of one", "resource", "devices until it is used up", "then add"], rows, left=2),
+    ]
+
+
+def _fleets(found: Mapping[str, Any]) -> list[str]:
+    fleets: Sequence[Mapping[str, Any]] = found["fleets"]
+    rows: list[tuple[str, str, Any]] = [
+        ("tasks per second", "tasks_per_s", _count),
+        ("cells", "cells", _count),
+        ("twins", "twins", _count),
+        ("twin cores", "twin_cores", _count),
+        ("memory of all twins", "twin_memory_bytes", _size),
+        ("messages to and from all twins, per second", "twin_messages_per_s", _count),
+        ("bytes of these, per second", "twin_bytes_per_s", _size),
+        ("tails per second", "tails_per_s", _count),
+        ("cores for tails", "edge_cores", _count),
+        ("edges, of one core for tails", "edges", _count),
+        ("mean wait there", "tail_wait_s", lambda value: f"{1e3 * value:.1f} ms"),
+        ("payload bytes, per second", "payload_bytes_per_s", _size),
+        ("documents saved, per second", "documents_per_s", _count),
+        ("written to disks for that, per second", "written_bytes_per_s", _size),
+        ("documents kept", "documents_bytes", _size),
+        ("a twin's devices attach anew, all at once", "attach_all_s", lambda value: f"{value:.1f} s"),
+    ]
+    heads = ["", *(f"{fleet['devices']:,} devices" for fleet in fleets)]
+    return [
+        table(heads, [[title, *(show(fleet[key]) for fleet in fleets)] for title, key, show in rows]),
+        "",
+        "A *cell* is a set of edges and the twins that plan for them: every twin keeps every edge of its cell, "
+        f"{found['assumed']['most_edges']} at most, and each edge reports to every twin of it. A plant, a city: "
+        "what is "
+        "near belongs together anyway. Cells share nothing but, if you like, a PostgreSQL for each; an edge with "
+        "more "
+        "cores runs one process per core, each an edge of its own. With shared PostgreSQL the documents of all twins "
+        "of a cell go to one server; how many it takes is not measured here.",
+    ]
+
+
+def _halved(found: Mapping[str, Any]) -> list[str]:
+    half = found["halved"]
+    return [
+        "**Calculated, not measured** (two twins and their devices need four cores; this machine has two): a twin "
+        f"with {half['devices']:,} devices and {half['edges']} edges is busy for {half['alone_cores']:.2f} of a core; "
+        f"each of two replicas, with half of the devices and all of the edges, for {half['each_cores']:.2f}: "
+        f"{half['ratio']:.3f} of it. Rendezvous hashing shares devices out at random, with a standard deviation of "
+        f"{100.0 * half['share_deviation']:.2f} % of all; the busier one of two, two deviations up, takes "
+        f"{half['ratio_of_the_busier']:.3f}. What does not halve is what edges say, which both hear. That messages "
+        "halve was measured: [replicas](how-to/replicas.md#what-was-tried).",
+    ]
+
+
+def _inputs(found: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [
+            title,
+            f"{_plain(factor * found['inputs'][key])} {unit}".strip(),
+            f"[{origin}](../benchmarks/results/{origin})",
+        ]
+        for title, key, factor, unit, origin in _INPUTS
+    ]
+    inputs = found["inputs"]
+    return [
+        table(["measured", "", "in"], rows, left=3),
+        "",
+        "Times are of one core of the machine named in each file. The twin was seen to hold "
+        f"{inputs['twin_devices_held']:,} "
+        f"devices at {inputs['twin_held_rate_per_s']:g} task a second each over real streams; message rates were "
+        "counted at "
+        f"{inputs['simulated_rate_per_s']:.2f} tasks a second and device, with {inputs['many_edges']} edges.",
+    ]
+
+
+def _formulas() -> list[str]:
+    return [
+        "Every one is in `benchmarks/capacity/laws.py` and `needs.py`, with its source, and tested against numbers "
+        "worked out apart (`tests/unit/benchmarks/test_capacity.py`).",
+        "",
+        "- Busy share, *U = X S*: rate times service time (utilisation law; Denning and Buzen 1978). Twins and "
+        "edges are "
+        "as many as keep U below what is allowed.",
+        "- A task costs a twin what was measured over streams with one edge, and what choosing among many edges "
+        "adds to "
+        "its core (the difference of two simulated fleets).",
+        "- Mean wait at an edge, *W = U S / (2 (1 - U))*: one queue, Poisson arrivals, equal service times "
+        "(Pollaczek and Khinchine; Kleinrock 1975). Other users' work at the edge comes on top.",
+        "- Documents: one that changed is written once a cycle; *D = N (1 - exp(-rate T))*, *T = pause + D / "
+        "pace*, and "
+        "*D = N* where the cycle is longer than the silence after which devices give a sign of life, as it is.",
+        "- Devices per replica: binomial with *1/k* (rendezvous hashing; Thaler and Ravishankar 1998).",
+        "- Messages: those that tasks bring about times the task rate, those that go by time times devices, those of "
+        "edges times edges *times twins*.",
+    ]
+
+
+def _simulation(found: Mapping[str, Any]) -> list[str]:
+    run = found["simulation"]
+    attach_s = sum(kind["seconds"] for name, kind in run["attached"].items() if name != "rule")
+    rows = [
+        [kind, f"{took['calls']:,}", f"{1e3 * took['seconds'] / took['calls']:.3f}", f"{1e3 * took['longest_s']:.0f}"]
+        for kind, took in run["served"].items()
+    ]
+    spread, store = run["by_edge"], run["store"]
+    moves = run["plans_by_cause"].get("edge-better", 0)
+    save = run["served"]["save"]
+    return [
+        f"`twinsplit sim capacity`: {run['devices']:,} devices of three speeds, {run['edges']} edges with bursts "
+        "of other "
+        f"users' work, {run['tasks']:,} tasks in {run['simulated_s']:.1f} simulated seconds. Devices, queues, "
+        "links and "
+        "messages are simulated; the twin is the product's own core, with its planner choosing among all edges for "
+        "every device, its replays and its SQLite file. Its time was measured while it ran, on one core that other "
+        "work may have shared.",
+        "",
+        f"- Attaching and planning all: {attach_s:.1f} s of a core, {1e3 * attach_s / run['devices']:.2f} ms a device.",
+        f"- Serving: {run['twin_core_share']:.2f} of a core for {run['tasks'] / run['simulated_s']:,.0f} tasks a "
+        "second, "
+        f"{1e3 * run['twin_core_share'] * run['simulated_s'] / run['tasks']:.2f} ms a task, replays and savings "
+        "included. "
+        f"{_TOO_MUCH if run['twin_core_share'] > 1.0 else 'One core is enough.'}",
+        f"- Devices planned for an edge: {spread['devices_last']['least']:.0f} to "
+        f"{spread['devices_last']['most']:.0f} "
+        f"(mean {spread['devices_last']['mean']:.0f}); tasks that an edge answered: "
+        f"{spread['tasks_answered']['least']:.0f} to {spread['tasks_answered']['most']:.0f}; {moves:,} plans named a "
+        "better edge than the one before.",
+        f"- Store: {store['documents_written']:,} documents of {store['document_mean_bytes']:.0f} bytes and "
+        f"{store['replay_written']:,} replayed tasks in {save['seconds']:.2f} s, "
+        f"{_size(store['written_bytes'])} handed to the file system. The law of saving above foretells "
+        f"{found['foretold_documents']:,.0f} documents.",
+        f"- {run['share_answered']:.2%} answered, {run['outcomes']['edge'] / sum(run['outcomes'].values()):.0%} "
+        "at an "
+        f"edge; cost {run['cost_s']:.3f} s a task. The simulation took {run['core_s'] / 60.0:.0f} minutes of one "
+        "core.",
+        "",
+        table(["the twin was asked for", "times", "ms each", "longest, ms"], rows),
+        "",
+        "`rule` is part of the ticks that plan: what is left of those is choosing edges, making tables and lists.",
+    ]
+
+
+def _figure(found: Mapping[str, Any]) -> bytes:
+    inputs, assumed = Inputs(**found["inputs"]), Assumptions(**found["assumed"])
+    figure = canvas(9.0, 3.2)
+    left, right = figure.subplots(1, 2)
+    sizes = [round(10.0 ** (3.0 + step / 5.0)) for step in range(21)]
+    fleets = [needs(inputs, assumed, size) for size in sizes]
+    left.plot(sizes, [fleet.twin_cores for fleet in fleets], color=BLUE, label="twins, cores")
+    left.plot(sizes, [fleet.edge_cores for fleet in fleets], color=VERMILLION, label="tails, cores")
+    left.plot(sizes, [fleet.cells for fleet in fleets], color=GREY, linestyle=":", label="cells")
+    left.set_xscale("log")
+    left.set_yscale("log")
+    quiet(left, "a fleet", "devices", "")
+    core = next(
+        limit["devices"] for limit in found["limits"] if limit["unit"] == "twin" and limit["resource"] == "core"
+    )
+    ramp = [1.5 * core * step / 40.0 for step in range(1, 41)]
+    memory = [inputs.twin_base_bytes + devices * inputs.twin_device_bytes for devices in ramp]
+    edges = [devices / devices_per_edge(inputs, assumed) for devices in ramp]
+    right.plot(
+        ramp,
+        [twin_share(inputs, assumed, d, e) for d, e in zip(ramp, edges, strict=True)],
+        color=BLUE,
+        label="core",
+    )
+    right.plot(ramp, [size / assumed.memory_bytes for size in memory], color=GREEN, label="memory")
+    right.plot(ramp, [devices / assumed.most_devices for devices in ramp], color=VERMILLION, label="max_devices")
+    right.axhline(assumed.most_share, color=GREY, linestyle="--", label="core, allowed")
+    right.set_ylim(0.0, 1.1)
+    quiet(right, "one twin", "devices", "share used")
+    for axes in (left, right):
+        axes.legend(fontsize=8, frameon=False)
+    return png(figure)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10.0 or value == int(value) else _plain(value)
+
+
+def _plain(value: float) -> str:
+    """Three digits that count."""
+    if value == 0.0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def _size(value: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{_plain(value / size)} {unit}"
+    return f"{value:.0f} B"
