@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from tests.faults.replica_fleet import PATIENCE_S, ReplicaFleet, running_fleet
 from tests.system.postgres_server import postgres
+from twin_service.store.postgres import PostgresStore
 
 pytestmark = [pytest.mark.needs("postgresql"), pytest.mark.timeout(180)]
 
+AT_ONCE = 6
 DEVICES = 24
 LOST_TASKS = 8
 """Of a device whose replica was killed: reported in the last moments, and not kept yet or on the way."""
@@ -60,3 +65,16 @@ async def assert_known(fleet: ReplicaFleet, orphans: set[str]) -> None:
     for name, count in reported.items():
         allowed = 2 * LOST_TASKS if name in orphans else LOST_TASKS
         assert tasks[name] - allowed <= count <= tasks[name] + LOST_TASKS, (name, count, tasks[name])
+
+
+def test_replicas_that_start_at_once_make_the_tables_of_a_new_database_once() -> None:
+    def opened(address: str, at_once: Barrier) -> None:
+        at_once.wait()
+        with contextlib.closing(PostgresStore(address, is_candidate=False)) as store:
+            assert store.documents() == []
+
+    with postgres() as server, ThreadPoolExecutor(AT_ONCE) as threads:
+        for number in range(4):
+            address, at_once = server.new_database(f"new_{number}"), Barrier(AT_ONCE)
+            for done in [threads.submit(opened, address, at_once) for _ in range(AT_ONCE)]:
+                done.result(PATIENCE_S)

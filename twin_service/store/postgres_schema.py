@@ -116,7 +116,14 @@ def _exists(connection: Connection[Any], namespace: str) -> bool:
 
 def _version(connection: Connection[Any]) -> int:
     """0: there is nothing yet."""
-    if connection.execute("SELECT to_regclass('twinsplit.version')").fetchone() == (None,):
+    # Not to_regclass: it goes by what this session remembers of the catalogue, which after the wait for another replica
+    # that has made everything is out of date.
+    found = connection.execute(
+        "SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = %s AND c.relname = 'version'",
+        (NAMESPACE,),
+    )
+    if found.fetchone() is None:
         return 0
     row = connection.execute("SELECT number FROM twinsplit.version").fetchone()
     return 0 if row is None else int(row[0])
