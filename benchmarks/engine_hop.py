@@ -46,6 +46,7 @@ TURN_WARM_UP = 2
 LOAD = 0.7
 """Of what one worker of the engine does."""
 LOOK_S = 0.5
+SLOWDOWN = "30"
 TOLERANCE = 1e-4
 _ERROR_METRIC = "twinsplit_engine_backlog_error_seconds"
 
@@ -80,6 +81,11 @@ def measure(
         engines["triton"] = ["--engine", f"oip://{triton.address}", "--engine-metrics", str(triton.metrics_url)]
         edges = {name: stack.enter_context(_running_edge(model, *given)) for name, given in engines.items()}
         rows = asyncio.run(_rows(runtime, edges, rounds, seed, progress))
+        # Engines that mostly sleep: their queues are not disturbed by whatever else this machine does.
+        slow = [stack.enter_context(_running_edge(model, "--emulate-slowdown", SLOWDOWN)).address for _ in range(2)]
+        for name, addresses in (("slow edge", slow[:1]), ("two slow", slow)):
+            given = ["--engine", f"oip://{','.join(addresses)}"]
+            edges[name] = stack.enter_context(_running_edge(model, *given))
         backlog = {}
         for name, edge in edges.items():
             progress(f"backlog of {name}")
