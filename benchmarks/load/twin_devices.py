@@ -64,7 +64,8 @@ class TwinDevice:
         self._pace = min(1.0, _BUSY_SHARE / (rate_per_s * longest_service_s(manifest)))
         self._manifest = manifest
         self._manifest_bytes = manifest_bytes
-        self._call = _stub(channel).AttachDevice(wait_for_ready=True)
+        self._channel = channel
+        self._call: Any = None
         self._echo = ClockEcho(_now_s)
         self._has_plan = asyncio.Event()
         self._plan_id = 0
@@ -79,7 +80,8 @@ class TwinDevice:
         """Reads what the twin says."""
 
     async def attach(self) -> None:
-        """Say hello and wait for the plan."""
+        """Connect, say hello and wait for the plan."""
+        self._call = _stub(self._channel).AttachDevice(wait_for_ready=True)
         digest = manifest_digest(self._manifest_bytes)
         announcement = Announcement(self._name, digest, Payloads.ANY, None, 3.0, 1.2, False, 0.1)
         attachment = Attachment(
