@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.capacity.inputs import inputs_of
+from benchmarks.capacity.inputs import NEEDED, inputs_of
 from benchmarks.capacity.needs import FLEETS, Assumptions, foretold_documents, halved, limits, needs
 
 _COMPARED = (2_000, 50)
@@ -14,7 +14,8 @@ _COMPARED = (2_000, 50)
 
 
 def calculated(documents: Mapping[str, Mapping[str, Any]], assumed: Assumptions) -> dict[str, Any]:
-    """``inputs``, ``assumed``, ``limits``, ``fleets``, ``halved``, and the ``simulation`` that much was measured in.
+    """``origins``, ``inputs``, ``assumed``, ``limits``, ``fleets``, ``halved``, and the ``simulation`` that much of it
+    was measured in.
 
     Raises:
         InputError: a document lacks what is needed of it.
@@ -22,13 +23,22 @@ def calculated(documents: Mapping[str, Mapping[str, Any]], assumed: Assumptions)
     inputs = inputs_of(documents)
     simulation = documents["capacity-simulation"]["results"]
     return {
+        "origins": {name: _origin(documents[name]["provenance"]) for name in NEEDED},
         "inputs": inputs.described(),
         "assumed": asdict(assumed),
         "limits": [asdict(limit) for limit in limits(inputs, assumed)],
         "fleets": [needs(inputs, assumed, devices).described() for devices in FLEETS],
         "halved": halved(inputs, assumed, *_COMPARED),
-        "foretold_documents": foretold_documents(assumed, simulation),
+        "foretold_documents": foretold_documents(inputs, assumed, simulation),
         "simulation": simulation,
+    }
+
+
+def _origin(about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "written_at": about["written_at"],
+        "commit": about["commit"],
+        "load_average": about["machine"]["load_average"],
     }
 
 

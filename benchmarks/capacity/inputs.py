@@ -57,6 +57,10 @@ class Inputs:
     message_bytes_per_task: float
     messages_per_s: float
     """Signs of life and renewals of a device."""
+    changes_per_task: float
+    """Messages of a device about one task: each changes its document."""
+    heartbeats_per_s: float
+    """Signs of life of a device: likewise."""
     message_bytes_per_s: float
     edge_messages_per_s: float
     edge_message_bytes_per_s: float
@@ -116,6 +120,8 @@ def inputs_of(documents: Mapping[str, Mapping[str, Any]]) -> Inputs:
         message_bytes_per_task=_of(many["bytes"], _TASK_KINDS) / many["tasks"],
         messages_per_s=_of_others(many["messages"]) / device_s,
         message_bytes_per_s=_of_others(many["bytes"]) / device_s,
+        changes_per_task=_of(many["messages"], ("device task", "device start", "device progress")) / many["tasks"],
+        heartbeats_per_s=_of(many["messages"], ("device heartbeat",)) / device_s,
         edge_messages_per_s=_of(many["messages"], _EDGE_KINDS) / edge_s,
         edge_message_bytes_per_s=_of(many["bytes"], _EDGE_KINDS) / edge_s,
         fleet_messages_per_task=_fleet_messages(documents["signalling-fleet"]),

@@ -56,26 +56,21 @@ class Saving(NamedTuple):
     """How documents are saved."""
 
     cycle_s: float
-    """From one saving of a document to its next, if it changes in between."""
+    """From the begin of one pause to that of the next; infinity: a pass never ends."""
     documents_per_s: float
 
 
-def saving(
-    devices: float, changes_per_s: float, longest_silence_s: float, pause_s: float, per_document_s: float
-) -> Saving:
-    """Documents of devices that each change at ``changes_per_s`` (Poisson) and after ``longest_silence_s`` at the
-    latest, saved in cycles of a pause and a pass.
+def saving(devices: float, changes_per_s: float, longest_silence_s: float, pause_s: float, pace_per_s: float) -> Saving:
+    """Documents that each change at ``changes_per_s`` (Poisson) and after ``longest_silence_s`` at the latest, written
+    in passes at ``pace_per_s``, each after a pause, that end when no changed document is left.
 
-    A pass writes each document that changed in the cycle, at ``per_document_s``: T = pause + D per_document with
-    D = N (1 - exp(-rate T)), and D = N where T is longer than the silence. The right side grows with T ever more
-    slowly, so that iterating from below finds it.
+    What changes in a pass is written in it, too: from D = N (1 - exp(-rate pause)) at its begin (N where the pause is
+    longer than the silence) a pass takes p = D / (pace - N rate). From N rate = pace on it never ends.
     """
-
-    def changed(cycle_s: float) -> float:
-        is_certain = cycle_s >= longest_silence_s
-        return devices if is_certain else devices * -math.expm1(-changes_per_s * cycle_s)
-
-    cycle_s = pause_s
-    for _ in range(100):
-        cycle_s = pause_s + per_document_s * changed(cycle_s)
-    return Saving(cycle_s, changed(cycle_s) / cycle_s)
+    spare_per_s = pace_per_s - devices * changes_per_s
+    if spare_per_s <= 0.0:
+        return Saving(math.inf, pace_per_s)
+    is_certain = pause_s >= longest_silence_s
+    changed = devices if is_certain else devices * -math.expm1(-changes_per_s * pause_s)
+    pass_s = changed / spare_per_s
+    return Saving(pause_s + pass_s, pace_per_s * pass_s / (pause_s + pass_s))

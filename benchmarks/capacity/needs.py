@@ -86,14 +86,20 @@ def twin_task_s(inputs: Inputs) -> float:
     return inputs.twin_task_s + max(0.0, inputs.many_edges_task_s - inputs.one_edge_task_s)
 
 
-def saved_documents(assumed: Assumptions, devices: float, task_rate_per_s: float) -> laws.Saving:
-    """How one twin saves the documents of its devices: every task and every sign of life changes one."""
-    return laws.saving(devices, task_rate_per_s, assumed.heartbeat_s, assumed.save_s, 1.0 / assumed.saved_per_s)
+def saved_documents(inputs: Inputs, assumed: Assumptions, devices: float, task_rate_per_s: float) -> laws.Saving:
+    """How one twin saves the documents of its devices."""
+    changes_per_s = changes_of_document_per_s(inputs, task_rate_per_s)
+    return laws.saving(devices, changes_per_s, assumed.heartbeat_s, assumed.save_s, assumed.saved_per_s)
+
+
+def changes_of_document_per_s(inputs: Inputs, task_rate_per_s: float) -> float:
+    """Changes of one device's document: every message about a task, every sign of life."""
+    return task_rate_per_s * inputs.changes_per_task + inputs.heartbeats_per_s
 
 
 def twin_share(inputs: Inputs, assumed: Assumptions, devices: float, edges: float) -> float:
     """Share of one core that a twin with ``devices`` and ``edges`` is busy, saving included."""
-    saved = saved_documents(assumed, devices, assumed.task_rate_per_s)
+    saved = saved_documents(inputs, assumed, devices, assumed.task_rate_per_s)
     return (
         laws.busy_share(devices * assumed.task_rate_per_s, twin_task_s(inputs))
         + laws.busy_share(saved.documents_per_s, inputs.document_s)
@@ -137,7 +143,7 @@ def limits(inputs: Inputs, assumed: Assumptions) -> list[Limit]:
         Limit("twin", "core", devices_per_twin(inputs, assumed, inputs.many_edges)),
         Limit("twin", "memory", (assumed.memory_bytes - inputs.twin_base_bytes) / inputs.twin_device_bytes),
         Limit("twin", "setting max_devices", float(assumed.most_devices)),
-        Limit("twin", "pace of saving", assumed.save_s * assumed.saved_per_s),
+        Limit("twin", "pace of saving", assumed.saved_per_s / changes_of_document_per_s(inputs, rate)),
         Limit("twin", "network", assumed.link_bytes_per_s / signalling),
         Limit("edge", "core", per_edge),
         Limit("edge", "network", assumed.link_bytes_per_s / (rate * inputs.offloaded * inputs.payload_bytes)),
@@ -160,7 +166,7 @@ def needs(inputs: Inputs, assumed: Assumptions, devices: int) -> Needs:
     by_twin["core"] = devices_per_twin(inputs, assumed, edges_known)
     twins = cells * math.ceil(devices / cells / min(by_twin.values()))
     each = devices / twins
-    saved = saved_documents(assumed, each, rate)
+    saved = saved_documents(inputs, assumed, each, rate)
     return Needs(
         devices=devices,
         tasks_per_s=tasks_per_s,
@@ -205,14 +211,13 @@ def halved(inputs: Inputs, assumed: Assumptions, devices: int, edges: int) -> di
     }
 
 
-def foretold_documents(assumed: Assumptions, run: Mapping[str, Any]) -> float:
+def foretold_documents(inputs: Inputs, assumed: Assumptions, run: Mapping[str, Any]) -> float:
     """Documents that the law of saving foretells for a simulated run, which counted them."""
     devices, seconds = int(run["devices"]), float(run["simulated_s"])
-    saved = saved_documents(assumed, devices, run["tasks"] / devices / seconds)
-    # The first pass begins after one pause, and is of all that attached; from then on cycle follows cycle.
-    first = min(float(devices), max(0.0, seconds - assumed.save_s) * assumed.saved_per_s)
-    later_s = seconds - assumed.save_s - saved.cycle_s
-    passes, part_s = divmod(max(0.0, later_s), saved.cycle_s)
-    each = saved.documents_per_s * saved.cycle_s
-    last = min(each, part_s * assumed.saved_per_s) if later_s > 0.0 else 0.0
-    return first + passes * each + last
+    saved = saved_documents(inputs, assumed, devices, run["tasks"] / devices / seconds)
+    since_s = max(0.0, seconds - assumed.save_s)
+    if saved.cycle_s == math.inf:
+        return assumed.saved_per_s * since_s
+    passes, part_s = divmod(since_s, saved.cycle_s)
+    pass_s = saved.cycle_s - assumed.save_s
+    return assumed.saved_per_s * (passes * pass_s + min(part_s, pass_s))

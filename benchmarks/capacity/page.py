@@ -16,7 +16,7 @@ _ADDED = {
     "core": "a replica of the twin (its devices are shared out), or an edge",
     "memory": "a replica, or a larger limit of its pod",
     "setting max_devices": "a larger `max_devices`, if memory and core allow it; else a replica",
-    "pace of saving": "nothing: documents are then saved every 10 s instead of 5",
+    "pace of saving": "nothing is lost: documents are then older than `save_s`, and a crash loses more counts",
     "network": "another machine, or a faster network",
     "edges that a twin keeps": "another cell: edges and twins that know nothing of the others",
     "what edges say": "the same; or a larger `report_threshold_s` of the edges",
@@ -164,12 +164,13 @@ def _fleets(found: Mapping[str, Any]) -> list[str]:
         table(heads, [[title, *(show(fleet[key]) for fleet in fleets)] for title, key, show in rows]),
         "",
         "A *cell* is a set of edges and the twins that plan for them: every twin keeps every edge of its cell, "
-        f"{found['assumed']['most_edges']} at most, and each edge reports to every twin of it. A plant, a city: "
-        "what is "
-        "near belongs together anyway. Cells share nothing but, if you like, a PostgreSQL for each; an edge with "
-        "more "
-        "cores runs one process per core, each an edge of its own. With shared PostgreSQL the documents of all twins "
-        "of a cell go to one server; how many it takes is not measured here.",
+        f"{found['assumed']['most_edges']} at most, and each edge reports to every twin of it. That part grows with "
+        "edges times twins, so make cells no larger than they need be: a plant, a city; what is near belongs "
+        "together "
+        "anyway. Cells share nothing but, if you like, a PostgreSQL for each. An edge with more cores runs one "
+        "process "
+        "per core, each an edge of its own. With shared PostgreSQL the documents of all twins of a cell go to one "
+        "server; how many it takes is not measured here.",
     ]
 
 
@@ -177,7 +178,8 @@ def _halved(found: Mapping[str, Any]) -> list[str]:
     half = found["halved"]
     return [
         "**Calculated, not measured** (two twins and their devices need four cores; this machine has two): a twin "
-        f"with {half['devices']:,} devices and {half['edges']} edges is busy for {half['alone_cores']:.2f} of a core; "
+        f"with {half['devices']:,} devices and {half['edges']} edges is busy for {half['alone_cores']:.2f} of a "
+        "core; "
         f"each of two replicas, with half of the devices and all of the edges, for {half['each_cores']:.2f}: "
         f"{half['ratio']:.3f} of it. Rendezvous hashing shares devices out at random, with a standard deviation of "
         f"{100.0 * half['share_deviation']:.2f} % of all; the busier one of two, two deviations up, takes "
@@ -196,8 +198,16 @@ def _inputs(found: Mapping[str, Any]) -> list[str]:
         for title, key, factor, unit, origin in _INPUTS
     ]
     inputs = found["inputs"]
+    origins = [
+        f"{name} {about['written_at'][:10]}, commit {about['commit'][:12]}, load {about['load_average']:g}"
+        for name, about in found["origins"].items()
+    ]
     return [
         table(["measured", "", "in"], rows, left=3),
+        "",
+        f"When, of which commit, and the load average of the machine before it: {'; '.join(origins)}. Where that "
+        "load "
+        "is far above 0, processor times are longer than on a quiet machine.",
         "",
         "Times are of one core of the machine named in each file. The twin was seen to hold "
         f"{inputs['twin_devices_held']:,} "
@@ -220,9 +230,9 @@ def _formulas() -> list[str]:
         "its core (the difference of two simulated fleets).",
         "- Mean wait at an edge, *W = U S / (2 (1 - U))*: one queue, Poisson arrivals, equal service times "
         "(Pollaczek and Khinchine; Kleinrock 1975). Other users' work at the edge comes on top.",
-        "- Documents: one that changed is written once a cycle; *D = N (1 - exp(-rate T))*, *T = pause + D / "
-        "pace*, and "
-        "*D = N* where the cycle is longer than the silence after which devices give a sign of life, as it is.",
+        "- Documents: each that has changed is written in a pass after a pause; a pass takes *D / (pace - N rate)*, "
+        "where *D* have changed at its begin (all: devices say something within the pause), and never ends from "
+        "*N rate = pace* on.",
         "- Devices per replica: binomial with *1/k* (rendezvous hashing; Thaler and Ravishankar 1998).",
         "- Messages: those that tasks bring about times the task rate, those that go by time times devices, those of "
         "edges times edges *times twins*.",

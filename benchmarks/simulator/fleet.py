@@ -7,6 +7,7 @@ and how much of a core it would have needed is told.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -89,6 +90,7 @@ class FleetPlans(ByPlans):
 
     def close(self) -> None:
         """Close the database."""
+        gc.unfreeze()
         self.store.close()
 
     def begin(self, world: World) -> None:
@@ -160,6 +162,9 @@ class FleetPlans(ByPlans):
         """Comes right after all devices have attached and hold their first plan."""
         self.attached = self.meter.described()
         self.meter.clear()
+        # What collecting the simulator's own objects takes again and again would be told as the twin's.
+        gc.collect()
+        gc.freeze()
         self.attach_messages = Counter(self.courier.messages)
         self.attach_bytes = Counter(self.courier.bytes)
         self.first_named = self.named

@@ -1,0 +1,295 @@
+"""Capacity on paper: laws against numbers worked out apart, needs by hand, and the page that the repository holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.capacity import calculation, laws, needs, page
+from benchmarks.capacity.command import capacity
+from benchmarks.capacity.inputs import NEEDED, InputError, Inputs, inputs_of
+from benchmarks.capacity.needs import FLEETS, Assumptions
+from benchmarks.results import RESULTS_FOLDER
+
+ROOT = Path(__file__).resolve().parents[3]
+ROUND = Inputs(
+    twin_task_s=0.0005,
+    twin_devices_held=1000,
+    twin_held_rate_per_s=1.0,
+    twin_is_quick=False,
+    twin_device_bytes=100e3,
+    twin_base_bytes=100e6,
+    many_edges=50,
+    many_edges_task_s=0.0004,
+    one_edge_task_s=0.0003,
+    attach_s=0.002,
+    plan_s=0.001,
+    edge_report_s=0.0001,
+    tail_s=0.002,
+    edge_is_quick=False,
+    payload_bytes=3_000.0,
+    offloaded=0.5,
+    simulated_rate_per_s=0.25,
+    messages_per_task=2.5,
+    message_bytes_per_task=500.0,
+    messages_per_s=0.2,
+    message_bytes_per_s=10.0,
+    changes_per_task=1.5,
+    heartbeats_per_s=0.1,
+    edge_messages_per_s=2.0,
+    edge_message_bytes_per_s=100.0,
+    fleet_messages_per_task=2.9,
+    document_bytes=400.0,
+    written_bytes_per_document=2_000.0,
+    document_s=0.0001,
+)
+"""Figures that can be reckoned with in one's head."""
+ASSUMED = Assumptions()
+
+
+def test_a_server_of_4_ms_at_100_a_second_is_busy_for_two_fifths_and_holds_175_at_seven_tenths() -> None:
+    assert laws.busy_share(100.0, 0.004) == pytest.approx(0.4)
+    assert laws.most_rate_per_s(0.004, 0.7) == pytest.approx(175.0)
+    assert laws.mean_count(100.0, 0.05) == pytest.approx(5.0)
+
+
+def test_the_mean_wait_is_that_of_a_queue_that_was_lived_through() -> None:
+    service_s, share = 0.01, 0.7
+    assert laws.mean_wait_s(share, service_s) == pytest.approx(0.7 * 0.01 / 0.6)
+    rng, waits_s, wait_s = random.Random(1), 0.0, 0.0
+    count = 40_000
+    for _ in range(count):
+        wait_s = max(0.0, wait_s + service_s - rng.expovariate(share / service_s))
+        waits_s += wait_s
+    assert waits_s / count == pytest.approx(laws.mean_wait_s(share, service_s), rel=0.1)
+    assert laws.mean_wait_s(1.0, service_s) == math.inf
+    assert laws.share_of_wait(laws.mean_wait_s(share, service_s), service_s) == pytest.approx(share)
+
+
+def test_a_replicas_share_is_that_of_devices_thrown_at_random() -> None:
+    found = laws.replica_share(400, 2)
+    assert found.mean == 0.5
+    rng = random.Random(2)
+    shares = [sum(rng.random() < 0.5 for _ in range(400)) / 400 for _ in range(300)]
+    assert math.sqrt(sum((share - 0.5) ** 2 for share in shares) / 300) == pytest.approx(found.deviation, rel=0.15)
+
+
+def test_a_pass_writes_what_has_changed_and_what_changes_meanwhile() -> None:
+    hardly = laws.saving(1_000, 0.001, math.inf, 5.0, 1e9)
+    assert hardly.documents_per_s == pytest.approx(1_000 * 0.001, rel=0.01), "every change by itself"
+    all_of_them = laws.saving(1_000, 0.001, 5.0, 5.0, 1_001.0)
+    assert all_of_them.cycle_s == pytest.approx(6.0), "a second for a thousand"
+    assert all_of_them.documents_per_s == pytest.approx(1_001.0 / 6.0)
+    assert laws.saving(1_000, 1.0, 5.0, 5.0, 2_000.0).cycle_s == pytest.approx(6.0), "as many change in the pass"
+    assert laws.saving(1_000, 2.0, 5.0, 5.0, 2_000.0) == (math.inf, 2_000.0)
+
+
+def test_a_task_costs_a_twin_its_streams_and_what_choosing_adds() -> None:
+    assert needs.twin_task_s(ROUND) == pytest.approx(0.0006)
+    assert needs.twin_task_s(replace(ROUND, many_edges_task_s=0.0001)) == pytest.approx(0.0005)
+
+
+def test_the_core_of_a_twin_is_filled_by_tasks_documents_and_edges() -> None:
+    pass_s = 500.0 / (4_000.0 - 500.0 * 1.6)
+    by_hand = 500.0 * 0.0006 + 4_000.0 * pass_s / (5.0 + pass_s) * 0.0001 + 50 * 2.0 * 0.0001
+    assert needs.twin_share(ROUND, ASSUMED, 500.0, 50) == pytest.approx(by_hand)
+    most = needs.devices_per_twin(ROUND, ASSUMED, 50)
+    assert needs.twin_share(ROUND, ASSUMED, most, 50) == pytest.approx(0.7)
+    assert most == pytest.approx((0.7 - 0.01 - 0.036) / 0.0006, abs=10), "some 360 documents a second"
+
+
+def test_limits_are_of_one_unit_each_and_the_first_comes_first() -> None:
+    found = needs.limits(ROUND, ASSUMED)
+    by_name = {(limit.unit, limit.resource): limit.devices for limit in found}
+    assert by_name["edge", "core"] == pytest.approx(0.7 / 0.002 / 0.5)
+    assert by_name["edge", "network"] == pytest.approx(125e6 / (0.5 * 3_000.0))
+    assert by_name["twin", "memory"] == pytest.approx((2.0 * 2**30 - 100e6) / 100e3)
+    assert by_name["twin", "network"] == pytest.approx(125e6 / 510.0)
+    assert by_name["cell", "what edges say"] == pytest.approx(0.3 * 0.7 / (2.0 * 0.0001) * 700.0)
+    assert by_name["cell", "edges that a twin keeps"] == pytest.approx(256 * 700.0)
+    assert by_name["twin", "pace of saving"] == pytest.approx(4_000.0 / 1.6)
+    for unit in ("twin", "edge", "cell"):
+        devices = [limit.devices for limit in found if limit.unit == unit]
+        assert devices == sorted(devices)
+
+
+def test_a_thousand_devices_by_hand() -> None:
+    found = needs.needs(ROUND, ASSUMED, 1_000)
+    assert (found.tasks_per_s, found.tails_per_s) == (1_000.0, 500.0)
+    assert found.edge_cores == pytest.approx(1.0)
+    assert (found.edges, found.cells, found.twins) == (2, 1, 1)
+    assert found.tail_wait_s == pytest.approx(0.5 * 0.002 / (2.0 * 0.5))
+    assert found.twin_memory_bytes == pytest.approx(200e6)
+    assert found.twin_messages_per_s == pytest.approx(1_000 * 2.7 + 2 * 2.0)
+    assert found.twin_bytes_per_s == pytest.approx(1_000 * 510.0 + 2 * 100.0)
+    assert found.payload_bytes_per_s == pytest.approx(500.0 * 3_000.0)
+    assert found.documents_bytes == pytest.approx(400e3)
+    assert found.attach_all_s == pytest.approx(2.0)
+
+
+def test_a_fleet_that_is_too_large_for_a_cell_gets_more_of_them_and_no_unit_is_overfull() -> None:
+    for devices in FLEETS:
+        found = needs.needs(ROUND, ASSUMED, devices)
+        assert found.edge_cores / found.edges <= 0.7
+        assert found.twin_cores / found.twins <= 0.7 + 1e-9
+        assert found.edges / found.cells <= 256
+        assert devices / found.twins <= ASSUMED.most_devices
+        assert found.twins % found.cells == 0
+    assert needs.needs(ROUND, ASSUMED, FLEETS[-1]).cells == math.ceil(math.ceil(1e7 / 700.0) / 256)
+
+
+def test_two_replicas_halve_all_but_what_edges_say() -> None:
+    found = needs.halved(ROUND, ASSUMED, 1_000, 50)
+    assert found["alone_cores"] == pytest.approx(needs.twin_share(ROUND, ASSUMED, 1_000, 50))
+    assert 0.5 < found["ratio"] < 0.52
+    without_edges = needs.halved(ROUND, ASSUMED, 1_000, 0)["ratio"]
+    assert without_edges == pytest.approx(0.5, abs=0.01), "shorter passes of saving make it a little less"
+    assert found["ratio_of_the_busier"] > found["ratio"]
+
+
+def documents() -> dict[str, Any]:
+    """As the measurements write them, of round numbers."""
+    kind = {"calls": 100, "seconds": 0.5, "longest_s": 0.1}
+    run = {
+        "devices": 100,
+        "edges": 5,
+        "tasks": 500,
+        "simulated_s": 20.0,
+        "outcomes": {"edge": 200, "device": 200},
+        "payload_bytes": 500_000,
+        "attached": {"attach": kind, "tick that plans": kind, "rule": kind},
+        "served": {"device task": kind, "tick that plans": kind, "rule": kind, "save": kind, "edge report": kind},
+        "messages": {"device task": 500, "twin plan": 250, "device heartbeat": 400, "edge backlog": 50},
+        "bytes": {"device task": 50_000, "twin plan": 50_000, "device heartbeat": 4_000, "edge backlog": 1_000},
+        "store": {"documents_written": 50, "document_mean_bytes": 400.0, "written_bytes": 100_000},
+    }
+    points = [
+        {
+            "devices": devices,
+            "is_held": devices < 64,
+            "reports_per_s": devices * 1.0,
+            "service_cpu_cores": 0.01 + devices * 0.002,
+            "service_memory_mb": 80.0 + 0.1 * devices,
+            "memory_kb_per_device": 100.0,
+        }
+        for devices in (8, 32, 64)
+    ]
+    plans = {"name": "plans", "messages_by_kind": {"device task": 1.0, "device hello": 0.2, "twin plan": 0.5}}
+    about = {"written_at": "2026-11-28T20:45:05+00:00", "commit": "abc", "machine": {"load_average": 0.5}}
+    found: dict[str, Any] = {
+        "load-twin": {"results": {"is_quick": True, "task_rate_per_s": 1.0, "by_devices": points}},
+        "load-edge": {
+            "results": {
+                "is_quick": False,
+                "capacity": [
+                    {"answers_per_s": 100.0, "service_cpu_cores": 0.5},
+                    {"answers_per_s": 400.0, "service_cpu_cores": 0.8},
+                ],
+            }
+        },
+        "planning": {
+            "results": {
+                "rows": [
+                    {"devices": 10, "plan_in_batch": {"median_s": 0.003}},
+                    {"devices": 100, "plan_in_batch": {"median_s": 0.001}},
+                ]
+            }
+        },
+        "signalling-fleet": {"variants": [{"name": "exact state", "messages_by_kind": {}}, plans]},
+        "capacity-simulation": {"results": run},
+        "capacity-one-edge": {"results": run | {"tasks": 1_000}},
+    }
+    return {name: document | {"provenance": about} for name, document in found.items()}
+
+
+def test_inputs_are_read_from_what_was_measured() -> None:
+    found = inputs_of(documents())
+    assert found.twin_task_s == pytest.approx(0.138 / 64), "of the point with most devices"
+    assert (found.twin_devices_held, found.twin_is_quick, found.edge_is_quick) == (32, True, False)
+    assert found.twin_base_bytes == pytest.approx(80e6)
+    assert found.tail_s == pytest.approx(0.002), "of the point with most answers"
+    assert found.plan_s == 0.001
+    assert found.many_edges_task_s == pytest.approx(1.0 / 500), "tasks and plans, not savings and edges"
+    assert found.one_edge_task_s == pytest.approx(1.0 / 1_000)
+    assert found.attach_s == pytest.approx(1.0 / 100), "without the part that is within another"
+    assert found.offloaded == 0.5
+    assert found.payload_bytes == pytest.approx(2_000.0), "of 250 tasks at edges, the warm-up's counted in"
+    assert found.messages_per_task == pytest.approx(1.5)
+    assert found.message_bytes_per_task == pytest.approx(200.0)
+    assert found.messages_per_s == pytest.approx(0.2)
+    assert found.heartbeats_per_s == pytest.approx(0.2)
+    assert found.changes_per_task == pytest.approx(1.0)
+    assert found.edge_messages_per_s == pytest.approx(0.5)
+    assert found.fleet_messages_per_task == pytest.approx(1.5)
+    assert found.document_s == pytest.approx(0.01)
+    assert found.written_bytes_per_document == pytest.approx(2_000.0)
+
+
+def test_documents_of_a_run_are_foretold_pass_by_pass() -> None:
+    inputs = replace(ROUND, changes_per_task=2.0, heartbeats_per_s=0.0)
+    run = {"devices": 1_000, "tasks": 18_000, "simulated_s": 18.0}
+    # 2,000 changes a second: passes of half a second, 2,000 documents each, begin after 5, 10.5 and 16 s.
+    assert needs.foretold_documents(inputs, ASSUMED, run) == pytest.approx(6_000.0)
+    early = run | {"simulated_s": 5.25, "tasks": 5_250}
+    assert needs.foretold_documents(inputs, ASSUMED, early) == pytest.approx(1_000.0)
+    assert needs.foretold_documents(inputs, ASSUMED, run | {"simulated_s": 4.0}) == 0.0
+    crowd = run | {"devices": 10_000, "tasks": 180_000}
+    assert needs.foretold_documents(inputs, ASSUMED, crowd) == pytest.approx(13.0 * 4_000.0), "without an end"
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(InputError, match=r"load-edge\.json"):
+        inputs_of({name: document for name, document in documents().items() if name != "load-edge"})
+    too_short = documents()
+    too_short["capacity-simulation"]["results"]["store"]["documents_written"] = 0
+    with pytest.raises(InputError, match="too short"):
+        inputs_of(too_short)
+
+
+@pytest.mark.slow
+def test_another_rate_is_printed_and_changes_no_page(tmp_path: Path) -> None:
+    for name, document in documents().items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    result = CliRunner().invoke(capacity, ["--task-rate", "0.1", "--results", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "10,000,000 devices" in result.output
+    assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(NEEDED)
+
+
+STORED: dict[str, Any] = json.loads((RESULTS_FOLDER / "capacity.json").read_text())
+
+
+def test_the_stored_result_follows_from_its_inputs() -> None:
+    found = STORED["results"]
+    inputs, assumed = Inputs(**found["inputs"]), Assumptions(**found["assumed"])
+    assert assumed == ASSUMED
+    assert found["limits"] == [asdict(limit) for limit in needs.limits(inputs, assumed)]
+    assert [fleet["devices"] for fleet in found["fleets"]] == list(FLEETS)
+    for fleet in found["fleets"]:
+        assert fleet == pytest.approx(needs.needs(inputs, assumed, fleet["devices"]).described())
+    half = found["halved"]
+    assert half == pytest.approx(needs.halved(inputs, assumed, half["devices"], half["edges"]))
+    assert calculation.lines(found)
+
+
+def test_the_law_of_saving_foretells_what_the_simulated_twin_saved() -> None:
+    found = STORED["results"]
+    assert found["foretold_documents"] == pytest.approx(found["simulation"]["store"]["documents_written"], rel=0.15)
+
+
+@pytest.mark.slow
+def test_the_page_is_drawn_from_the_stored_result() -> None:
+    text = (ROOT / "docs/capacity.md").read_text(encoding="utf-8")
+    assert text == page.page(STORED), "run: twinsplit bench capacity"
+    assert f"({page.FIGURE})" in text
+    assert (ROOT / "docs" / page.FIGURE).is_file()
+    ((name, data),) = page.figures(STORED).items()
+    assert name == page.FIGURE
+    assert data.startswith(b"\x89PNG")
