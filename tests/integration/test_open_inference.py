@@ -240,17 +240,16 @@ async def test_json_goes_in_and_comes_out_readable(models: dict[str, HeldModel],
     assert "rawOutputContents" not in answer
 
 
-async def slow(models: dict[str, HeldModel], **changes: Any) -> EdgeService:
-    return await start_edge(settings(**changes), models=slowed(models, 0.05))
+async def slow(models: dict[str, HeldModel], segment_s: float) -> EdgeService:
+    return await start_edge(settings(), models=slowed(models, segment_s))
 
 
 async def test_the_deadline_of_the_call_is_the_tails(models: dict[str, HeldModel], tensors: list[NDArray[Any]]) -> None:
-    edge = await slow(models)
+    edge = await slow(models, 1.0)
     try:
         with pytest.raises(DeadlineError, match="finish the task on the device"):
-            await asked(edge.address, whole(tensors[0]), timeout_s=0.1)
+            await asked(edge.address, whole(tensors[0]), timeout_s=2.0)
         assert edge.executor.ends() == {}, "it was refused at the door"
-        await asked(edge.address, whole(tensors[0]), timeout_s=10.0)
     finally:
         await edge.stop()
 
@@ -258,7 +257,7 @@ async def test_the_deadline_of_the_call_is_the_tails(models: dict[str, HeldModel
 async def test_a_call_that_is_cancelled_leaves_the_queue(
     models: dict[str, HeldModel], tensors: list[NDArray[Any]]
 ) -> None:
-    edge = await slow(models)
+    edge = await slow(models, 0.1)
     try:
         async with open_channel(edge.address) as channel:
             calls = [infer_call(channel)(whole(tensors[0])) for _ in range(3)]
@@ -283,7 +282,7 @@ async def _outcome(call: Any) -> Any:
 async def test_an_edge_that_stops_finishes_what_it_has_and_refuses_the_rest(
     models: dict[str, HeldModel], tensors: list[NDArray[Any]]
 ) -> None:
-    edge = await slow(models)
+    edge = await slow(models, 0.1)
     async with open_channel(edge.address) as channel:
         asking = asyncio.ensure_future(_outcome(infer_call(channel)(whole(tensors[0]))))
         await until(lambda: edge.executor.reading().queue_length == 1)
