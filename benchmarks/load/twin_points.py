@@ -109,6 +109,8 @@ def _point(load: TwinLoad, folder: Path, devices: int, rate_per_s: float) -> dic
     port, http_port = free_ports(2)
     state = folder / f"state-{port}"
     arguments = ["-m", "twin_service", f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}"]
+    # Made-up tasks teach nothing, and lessons would take a quarter of the core.
+    arguments.append("--learning-share=0")
     # Every point has a new twin: what one of them has learnt and kept must not weigh on the next.
     twin = ServiceProcess(f"twin-{port}", [*arguments, f"--state={state}", "--log-format=json"], folder, http_port)
     orders: list[dict[str, Any]] = []
