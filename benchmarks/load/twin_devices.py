@@ -48,7 +48,8 @@ EDGE_SPEED = 10.0
 _EDGE_ARRIVALS = 8
 """Tails of other users in one report."""
 _BUSY_SHARE = 0.5
-"""A device that has more to do than this lets it is one with a faster processor."""
+"""Tasks of a device that has more to do than this lets it take less time. Its profile stays: for a processor so fast no
+uplink would change a plan."""
 _ATTACHING = 16
 """Devices that attach at once: more would only wait for one another."""
 
@@ -85,8 +86,8 @@ class TwinDevice:
         digest = manifest_digest(self._manifest_bytes)
         announcement = Announcement(self._name, digest, Payloads.ANY, None, 3.0, 1.2, False, 0.1)
         attachment = Attachment(
-            (self._pace * SEGMENT_S,) * self._manifest.held_segments,
-            (self._pace * EXIT_S,) * len(self._manifest.exits),
+            (SEGMENT_S,) * self._manifest.held_segments,
+            (EXIT_S,) * len(self._manifest.exits),
             {},
             GOODPUT_BYTES_PER_S,
             ROUND_TRIP_S,
