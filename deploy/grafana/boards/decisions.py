@@ -170,7 +170,7 @@ def _plans(found: Board) -> None:
         ),
         lines(
             "Pairs ruled out",
-            "Share of (epoch, payload) pairs that the necessary conditions removed while planning.",
+            "Share of (epoch, payload) pairs that the necessary conditions removed; empty while `reduction` is off.",
             SHARE,
             Ask(
                 f"sum(rate(twinsplit_pruned_pairs_total{RATE})) / sum(rate(twinsplit_candidate_pairs_total{RATE}))",
