@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from twinsplit.transport.tls import TlsFiles
 
 REACH_TIMEOUT_S = 5.0
-SWITCH_INTERVAL_S = 0.0005
 
 
 @click.group()
@@ -44,12 +42,12 @@ def run(loaded: Loaded[DeviceSettings]) -> None:
     from device.service import run as run_device
     from twinsplit.telemetry.logs import configure_logging
     from twinsplit.transport.allocation import keep_freed_memory
+    from twinsplit.turns import take_short_turns
 
     settings = loaded.values
     configure_logging(settings.log_level, settings.log_format)
     keep_freed_memory()
-    # The compute thread must not wait for the event loop's turn of 5 ms when a segment is done.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    take_short_turns()
     asyncio.run(run_device(settings))
 
 

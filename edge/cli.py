@@ -35,10 +35,12 @@ def serve(loaded: Loaded[EdgeSettings]) -> None:
     from edge.service import serve as serve_edge
     from twinsplit.telemetry.logs import EventLog, configure_logging
     from twinsplit.transport.allocation import keep_freed_memory
+    from twinsplit.turns import take_short_turns
 
     settings = loaded.values
     configure_logging(settings.log_level, settings.log_format)
     keep_freed_memory()
+    take_short_turns()
     log = EventLog("edge.service")
     asyncio.run(serve_edge(settings, progress=lambda text: log.info("edge-starting", step=text)))
 
