@@ -121,6 +121,12 @@ def _assumptions(found: Mapping[str, Any]) -> list[str]:
             "quiet one "
             "holds more.",
         ]
+    lines += [
+        "",
+        "**Twins are counted high, perhaps several times**: the twin's time over streams holds its replays, for which a "
+        "share is kept free anyway; the simulated fleet had few tasks per device, so that nearly each had a plan "
+        "weighed, which happens twice a second at most; and each of the machines' other programs made it longer.",
+    ]
     return lines
 
 
