@@ -123,9 +123,9 @@ def _assumptions(found: Mapping[str, Any]) -> list[str]:
         ]
     lines += [
         "",
-        "**Twins are counted high, perhaps several times**: the twin's time over streams holds its replays, for which a "
-        "share is kept free anyway; the simulated fleet had few tasks per device, so that nearly each had a plan "
-        "weighed, which happens twice a second at most; and each of the machines' other programs made it longer.",
+        "**Twins are counted high, perhaps several times**: the twin's time over streams holds its replays, for which "
+        "a share is kept free anyway; the simulated fleet had few tasks per device, so that nearly each had a plan "
+        "weighed, which happens twice a second at most; and the machine's other programs made all of it longer.",
     ]
     return lines
 
