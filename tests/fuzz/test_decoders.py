@@ -78,8 +78,8 @@ from twinsplit.transport.address import Address
 from twinsplit.transport.convert import plan_from_wire
 
 MODEL = manifest_of(3, (1,))
-MOST_S = 2.0
-"""Far more than any of them takes on a machine that does something else as well."""
+MOST_S = 30.0
+"""Of a processor: what takes so long is a bomb. None takes a tenth of that, on however busy a machine."""
 SCENARIOS = Path(__file__).resolve().parents[2] / "benchmarks" / "scenarios"
 
 
@@ -261,6 +261,7 @@ def changes(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 @pytest.mark.parametrize("name", NAMES)
 def test_whatever_the_bytes_it_is_a_value_or_the_named_error(name: str, decoders: dict[str, Decoder]) -> None:
     decoder = decoders[name]
+    decoder.decode(decoder.examples[0])  # what it imports is not its own time
     slowest = [0.0]
 
     @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))

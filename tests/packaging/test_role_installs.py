@@ -18,6 +18,9 @@ ROLES = {"device-cpu": "device", "edge-cpu": "edge", "twin": "twin_service"}  # 
 LEARNS = "twin_service.learning.training"
 """The one module that needs torch; a twin without it serves and does not learn."""
 
+SHARE_A_STORE = tuple(f"twin_service.store.{name}" for name in ("link", "postgres", "postgres_session", "postgres_tables"))
+"""Modules of the extra ``postgres``, imported once that store is asked for."""
+
 _IMPORT_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
@@ -85,7 +88,7 @@ def test_the_service_starts_as_a_module(installed: Installed) -> None:
 
 
 def test_every_module_of_the_role_finds_what_it_imports(installed: Installed) -> None:
-    installed.run("python", "-c", _IMPORT_ALL, ROLES[installed.extra], LEARNS)
+    installed.run("python", "-c", _IMPORT_ALL, ROLES[installed.extra], LEARNS, *SHARE_A_STORE)
 
 
 def test_neither_torch_nor_onnx_nor_test_tools_come_along(installed: Installed) -> None:
