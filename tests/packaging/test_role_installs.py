@@ -18,7 +18,9 @@ ROLES = {"device-cpu": "device", "edge-cpu": "edge", "twin": "twin_service"}  # 
 LEARNS = "twin_service.learning.training"
 """The one module that needs torch; a twin without it serves and does not learn."""
 
-SHARE_A_STORE = tuple(f"twin_service.store.{name}" for name in ("link", "postgres", "postgres_session", "postgres_tables"))
+SHARE_A_STORE = tuple(
+    f"twin_service.store.{name}" for name in ("link", "postgres", "postgres_session", "postgres_tables")
+)
 """Modules of the extra ``postgres``, imported once that store is asked for."""
 
 _IMPORT_ALL = """
