@@ -170,13 +170,14 @@ def _plans(found: Board) -> None:
         ),
         lines(
             "Pairs ruled out",
-            "Share of (epoch, payload) pairs that the necessary conditions removed; empty while `reduction` is off.",
+            "Share of (epoch, payload) pairs that the necessary conditions removed while planning.",
             SHARE,
             Ask(
                 f"sum(rate(twinsplit_pruned_pairs_total{RATE})) / sum(rate(twinsplit_candidate_pairs_total{RATE}))",
                 "pruned",
             ),
             width=8,
+            may_be_empty="`reduction` of the twin is off, as it is by default",
             most=1.0,
         ),
         lines(
