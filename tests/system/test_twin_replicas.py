@@ -100,13 +100,16 @@ async def test_one_learns_both_serve_it_and_when_it_is_killed_the_other_takes_ov
         assert plan_from_wire(plan).decision(0, 0, 0, 0.0).is_offload
         before = plan_from_wire(dock_plan)
         assert before.decision(0, 0, 0, 0.0).is_offload
-        # The learner replays nothing itself: all that it learns from was kept by somebody else.
-        await asyncio.to_thread(replay_of_others, address, 400, 0)
-        await until(lambda: metric(learner, "twinsplit_weights_version") == 1.0, _LEARNT_WITHIN_S, "learnt")
-        await until(lambda: metric(other, "twinsplit_weights_version") == 1.0, 5.0, "served by the other")
+        # The learner replays nothing itself: all that it learns from was kept by somebody else. Its first lesson begins
+        # once it has read some of them, and may be refused for that; there are enough for others.
+        await asyncio.to_thread(replay_of_others, address, 1000, 0)
+        await until(lambda: (metric(learner, "twinsplit_weights_version") or 0.0) > 0.0, _LEARNT_WITHIN_S, "learnt")
+        version = metric(learner, "twinsplit_weights_version")
+        await until(lambda: metric(other, "twinsplit_weights_version") == version, 5.0, "served by the other")
         assert metric(other, "twinsplit_lessons_total") == 0.0
         assert re.search(r'weights_results_total\{result="adopted"\} 1.0', other.get("/metrics"))
-        assert await asyncio.to_thread(versions, other) == [(1, "serving")]
+        serving = (int(version or 0), "serving")
+        assert (await asyncio.to_thread(versions, other))[-1] == serving
         after = plan_from_wire(await dock.hear("plan"))
         assert after.plan_id > before.plan_id
         assert after.decision(0, 0, 0, 0.0) is Decision.CONTINUE
@@ -114,7 +117,7 @@ async def test_one_learns_both_serve_it_and_when_it_is_killed_the_other_takes_ov
     await until(lambda: metric(other, "twinsplit_is_learner") == 1.0, _TAKEN_OVER_WITHIN_S, "taken over")
     # It goes on from the tasks of all, with the weights that serve as those to be better than.
     await until(lambda: metric(other, "twinsplit_lessons_total") == 1.0, 10.0, "begun to learn")
-    assert await asyncio.to_thread(versions, other) == [(1, "serving")]
+    assert serving in await asyncio.to_thread(versions, other)
 
 
 async def test_a_device_that_moved_is_known_there_and_its_old_replica_lets_it_go(
