@@ -204,7 +204,7 @@ def test_an_edge_refuses_what_it_cannot_finish_in_time(up: ComposeProject) -> No
 def _device_outside(machine: Path, up: ComposeProject, name: str, *tls: str) -> "subprocess.Popen[bytes]":
     """A device that runs for some seconds outside the project and writes its tasks into ``machine``/NAME.jsonl."""
     command = [sys.executable, "-m", "device", "--id", name, "--twin", f"127.0.0.1:{up.ports['TWIN_PORT']}", *tls]
-    command += ["--model", "model", "--source", "frames:model/frames", "--arrivals", "poisson:5", "--duration-s", "6"]
+    command += ["--model", "model", "--source", "frames:model/frames", "--arrivals", "poisson:5", "--duration-s", "20"]
     command += ["--sink", f"{name}.jsonl", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
     command += ["--emulate-slowdown", "250", "--emulate-uplink-bytes-per-s", "20000"]
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ} | {"PYTHONPATH": str(ROOT)}
