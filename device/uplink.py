@@ -7,6 +7,7 @@ pipeline's to say.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Callable, Coroutine, Set
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ DESCRIBE_TIMEOUT_S = 3.0
 PINGS = 3
 """Round trips measured at every connection; the shortest counts."""
 REPEATED_LINE_S = 10.0
+FORGET_AFTER_S = 5.0
+"""Between the end of a connection and the collection of what is left of it."""
 
 Trace = tuple[str, TraceClock]
 """What goes with the payload of a traced task: traceparent and clock."""
@@ -99,6 +102,7 @@ class Uplink:
         self._is_input_forbidden = is_input_forbidden
         self._edges: dict[str, EdgeStream] = {}
         self._closing: set[asyncio.Future[None]] = set()
+        self._forgetting: asyncio.TimerHandle | None = None
 
     def prepare(self, address: str) -> None:
         """Connect to the edge at ``address``, so that the first offload need not."""
@@ -128,8 +132,23 @@ class Uplink:
         """Edges to which there are streams."""
         return self._edges.keys()
 
+    def forget_connections(self) -> None:
+        """Free what is left of a connection that has ended, soon and once for all that end until then.
+
+        gRPC's calls are part of reference cycles, and a channel that was closed keeps its connection, and the edge's,
+        as long as they live. On a device that makes little garbage they would live for many minutes.
+        """
+        if self._forgetting is None:
+            self._forgetting = asyncio.get_running_loop().call_later(FORGET_AFTER_S, self._forget_connections)
+
+    def _forget_connections(self) -> None:
+        self._forgetting = None
+        gc.collect()
+
     async def close(self) -> None:
         """End all streams."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         await asyncio.gather(*self._closing)
         await asyncio.gather(*(edge.close() for edge in self._edges.values()))
 
@@ -198,6 +217,8 @@ class EdgeStream:
         except Exception:
             self._lose()
             raise
+        finally:
+            self._uplink.forget_connections()
 
     async def _connection(self) -> bool:
         """One connection from its first ping to its end; whether the edge answered on it."""
