@@ -25,7 +25,7 @@ from device.task_records import task_line
 from device.thumbnails import Thumbnails
 from device.twin_link import TwinLink
 from device.twin_wire import Attachment, LiveState
-from device.uplink import Uplink
+from device.uplink import Uplink, UploadTrace
 from twinsplit.clock import Clock
 from twinsplit.edge_list import ListedEdge
 from twinsplit.errors import FrameError, RefusedError, TensorError
@@ -96,10 +96,8 @@ class Shell:
             # The edge was lost and the task went on here, before it was told so.
             return
         trace = None
-        if self.tracing is not None and cargo.trace is not None:
-            address = upload.offload.edge_address
-            round_trip_s = self.engine.look(lambda pipeline, now_s: pipeline.tracker.round_trip_to(address))
-            trace = self.tracing.sent(cargo.trace, upload.offload, round_trip_s)
+        if cargo.trace is not None:
+            trace = UploadTrace(cargo.trace.sent(upload.offload), cargo.trace.origin_unix_ns)
         self.uplink.send(upload.task.task_id, upload.offload, encoded, trace)
         self.metrics.note_upload(upload.offload.payload.value, encoded.wire_bytes, encoded.header.raw_bytes)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from device.task import Offload, Task
+from device.task import Task
 from device.task_trace import TaskTrace, task_spans
 from twinsplit.clock import Clock
 from twinsplit.model.manifest import Manifest
 from twinsplit.tracing.context import SpanContext
 from twinsplit.tracing.outlet import SpanOutlet
-from twinsplit.transport.tail_stream import TraceClock
 from twinsplit.types import TaskRecord
 
 
@@ -24,12 +23,6 @@ class TaskTracing:
         """The trace of a task that enters."""
         origin_unix_ns = self._clock.unix_ns() - round(self._clock.monotonic_s() * 1e9)
         return TaskTrace(origin_unix_ns, SpanContext.new())
-
-    @staticmethod
-    def sent(trace: TaskTrace, offload: Offload, round_trip_s: float | None) -> tuple[str, TraceClock]:
-        """What goes with the payload: traceparent and clock."""
-        earliest_s = offload.sent_at_s + 0.5 * (round_trip_s or 0.0)
-        return trace.sent(offload), TraceClock(earliest_s, trace.origin_unix_ns)
 
     def ended(self, trace: TaskTrace, task: Task, record: TaskRecord, round_trip_s: float | None) -> None:
         """A task has its outcome."""

@@ -11,7 +11,7 @@ import gc
 import random
 from collections.abc import Callable, Coroutine, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import grpc
 import grpc.aio
@@ -38,10 +38,15 @@ PINGS = 3
 REPEATED_LINE_S = 10.0
 FORGET_AFTER_S = 5.0
 """Between the end of a connection and the collection of what is left of it."""
-
-Trace = tuple[str, TraceClock]
-"""What goes with the payload of a traced task: traceparent and clock."""
 TailCall = grpc.aio.StreamStreamCall[InferRequest, InferResponse]
+
+
+class UploadTrace(NamedTuple):
+    """What lets the edge hang its spans into a task's trace."""
+
+    traceparent: str
+    origin_unix_ns: int
+    """Unix time at 0 of the device's monotonic clock."""
 
 
 class UplinkEvents(Protocol):
@@ -62,7 +67,7 @@ class _Outgoing:
     task_id: int
     offload: Offload
     encoded: EncodedTensor
-    trace: Trace | None
+    trace: UploadTrace | None
 
 
 class Uplink:
@@ -108,7 +113,7 @@ class Uplink:
         """Connect to the edge at ``address``, so that the first offload need not."""
         self._edge(address)
 
-    def send(self, task_id: int, offload: Offload, encoded: EncodedTensor, trace: Trace | None = None) -> None:
+    def send(self, task_id: int, offload: Offload, encoded: EncodedTensor, trace: UploadTrace | None = None) -> None:
         """Send a payload to the edge of ``offload``; ``trace``: of a task that is traced."""
         if self._is_input_forbidden and offload.cut == 0:
             raise AssertionError("the input was about to leave a device that sends tensors only")
@@ -296,14 +301,17 @@ class EdgeStream:
         self._has_unwritten.set()
 
     def _request(self, outgoing: _Outgoing) -> InferRequest:
-        left_s = outgoing.offload.deadline_s - self._uplink.now_s()
-        traceparent, trace_clock = outgoing.trace or ("", None)
+        now_s = self._uplink.now_s()
+        traceparent, trace_clock = "", None
+        if outgoing.trace is not None:
+            # An emulated uplink has held the payload back until now: that belongs to its way.
+            traceparent, trace_clock = outgoing.trace.traceparent, TraceClock(now_s, outgoing.trace.origin_unix_ns)
         return InferRequest(
             outgoing.task_id,
             self._uplink.model_digest,
             outgoing.offload.cut,
             # 0 would mean no limit.
-            max(left_s, 1e-6),
+            max(outgoing.offload.deadline_s - now_s, 1e-6),
             tensor=outgoing.encoded,
             traceparent=traceparent,
             trace_clock=trace_clock,

@@ -2,8 +2,8 @@
 
 Two machines' clocks differ, and a span that ends before its parent begins explains nothing. So the edge's spans are put
 where the device's clock has them: its durations are its own, and what they are counted from is the arrival of the
-payload. A payload cannot arrive before the device says that it can at the earliest; of the newest payloads, the one
-that came soonest after that is taken to have come at once. Then no span begins before its payload was sent, nor ends
+payload. A payload cannot arrive before the device has handed it to the network; of the newest payloads, the one that
+came soonest after that is taken to have come at once. Then no span begins before its payload was sent, nor ends
 after its answer was in, while the time between arrivals stays what it was.
 """
 

@@ -25,20 +25,18 @@ WAYS_S = st.floats(0.0, 0.5)
 
 @given(
     offset_s=st.floats(-1e5, 1e5),
-    shortest=st.tuples(st.floats(1e-5, 0.1), st.floats(1e-5, 0.1)),
     tasks=st.lists(st.tuples(WAYS_S, WAYS_S, WAYS_S), min_size=1, max_size=40),
 )
 def test_no_span_begins_before_its_payload_was_sent_nor_ends_after_its_answer_was_in(
-    offset_s: float, shortest: tuple[float, float], tasks: list[tuple[float, float, float]]
+    offset_s: float, tasks: list[tuple[float, float, float]]
 ) -> None:
-    """``offset_s``: the edge's clock less the device's; ways are at least the shortest ones there and back."""
-    there_s, back_s = shortest
+    """``offset_s``: the edge's clock less the device's; neither way has to be as long as the other."""
     times = DeviceTime()
     sent_s = 10.0
     for upload_s, edge_s, reply_s in tasks:
-        arrived_s = sent_s + there_s + upload_s
-        answered_s = arrived_s + edge_s + back_s + reply_s
-        clock = TraceClock(sent_s + 0.5 * (there_s + back_s), ORIGIN_NS)
+        arrived_s = sent_s + upload_s
+        answered_s = arrived_s + edge_s + reply_s
+        clock = TraceClock(sent_s, ORIGIN_NS)
         shown_s = times.arrival_s(clock, arrived_s + offset_s)
         assert sent_s <= shown_s + 1e-9
         assert shown_s + edge_s <= answered_s + 1e-9
