@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.documents import Desired, Document
+from twin_service.edge_twin import EdgeTwin
 from twin_service.status_twin import StatusTwin
 from twinsplit.edge_list import ListedEdge
 from twinsplit.plan import Plan
@@ -84,6 +86,12 @@ class DeviceTwin:
     def is_plannable(self) -> bool:
         """Whether a plan can be made and sent."""
         return self.is_attached and self.status.manifest is not None
+
+    def plan_edge(self, edges: Mapping[str, EdgeTwin]) -> EdgeTwin | None:
+        """Of ``edges``, the one that the standing plan names, while it is attached."""
+        edge_id = None if self.standing is None else self.standing.plan.edge_id
+        edge = None if edge_id is None else edges.get(edge_id)
+        return edge if edge is not None and edge.is_attached else None
 
     def weights(self, default: Weights) -> Weights:
         """The weights of this device: desired ones and measured powers before ``default``."""

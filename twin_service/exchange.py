@@ -161,8 +161,8 @@ class Exchange:
                 "device-refused-message", device=session.device_id, cause=str(event.error), limit_s=_REPEATED_LINE_S
             )
         self._dispatch(self.core.device_said(session.device_id, session.stream, event, self.now_s()))
-        while self.core.recalibrated:
-            found = self.core.recalibrated.pop()
+        while self.core.ended_tasks.recalibrated:
+            found = self.core.ended_tasks.recalibrated.pop()
             _log.warning("exits-recalibrated", model=found.model_digest[:12], drift=round(found.drift, 3))
         read = self._reads.pop(event.read_id, None) if isinstance(event, messages.LiveReport) else None
         if read is not None and not read.done():
@@ -263,12 +263,12 @@ class Exchange:
     def exported(self) -> AsyncIterator[bytes]:
         """All documents and recorded tasks, those of the last seconds included, as batches of trace records."""
         self._save()
-        return self._read(self.core.exported(self._clock.unix_ns() * 1e-9))
+        return self._read(self.core.kept.exported(self._clock.unix_ns() * 1e-9))
 
     def replay_batches(self, model: str, limit: int) -> AsyncIterator[ReplayBatch]:
         """The newest replayed tasks, those of the last seconds included; arguments as those of the core."""
         self._save()
-        return self._read(self.core.replay_batches(model, limit))
+        return self._read(self.core.kept.replay_batches(model, limit))
 
     async def _read(self, items: Iterator[T]) -> AsyncIterator[T]:
         """What may wait for a network is read in another thread; the first item is of the twins, and made here."""

@@ -68,7 +68,7 @@ class TwinMetrics:
         yield from self._calls.samples()
 
     def _account_samples(self) -> Iterator[Sample]:
-        accounts = self._core.accounts
+        accounts = self._core.ended_tasks.accounts
         for part, cost_s in accounts.cost_s.items():
             yield "twinsplit_cost_seconds_total", {"part": part.value}, cost_s
         yield "twinsplit_whole_network_cost_seconds_total", {}, accounts.whole_network_s

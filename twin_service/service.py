@@ -7,7 +7,8 @@ import importlib.util
 import signal
 from typing import TYPE_CHECKING, Any
 
-from twin_service.core import CoreSettings, TwinCore
+from twin_service.core import TwinCore
+from twin_service.core_settings import CoreSettings
 from twin_service.decision.rules import LEARNED_RULES, rule_named
 from twin_service.decision.situation import Weights
 from twin_service.exchange import Exchange
@@ -142,7 +143,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             :func:`twin_service.console.server.start_console`.
     """
     core_settings = _core_settings(settings)
-    rule = rule_named(settings.rule, is_reduced=settings.reduction, net_of=lambda manifest: core.net_of(manifest))
+    rule = rule_named(settings.rule, is_reduced=settings.reduction, net_of=lambda manifest: core.kept.net_of(manifest))
     weights = _weights(settings)
     clock = clock or SystemClock()
     learning = _learning(settings, clock)
@@ -245,7 +246,7 @@ async def _console(
             f"--console-listen needs the package {error.name}, which is not installed; pip install 'twinsplit[twin]'"
         ) from None
     feed = TaskFeed(clock.monotonic_s())
-    exchange.core.told.append(feed.take)
+    exchange.core.ended_tasks.told.append(feed.take)
     return await start_console(settings, settings.console_listen, exchange, feed, signalling, clock)
 
 

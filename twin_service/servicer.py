@@ -182,7 +182,7 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
         self, _request: twin_pb2.ListWeightsRequest, _context: Any
     ) -> twin_pb2.ListWeightsResponse:
         """All versions of learned weights."""
-        return twin_pb2.ListWeightsResponse(versions=map(wire_views.weights_to_wire, self._core.weights()))
+        return twin_pb2.ListWeightsResponse(versions=map(wire_views.weights_to_wire, self._core.kept.weights()))
 
     async def ExportReplay(  # noqa: N802 - gRPC's name
         self, request: twin_pb2.ExportReplayRequest, _context: Any

@@ -23,7 +23,8 @@ from edge.arrival_log import Arrival, ArrivalLog
 from edge.backlog_reporting import BacklogReporter, Due, ReportPolicy
 from edge.tail_queue import Tail
 from edge.twin_link import report_to_wire as edge_report_to_wire
-from twin_service.core import CoreSettings, TwinCore
+from twin_service.core import TwinCore
+from twin_service.core_settings import CoreSettings
 from twin_service.decision.rules import Rule
 from twin_service.memory import VolatileMemory
 from twin_service.messages import BacklogInterest, BacklogReport, BacklogUpdate, DeviceEvent, EdgeHello, Send, Welcome

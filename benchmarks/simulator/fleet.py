@@ -20,7 +20,7 @@ from benchmarks.simulator.by_plans import ByPlans
 from benchmarks.simulator.device import SimulatedDevice
 from benchmarks.simulator.metered import Meter, MeteredCore, MeteredRule
 from benchmarks.simulator.world import World
-from twin_service.core import CoreSettings
+from twin_service.core_settings import CoreSettings
 from twin_service.decision.rules import Rule
 from twin_service.documents import Document
 from twin_service.settings import TwinSettings

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from benchmarks.simulator.by_plans import ByPlans
 from benchmarks.simulator.signalling import Signalling
 from benchmarks.streams import stream_seed
-from twin_service.core import CoreSettings, TwinCore
+from twin_service.core import TwinCore
+from twin_service.core_settings import CoreSettings
 from twin_service.decision.rules import rule_named
 from twin_service.learning.learner import Assignment, Learner, LearnerSettings
 from twin_service.learning.lesson import Report, learn
@@ -58,7 +59,7 @@ class LearningByPlans(ByPlans):
         Args:
             learns_until_s: from then on the weights in force stay, whatever they bring.
         """
-        rule = rule_named("multi-step", net_of=lambda manifest: self.core.net_of(manifest))
+        rule = rule_named("multi-step", net_of=lambda manifest: self.core.kept.net_of(manifest))
         super().__init__(rule, signalling, name)
         self.events: list[WeightsEvent] = []
         self._settings = settings

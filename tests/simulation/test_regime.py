@@ -58,7 +58,7 @@ def test_weights_that_pass_the_gate_serve_from_the_end_of_their_lesson_on() -> N
     assert [event.version for event in promoted] == [1, 2, 3]
     manifest = deciding.core.devices["device-0"].status.manifest
     assert manifest is not None
-    assert deciding.core.net_of(manifest) is deciding.learner.net(world.model_digest) is not None
+    assert deciding.core.kept.net_of(manifest) is deciding.learner.net(world.model_digest) is not None
     assert deciding.core.devices["device-0"].document.plan_revisions["weights"] > 0
     assert deciding.workload.replayed > 200
     assert promoted[0].at_s > 80 / STEP.task_rate_per_s / 1.5 + 5.0

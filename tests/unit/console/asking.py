@@ -45,7 +45,7 @@ class Console:
         self.world = world
         self.clock = ManualClock(world.now_s)
         self.feed = TaskFeed(world.now_s)
-        world.core.told.append(self.feed.take)
+        world.core.ended_tasks.told.append(self.feed.take)
         self.exchange = Exchange(world.core, self.clock)
         self.access = Access(
             TOKEN, **{"is_loopback": True, "is_encrypted": False, "has_anonymous_reads": False, **access}

@@ -20,7 +20,7 @@ JPEG = b"\xff\xd8\xff rest"
 
 def fed(world: World) -> TaskFeed:
     feed = TaskFeed(world.now_s)
-    world.core.told.append(feed.take)
+    world.core.ended_tasks.told.append(feed.take)
     return feed
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from twin_service import messages
-from twin_service.core import CoreSettings, TwinCore
+from twin_service.core import TwinCore
+from twin_service.core_settings import CoreSettings
 from twin_service.decision.reduction import Pruning
 from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.memory import VolatileMemory
 from twin_service.messages import Send
+from twin_service.workload.twin import WorkloadTwin
 from twinsplit.model.manifest import Manifest, manifest_digest, parse_manifest
 from twinsplit.plan import QUEUE_LEVELS, Observation
 from twinsplit.reckoning import BacklogState
@@ -108,7 +110,13 @@ class StepRule:
 class World:
     """A core with a made-up clock, and helpers that say things to it."""
 
-    def __init__(self, rule: object = None, memory: VolatileMemory | None = None, **settings: object) -> None:
+    def __init__(
+        self,
+        rule: object = None,
+        memory: VolatileMemory | None = None,
+        workload: WorkloadTwin | None = None,
+        **settings: object,
+    ) -> None:
         self.now_s = 1000.0
         self.memory = memory or VolatileMemory()
         self.core = TwinCore(
@@ -116,6 +124,7 @@ class World:
             Weights(),
             self.memory,
             CoreSettings(**settings),
+            workload=workload,
         )
         self.sent: list[Send] = []
         self.streams: dict[str, int] = {}

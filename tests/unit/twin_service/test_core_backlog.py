@@ -384,8 +384,8 @@ def test_one_report_looks_only_at_devices_that_it_concerns() -> None:
     for k in range(50):
         world.attach_device(f"d{k}")
         world.say(StartReport(1, world.now_s), f"d{k}")
-    original = world.core._look
-    world.core._look = lambda device, now_s: looked.append(device.device_id) or original(device, now_s)
+    original = world.core.work.look
+    world.core.work.look = lambda device, now_s: looked.append(device.device_id) or original(device, now_s)
     world.edge_reports(0.05)
     assert looked == []
     world.say(DeviceHeartbeat(), "d7")  # idle, and hardly ever gets a task

@@ -138,7 +138,7 @@ def test_the_planner_uses_what_was_learnt_and_new_devices_do_too() -> None:
         world.now_s += 1.0
         task = replace(ended_task(n, world.now_s - 0.4), evidence=2, exit_agrees=False)
         world.say(TaskReport((task,), state=state(n)))
-    found = world.core.recalibrated[-1]
+    found = world.core.ended_tasks.recalibrated[-1]
     assert found.model_digest == DIGEST
     assert found.drift > 0.5
     device = world.core.devices["cam"]

@@ -23,11 +23,9 @@ class Bench(World):
     """A world with a workload twin, a device and an edge that tells its arrivals."""
 
     def __init__(self, memory: VolatileMemory | None = None, **settings: object) -> None:
-        super().__init__(StepRule(), memory)
-        self.workload = WorkloadTwin(
-            self.memory, WorkloadSettings(**settings), now_s=self.now_s, clock_offset_s=1e9, seed=1
-        )
-        self.core.workload = self.workload
+        memory = memory or VolatileMemory()
+        self.workload = WorkloadTwin(memory, WorkloadSettings(**settings), now_s=START_S, clock_offset_s=1e9, seed=1)
+        super().__init__(StepRule(), memory, self.workload)
         self.attach_edge()
         self.attach_device()
 
