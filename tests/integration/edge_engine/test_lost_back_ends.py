@@ -1,0 +1,95 @@
+"""Servers behind an edge that die, hang and come back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.tail_queue import TailEnd
+from tests.integration.edge_engine.bench import answers, output_of, plain, request, running, until
+from tests.integration.edge_engine.other_server import OtherServer
+from twinsplit.errors import StoppingError
+from twinsplit.model.runtime import SegmentRuntime
+
+
+@pytest.mark.slow
+async def test_tails_of_a_back_end_that_dies_are_answered_by_the_other(
+    folder: Path, runtime: SegmentRuntime, tensors: list[NDArray[Any]], other: OtherServer, second: OtherServer
+) -> None:
+    async with running(folder, engine=f"oip://{other.address},{second.address}", engine_in_flight=3) as edge:
+        await until(lambda: all(load.is_ready for load in edge.executor._queue.back_ends))
+        asked = other.asked
+        other.answer = other.never
+        pending = asyncio.ensure_future(
+            answers(edge, [request(runtime, n, 1, plain(runtime, tensors, 1)) for n in range(1, 31)])
+        )
+        await until(lambda: other.asked >= asked + 3)
+        await other.stop()
+        found = await pending
+        assert len(found) == 30
+        for response in found.values():
+            np.testing.assert_allclose(output_of(response), tensors[-1], atol=1e-5)
+        assert edge.executor.ends() == {TailEnd.FINISHED: 30}
+        samples = {(name, tuple(labels.values())): value for name, labels, value in edge.executor.samples()}
+        assert samples["twinsplit_engine_tails_total", (other.address, "moved")] >= 3
+        await until(lambda: not edge.executor._queue.back_ends[0].is_ready)
+
+
+@pytest.mark.slow
+async def test_without_any_back_end_tails_are_refused_by_name_until_one_is_back(
+    folder: Path, runtime: SegmentRuntime, tensors: list[NDArray[Any]], other: OtherServer
+) -> None:
+    payload = plain(runtime, tensors, 2)
+    async with running(folder, engine=f"oip://{other.address}") as edge:
+        await until(lambda: edge.executor.unready_reason is None)
+        other.is_ready, other.answer = False, other.unavailable
+        refused = (await answers(edge, [request(runtime, 1, 2, payload)]))[1].error
+        assert isinstance(refused, StoppingError)
+        assert "no engine" in str(refused)
+        assert edge.executor.unready_reason is not None
+        assert edge.executor.backlog_s() > 10.0
+        other.is_ready, other.answer = True, other.right
+        await until(lambda: edge.executor.unready_reason is None)
+        assert output_of((await answers(edge, [request(runtime, 1, 2, payload)]))[1]).shape == (1, 4)
+
+
+@pytest.mark.slow
+async def test_a_back_end_that_died_is_used_again_when_it_is_back(
+    folder: Path, runtime: SegmentRuntime, tensors: list[NDArray[Any]], other: OtherServer
+) -> None:
+    async with running(folder, engine=f"oip://{other.address}") as edge:
+        await until(lambda: edge.executor.unready_reason is None)
+        await other.stop()
+        await until(lambda: edge.executor.unready_reason is not None)
+        again = OtherServer(runtime)
+        await again.start(other.address)
+        await until(lambda: edge.executor.unready_reason is None)
+        found = await answers(edge, [request(runtime, 1, 1, plain(runtime, tensors, 1))])
+        np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
+        await again.stop()
+
+
+@pytest.mark.slow
+async def test_tails_of_a_back_end_that_hangs_go_to_the_other(
+    folder: Path,
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    other: OtherServer,
+    second: OtherServer,
+) -> None:
+    async with running(folder, engine=f"oip://{other.address},{second.address}", engine_in_flight=2) as edge:
+        asked = other.asked
+        other.answer = other.never
+        pending = asyncio.ensure_future(
+            answers(edge, [request(runtime, n, 1, plain(runtime, tensors, 1)) for n in range(1, 9)])
+        )
+        await until(lambda: other.asked == asked + 2)
+        other.is_ready = False  # what a hanging server is found by: it does not say that it is ready
+        found = await pending
+        assert all(response.error is None for response in found.values())
+        assert other.cancelled == 2

@@ -1,0 +1,99 @@
+"""What surrounds an edge with an engine elsewhere: its twin, its certificates, its start and its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.engine import opening
+from edge.models import HeldModel
+from edge.service import start_edge
+from tests.integration.edge_engine.bench import answers, output_of, plain, request, running, settings, until
+from tests.integration.edge_engine.other_server import OtherServer
+from tests.integration.test_access import Certificates
+from tests.integration.test_edge_twin_link import FakeTwin, start_twin
+from twinsplit.certificates.subject import Role
+from twinsplit.errors import PeerError, SettingsError
+from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.transport.channel import open_channel
+from twinsplit.transport.tail_stream import infer_call
+from twinsplit.transport.tls import TlsFiles
+
+
+@pytest.mark.slow
+async def test_the_twin_is_told_the_tails_times_there_and_the_backlog_behind_the_edge(
+    folder: Path, runtime: SegmentRuntime, tensors: list[NDArray[Any]], other: OtherServer
+) -> None:
+    twin = FakeTwin()
+    server = await start_twin(twin)
+    async with running(folder, engine=f"oip://{other.address}", twin=server.address, report_threshold_s=1e-4) as edge:
+        await until(lambda: len(twin.of_kind("hello")) > 0 and edge.link is not None and edge.link.is_attached)
+        (model,) = twin.of_kind("hello")[0].hello.models
+        assert list(model.tail_s) == sorted(model.tail_s, reverse=True)
+        assert model.tail_s[-1] > 0.0
+        other.answer = other.never
+        async with open_channel(edge.address) as channel:
+            call = infer_call(channel)
+            for number in range(1, 41):
+                await call.write(request(runtime, number, 1, plain(runtime, tensors, 1)))
+            await until(lambda: any(each.backlog.backlog.backlog_s > 0.0 for each in twin.of_kind("backlog")))
+        assert max(each.backlog.queue_length for each in twin.of_kind("backlog")) > 4, (
+            "those that wait at the edge, too"
+        )
+    await server.stop()
+
+
+@pytest.mark.slow
+async def test_edges_behind_an_edge_are_reached_by_tls_as_what_its_certificate_says(
+    folder: Path,
+    models: dict[str, HeldModel],
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    tmp_path: Path,
+) -> None:
+    certificates = Certificates(tmp_path)
+    behind, front = (certificates.of((Role.EDGE, name)) for name in ("behind", "front"))
+    async with running(folder, models, **tls_settings(behind)) as engine:
+        oips = f"oips://{engine.address}"
+        async with running(folder, engine=oips, **tls_settings(front)) as edge:
+            payload = plain(runtime, tensors, 2)
+            found = await answers(edge, [request(runtime, 1, 2, payload)], certificates.of((Role.DEVICE, "cam")))
+            np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
+
+
+def tls_settings(files: TlsFiles) -> dict[str, object]:
+    return {"tls_ca": files.ca, "tls_cert": files.cert, "tls_key": files.key}
+
+
+@pytest.mark.slow
+async def test_an_edge_whose_engine_does_not_come_up_ends_with_an_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "WAIT_S", 0.2)
+    with pytest.raises(PeerError, match=r"has all 3 tails after 0\.2 s"):
+        await start_edge(settings(folder, engine="oip://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"engine": "triton"}, "is no engine"),
+        ({"engine": "oip://127.0.0.1"}, "HOST:PORT"),
+        ({"engine": "oip://a:1,a:1"}, "names a server twice"),
+        ({"engine": "oip://a:1", "batch_most": 2}, "--batch-most is for --engine local"),
+        ({"engine": "oip://a:1", "emulate_slowdown": 2.0}, "--emulate-slowdown is for"),
+        ({"engine": "oips://a:1"}, "needs --tls-ca"),
+        ({"engine_metrics": ("http://a/metrics",)}, "--engine-metrics is for"),
+        ({"engine": "oip://a:1", "engine_metrics": ("a/metrics",)}, "is no page"),
+        ({"engine": "oip://a:1,b:1", "engine_metrics": ("http://a/metrics",)}, "2 servers and --engine-metrics 1"),
+    ],
+)
+async def test_settings_that_do_not_go_together_are_refused(
+    folder: Path, changed: dict[str, object], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        await start_edge(settings(folder, **changed))
