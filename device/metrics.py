@@ -111,7 +111,7 @@ class DeviceMetrics:
             yield "twinsplit_task_reasons_total", {"reason": name}, count
         yield "twinsplit_tasks_degraded_total", {}, self._degraded
         stops: Counter[tuple[int, Decision]] = Counter()
-        for (epoch, decision, _), count in pipeline.decisions.items():
+        for (epoch, decision, _), count in pipeline.decisions.taken.items():
             if decision is not Decision.CONTINUE:
                 stops[epoch, decision] += count
         for (epoch, decision), count in stops.items():

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from device.energy import EnergyBooks, TaskWork
-from device.task import Task
+from device.reporting import Reporter
+from device.task import Finish, Task
 from twinsplit.model.manifest import Manifest
 from twinsplit.types import NO_EVIDENCE, Outcome, Reason, Stages, TaskRecord
 
@@ -17,10 +18,11 @@ _DEGRADING = frozenset({Reason.EDGE_REFUSED, Reason.EDGE_LOST, Reason.EDGE_TOO_L
 
 
 class Outcomes:
-    """Counts tasks in and out and writes their records."""
+    """Counts tasks in and out, writes their records and hands these to the reporter."""
 
-    def __init__(self, manifest: Manifest, energy: EnergyBooks) -> None:
+    def __init__(self, manifest: Manifest, energy: EnergyBooks, reporter: Reporter) -> None:
         self._manifest = manifest
+        self._reporter = reporter
         self.energy = energy
         self._no_confidences: tuple[float | None, ...] = (None,) * len(manifest.exits)
         self.entered = 0
@@ -39,7 +41,7 @@ class Outcomes:
         arrived_at_s = now_s if arrived_at_s is None else arrived_at_s
         return Task(self.entered, frame, arrived_at_s, cargo, waiting_since_s=arrived_at_s)
 
-    def by_exit(self, now_s: float, task: Task, exit_index: int, reason: Reason) -> TaskRecord:
+    def by_exit(self, now_s: float, task: Task, exit_index: int, reason: Reason) -> Finish:
         """Exit ``exit_index``, which ran, answers."""
         answer = task.exit_answers[exit_index]
         return self._end(
@@ -52,9 +54,7 @@ class Outcomes:
             confidence=answer.p_right,
         )
 
-    def by_network(
-        self, now_s: float, task: Task, outcome: Outcome, reason: Reason, answer: Answer | None
-    ) -> TaskRecord:
+    def by_network(self, now_s: float, task: Task, outcome: Outcome, reason: Reason, answer: Answer | None) -> Finish:
         """The whole network answers, on the device or at the edge; ``answer`` ``None``: not known (simulation)."""
         manifest = self._manifest
         confidence: float | None = None
@@ -71,7 +71,7 @@ class Outcomes:
             now_s, task, outcome, reason, label_index=label_index, confidence=confidence, exit_agrees=exit_agrees
         )
 
-    def unanswered(self, now_s: float, task: Task, outcome: Outcome, reason: Reason) -> TaskRecord:
+    def unanswered(self, now_s: float, task: Task, outcome: Outcome, reason: Reason) -> Finish:
         """Dropped or failed."""
         self.lost += 1
         return self._end(now_s, task, outcome, reason)
@@ -87,7 +87,7 @@ class Outcomes:
         label_index: int | None = None,
         confidence: float | None = None,
         exit_agrees: bool | None = None,
-    ) -> TaskRecord:
+    ) -> Finish:
         self.ended[outcome, reason] += 1
         offload, choice = task.offload, task.choice
         has_started = task.started_at_s is not None
@@ -100,7 +100,7 @@ class Outcomes:
                 sent_at_s=offload.sent_at_s if offload is not None else None,
             )
         )
-        return TaskRecord(
+        record = TaskRecord(
             task_id=task.task_id,
             frame=task.frame,
             arrived_at_s=task.arrived_at_s,
@@ -138,6 +138,8 @@ class Outcomes:
             sent_on=max(0, len(task.lost_at) - task.has_resumed),
             thumbnail_jpeg=task.thumbnail_jpeg,
         )
+        self._reporter.task_ended(record)
+        return Finish(task, record)
 
     @staticmethod
     def _is_degraded(task: Task, outcome: Outcome, reason: Reason) -> bool:

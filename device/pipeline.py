@@ -1,32 +1,44 @@
 """The device's pipeline: a bounded queue, one task in service, offloads in flight. Sans-IO (design sections 4 and 8).
 
-Events come in with a clock reading and give back instructions. At most one *step* (segment, exit, encoding, question
-to the twin) is out at any time. After an OFFLOAD the next task starts at once; the offloaded task keeps its boundary
-tensor until its answer is in, so that it can resume at its cut, at the head of the queue, when the edge refuses, is
-lost or is too late. Before that it is sent on to the next edge of the twin's list, where the plan holds that worth it.
-A resumed task never leaves the device again. Every task that entered gets exactly one outcome.
+Events come in with a clock reading and give back instructions, last of them the report that is due. Each is handed to
+the part that it concerns:
+
+    task_queue        what waits, and what gives way where the queue is full
+    task_in_service   segments, exits and epochs of the task that the device works on
+    decisions         what is decided at an epoch
+    offloads          what was sent and until when its answer counts
+    failover          what becomes of a task that its edge has failed
+    outcomes          how every task ended
+    plan_keeping      plan, lease and backlog
+    reporting         what the twin is told, and when
+
+After an OFFLOAD the next task starts at once; the offloaded task keeps its boundary tensor until its answer is in, so
+that it can resume at its cut, at the head of the queue. A resumed task never leaves the device again. Every task that
+entered gets exactly one outcome.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from device.decisions import Decisions
 from device.energy import EnergyBooks
+from device.failover import Failover
 from device.offloads import Offloads, OffloadSettings, offload_of
 from device.outcomes import Outcomes
-from device.plan_keeping import Choice, Observed, PlanKeeper
+from device.plan_keeping import PlanKeeper
 from device.reporting import Condition, Reporter
-from device.task import AskTwin, CancelUpload, Encode, Finish, Instruction, RunExit, RunSegment, Task
+from device.task import CancelUpload, Finish, Instruction, Task
+from device.task_in_service import TaskInService
 from device.task_queue import TaskQueue
 from device.tracking import Tracker
 from twinsplit.edge_list import ListedEdge
-from twinsplit.model.manifest import Manifest
+from twinsplit.model.manifest import Exit, Manifest
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
-from twinsplit.types import Decision, DropPolicy, Outcome, Reason, TaskRecord
+from twinsplit.types import Decision, DropPolicy, Outcome, Reason
 
 if TYPE_CHECKING:
     from twinsplit.model.runtime import Answer, ExitAnswer
@@ -61,22 +73,23 @@ class Pipeline:
         self.tracker = tracker
         self.reporter = reporter
         self.settings = settings or PipelineSettings()
-        self.outcomes = Outcomes(manifest, energy)
+        self.outcomes = Outcomes(manifest, energy, reporter)
         self.offloads = Offloads(manifest, self.settings.offloads, plans, tracker)
         tracker.edge_address = plans.edge_address or ""
-        self.decisions: Counter[tuple[int, Decision, Reason]] = Counter()
-        """Decisions taken, by (epoch, decision, reason)."""
-        self.best_exit = max(
-            (e for e in manifest.exits if e.after_segment <= manifest.held_segments),
-            key=lambda e: e.accuracy,
-            default=None,
-        )
-        """Most accurate exit that the device holds; ``None``: it holds none."""
-        self._segment_count = manifest.segment_count
-        self._held = manifest.held_segments
-        self._exit_after = manifest.exit_after
         self._queue = TaskQueue(self.settings.queue_capacity, self.settings.drop_policy)
-        self._in_service: Task | None = None
+        self.decisions = Decisions(plans, self._queue, self.offloads)
+        self._failover = Failover(self._queue, self.offloads, self.decisions)
+        self._service = TaskInService(
+            manifest,
+            self._queue,
+            plans,
+            self.decisions,
+            self.offloads,
+            self.outcomes,
+            tracker,
+            reporter,
+            is_polled=self.settings.is_polled,
+        )
         self._is_closing = False
 
     # What can be seen from outside.
@@ -84,7 +97,7 @@ class Pipeline:
     @property
     def in_service(self) -> Task | None:
         """The task that the device works on."""
-        return self._in_service
+        return self._service.task
 
     @property
     def queue_length(self) -> int:
@@ -92,23 +105,38 @@ class Pipeline:
         return len(self._queue)
 
     @property
-    def kept_tensors(self) -> int:
-        """Boundary tensors kept, of offloads in flight and of those that came back."""
-        in_service = self._in_service
-        is_kept = in_service is not None and in_service.has_resumed
-        return len(self.offloads) + len(self._queue.resumed) + is_kept
+    def best_exit(self) -> Exit | None:
+        """Most accurate exit that the device holds; ``None``: it holds none."""
+        return self._service.best_exit
 
     def keepers(self) -> Iterator[Task]:
-        """The tasks whose boundary tensors are kept."""
+        """The tasks whose boundary tensors are kept: offloads in flight, and those that came back."""
         yield from self.offloads
         yield from self._queue.resumed
-        if self._in_service is not None and self._in_service.has_resumed:
-            yield self._in_service
+        task = self._service.task
+        if task is not None and task.has_resumed:
+            yield task
+
+    @property
+    def kept_tensors(self) -> int:
+        """Boundary tensors kept."""
+        return sum(1 for _ in self.keepers())
 
     @property
     def is_empty(self) -> bool:
         """Whether every task that entered has its outcome."""
         return self.outcomes.open == 0
+
+    def condition(self, now_s: float) -> Condition:
+        """How the device stands, for reports and status."""
+        return Condition(
+            queue_length=len(self._queue),
+            is_edge_reachable=self.offloads.is_edge_reachable(now_s),
+            is_degraded=self.plans.is_degraded(now_s),
+            entered=self.outcomes.entered,
+            lost=self.outcomes.lost,
+            links=self.offloads.links(now_s),
+        )
 
     # Frames.
 
@@ -122,104 +150,45 @@ class Pipeline:
         thumbnail_jpeg: bytes | None = None,
     ) -> list[Instruction]:
         """A frame entered; ``arrived_at_s``: its generation, if that was before now."""
-        out: list[Instruction] = []
         task = self.outcomes.enter(now_s, frame, cargo, arrived_at_s)
         task.thumbnail_jpeg = thumbnail_jpeg
         if self._is_closing:
-            self._lose(now_s, task, Outcome.DROPPED, Reason.SHUTDOWN, out)
-            return self._reported(now_s, out)
+            return self._reported(now_s, [self._not_started(now_s, task, Outcome.DROPPED, Reason.SHUTDOWN)])
         loser = self._queue.put(task)
+        out: list[Instruction] = []
         if loser is not None:
-            self._lose(now_s, loser[0], Outcome.DROPPED, loser[1], out)
-        self._start_next(now_s, out)
+            out.append(self._not_started(now_s, loser[0], Outcome.DROPPED, loser[1]))
+        out += self._service.start_next(now_s)
         return self._reported(now_s, out)
 
     def frame_refused(
         self, now_s: float, frame: str, cargo: object = None, *, arrived_at_s: float | None = None
     ) -> list[Instruction]:
         """A frame entered that cannot be decoded or does not fit."""
-        out: list[Instruction] = []
         task = self.outcomes.enter(now_s, frame, cargo, arrived_at_s)
-        self._lose(now_s, task, Outcome.FAILED, Reason.BAD_FRAME, out)
-        return self._reported(now_s, out)
+        return self._reported(now_s, [self._not_started(now_s, task, Outcome.FAILED, Reason.BAD_FRAME)])
 
     # Steps of the task in service.
 
     def segment_done(self, now_s: float, answer: Answer | None = None) -> list[Instruction]:
         """The segment that was asked for is done; ``answer``: the network's, after its last segment."""
-        out: list[Instruction] = []
-        task = self._in_service
-        if task is None:
-            return out
-        seconds = now_s - task.step_began_s
-        task.compute_s += seconds
-        self.tracker.segment_done(task.epoch, seconds)
-        task.epoch += 1
-        exit_index = self._exit_after.get(task.epoch)
-        if task.epoch == self._segment_count:
-            self._mark_epoch(now_s, task)
-            self._answer_by_network(now_s, task, Outcome.DEVICE, answer, out)
-        elif exit_index is not None and self.plans.exits_run(now_s)[exit_index]:
-            task.step_began_s = now_s
-            out.append(RunExit(task, exit_index))
-        else:
-            self._reach_epoch(now_s, task, out)
-        return self._reported(now_s, out)
+        return self._reported(now_s, self._service.segment_done(now_s, answer))
 
     def exit_done(self, now_s: float, exit_index: int, answer: ExitAnswer) -> list[Instruction]:
         """The exit that was asked for is done."""
-        out: list[Instruction] = []
-        task = self._in_service
-        if task is None:
-            return out
-        seconds = now_s - task.step_began_s
-        task.compute_s += seconds
-        self.tracker.exit_done(exit_index, seconds)
-        task.exit_answers[exit_index] = answer
-        task.last_exit = exit_index
-        task.evidence = answer.evidence
-        if task.is_last_resort:
-            self._answer_by_exit(now_s, task, exit_index, Reason.HEAD_ONLY, out)
-        else:
-            self._reach_epoch(now_s, task, out)
-        return self._reported(now_s, out)
+        return self._reported(now_s, self._service.exit_done(now_s, exit_index, answer))
 
     def polled(self, now_s: float, decision: Decision | None) -> list[Instruction]:
         """The twin's answer of polled mode; ``None``: none in time, so the standing plan decides."""
-        out: list[Instruction] = []
-        task = self._in_service
-        if task is None:
-            return out
-        # Waiting for the twin is waiting.
-        task.queue_s += now_s - task.step_began_s
-        choice = None if decision is None else self.plans.polled(decision, task.epoch, task.evidence)
-        self._obey(now_s, task, self._standing_choice(now_s, task) if choice is None else choice, out)
-        return self._reported(now_s, out)
+        return self._reported(now_s, self._service.polled(now_s, decision))
 
     def encoded(self, now_s: float, wire_bytes: int) -> list[Instruction]:
         """The payload is in its representation: it goes, and the next task starts."""
-        out: list[Instruction] = []
-        task = self._in_service
-        if task is None:
-            return out
-        offload = offload_of(task)
-        task.encode_s = now_s - task.step_began_s
-        self.tracker.encode_done(offload.cut, offload.representation_index, task.encode_s)
-        out.append(self.offloads.send(now_s, task, wire_bytes))
-        self._end_service(task)
-        self._start_next(now_s, out)
-        return self._reported(now_s, out)
+        return self._reported(now_s, self._service.encoded(now_s, wire_bytes))
 
     def step_failed(self, now_s: float) -> list[Instruction]:
         """The step that was asked for could not be done."""
-        out: list[Instruction] = []
-        task = self._in_service
-        if task is None:
-            return out
-        task.compute_s += now_s - task.step_began_s
-        self._lose(now_s, task, Outcome.FAILED, Reason.COMPUTE_ERROR, out)
-        self._start_next(now_s, out)
-        return self._reported(now_s, out)
+        return self._reported(now_s, self._service.step_failed(now_s))
 
     # Offloads.
 
@@ -238,16 +207,15 @@ class Pipeline:
         out: list[Instruction] = []
         task = self.offloads.answered(now_s, task_id, edge_queue_s, edge_compute_s, edge_address)
         if task is not None:
-            self._answer_by_network(now_s, task, Outcome.EDGE, answer, out)
+            assert task.choice is not None, "nothing is sent without a decision"
+            out.append(self.outcomes.by_network(now_s, task, Outcome.EDGE, task.choice.reason, answer))
         return self._reported(now_s, out)
 
     def upload_failed(
         self, now_s: float, task_id: int, reason: Reason, edge_address: str | None = None
     ) -> list[Instruction]:
         """The edge refused (EDGE_REFUSED), is lost (EDGE_LOST) or is too late (EDGE_TOO_LATE); which edge, as above."""
-        out: list[Instruction] = []
-        self._fail(now_s, task_id, reason, out, edge_address)
-        return self._reported(now_s, out)
+        return self._reported(now_s, self._without_edge(now_s, task_id, reason, edge_address))
 
     def edge_connected(self, now_s: float, address: str) -> list[Instruction]:
         """The edge at ``address`` is connected and answers."""
@@ -259,7 +227,7 @@ class Pipeline:
         out: list[Instruction] = []
         self.offloads.breaker(address).disconnected(now_s)
         for task in self.offloads.at(address):
-            self._fail(now_s, task.task_id, Reason.EDGE_LOST, out)
+            out += self._without_edge(now_s, task.task_id, Reason.EDGE_LOST)
         return self._reported(now_s, out)
 
     # The twin.
@@ -305,7 +273,7 @@ class Pipeline:
         out: list[Instruction] = []
         for task in self.offloads.overdue(now_s):
             out.append(CancelUpload(task, offload_of(task)))
-            self._fail(now_s, task.task_id, Reason.EDGE_TOO_LATE, out)
+            out += self._without_edge(now_s, task.task_id, Reason.EDGE_TOO_LATE)
         return self._reported(now_s, out)
 
     def close(self) -> list[Instruction]:
@@ -319,156 +287,34 @@ class Pipeline:
         out: list[Instruction] = []
         for task in self.offloads.give_up():
             out.append(CancelUpload(task, offload_of(task)))
-            self._lose(now_s, task, Outcome.FAILED, Reason.SHUTDOWN, out)
+            out.append(self.outcomes.unanswered(now_s, task, Outcome.FAILED, Reason.SHUTDOWN))
         while (waiting := self._queue.take()) is not None:
-            outcome = Outcome.DROPPED if waiting.started_at_s is None else Outcome.FAILED
-            self._lose(now_s, waiting, outcome, Reason.SHUTDOWN, out)
-        if self._in_service is not None:
-            self._in_service.compute_s += now_s - self._in_service.step_began_s
-            self._lose(now_s, self._in_service, Outcome.FAILED, Reason.SHUTDOWN, out)
+            if waiting.started_at_s is None:
+                out.append(self._not_started(now_s, waiting, Outcome.DROPPED, Reason.SHUTDOWN))
+            else:
+                out.append(self.outcomes.unanswered(now_s, waiting, Outcome.FAILED, Reason.SHUTDOWN))
+        out += self._service.lose(now_s, Reason.SHUTDOWN)
         return self._reported(now_s, out)
 
-    # Service.
+    # What several events share.
 
-    def _start_next(self, now_s: float, out: list[Instruction]) -> None:
-        task = self._queue.take() if self._in_service is None else None
-        if task is None:
-            return
-        self._in_service = task
-        task.queue_s += now_s - task.waiting_since_s
-        if task.started_at_s is None:
-            task.started_at_s = now_s
-            task.observed_at_start = self._observed(now_s, task)
-        self.reporter.service_started(task.task_id, now_s, task.epoch)
-        self._reach_epoch(now_s, task, out)
-
-    def _end_service(self, task: Task) -> None:
+    def _not_started(self, now_s: float, task: Task, outcome: Outcome, reason: Reason) -> Finish:
+        """The end of a task that never came into service."""
+        task.queue_s = now_s - task.arrived_at_s
         task.queue_length = len(self._queue)
-        self._in_service = None
-        self.reporter.service_ended()
+        return self.outcomes.unanswered(now_s, task, outcome, reason)
 
-    def _mark_epoch(self, now_s: float, task: Task) -> None:
-        if task.epoch == len(task.epoch_times_s):
-            task.epoch_times_s.append(now_s)
-        self.reporter.epoch_reached(task.epoch, now_s)
-
-    def _reach_epoch(self, now_s: float, task: Task, out: list[Instruction]) -> None:
-        self._mark_epoch(now_s, task)
-        if self.settings.is_polled and not task.has_resumed:
-            task.step_began_s = now_s
-            out.append(AskTwin(task, task.epoch, task.evidence, len(self._queue), now_s - task.arrived_at_s))
-        else:
-            self._obey(now_s, task, self._standing_choice(now_s, task), out)
-
-    def _standing_choice(self, now_s: float, task: Task, hindrance: Reason | None = None) -> Choice:
-        plans = self.plans
-        if task.observed_at_start is not None and not plans.observes_each_epoch:
-            observed = task.observed_at_start
-        else:
-            observed = self._observed(now_s, task)
-        does_answer = self.offloads.does_edge_answer(now_s)
-        return plans.choose(now_s, task.epoch, task.evidence, observed, hindrance, does_edge_answer=does_answer)
-
-    def _observed(self, now_s: float, task: Task) -> Observed:
-        return Observed(len(self._queue), self.offloads.backlog_s(now_s, task.epoch), now_s - task.arrived_at_s)
-
-    def _obey(self, now_s: float, task: Task, choice: Choice, out: list[Instruction]) -> None:
-        if choice.decision.is_offload:
-            hindrance = self.offloads.hindrance(now_s, task, self.kept_tensors)
-            if hindrance is not None:
-                task.hindrance = task.hindrance or hindrance
-                choice = self._standing_choice(now_s, task, hindrance)
-        task.choice = choice
-        self.decisions[task.epoch, choice.decision, choice.reason] += 1
-        task.step_began_s = now_s
-        if choice.decision.is_offload:
-            out.append(Encode(task, self.offloads.prepare(now_s, task, choice.decision)))
-        elif choice.decision is Decision.EXIT and task.last_exit is not None:
-            self._answer_by_exit(now_s, task, task.last_exit, task.hindrance or choice.reason, out)
-        elif task.epoch < self._held:
-            out.append(RunSegment(task, task.epoch))
-        else:
-            self._answer_by_best_exit(now_s, task, out)
-
-    def _fail(
-        self, now_s: float, task_id: int, reason: Reason, out: list[Instruction], address: str | None = None
-    ) -> None:
-        """An edge has failed a task: it goes on to the next one, or resumes here."""
-        task = self.offloads.failed(now_s, task_id, address)
-        if task is None:
-            return
-        next_address = self.offloads.next_edge(now_s, task)
-        if next_address is not None and self._is_worth_sending_on(now_s, task, next_address):
-            out.append(self.offloads.send_on(now_s, task, next_address, reason))
-            return
-        self.offloads.come_back(task, reason)
-        task.waiting_since_s = now_s
-        self._queue.put_back(task)
-        self._start_next(now_s, out)
-
-    def _is_worth_sending_on(self, now_s: float, task: Task, address: str) -> bool:
-        """Whether the plan would offload the task from where it stands, were its edge as good as this one."""
-        backlog_s = self.offloads.backlog_for_s(now_s, task, address)
-        observed = Observed(len(self._queue), backlog_s, now_s - task.arrived_at_s)
-        return self.plans.choose(now_s, task.epoch, task.evidence, observed, does_edge_answer=True).decision.is_offload
-
-    # Outcomes.
-
-    def _answer_by_exit(
-        self, now_s: float, task: Task, exit_index: int, reason: Reason, out: list[Instruction]
-    ) -> None:
-        self._end_service(task)
-        self._finish(task, self.outcomes.by_exit(now_s, task, exit_index, reason), out)
-        self._start_next(now_s, out)
-
-    def _answer_by_best_exit(self, now_s: float, task: Task, out: list[Instruction]) -> None:
-        """Nothing is left to do on a device that holds only the head."""
-        best = self.best_exit
-        if best is None:
-            self._lose(now_s, task, Outcome.FAILED, task.hindrance or Reason.HEAD_ONLY, out)
-            self._start_next(now_s, out)
-        elif best.index in task.exit_answers:
-            self._answer_by_exit(now_s, task, best.index, Reason.HEAD_ONLY, out)
-        else:
-            task.is_last_resort = True
-            out.append(RunExit(task, best.index))
-
-    def _answer_by_network(
-        self, now_s: float, task: Task, outcome: Outcome, answer: Answer | None, out: list[Instruction]
-    ) -> None:
-        assert task.choice is not None, "no segment runs and nothing is sent without a decision"
-        reason = task.choice.reason
-        if outcome is Outcome.DEVICE:
-            reason = task.hindrance or reason
-            self._end_service(task)
-        self._finish(task, self.outcomes.by_network(now_s, task, outcome, reason, answer), out)
-        self._start_next(now_s, out)
-
-    def _lose(self, now_s: float, task: Task, outcome: Outcome, reason: Reason, out: list[Instruction]) -> None:
-        if task is self._in_service:
-            self._end_service(task)
-        elif task.started_at_s is None:
-            task.queue_s = now_s - task.arrived_at_s
-            task.queue_length = len(self._queue)
-        self._finish(task, self.outcomes.unanswered(now_s, task, outcome, reason), out)
-
-    def _finish(self, task: Task, record: TaskRecord, out: list[Instruction]) -> None:
-        self.reporter.task_ended(record)
-        out.append(Finish(task, record))
+    def _without_edge(
+        self, now_s: float, task_id: int, reason: Reason, edge_address: str | None = None
+    ) -> list[Instruction]:
+        """An edge has failed a task, which goes on elsewhere; an idle device takes it up at once."""
+        return [
+            *self._failover.failed(now_s, task_id, reason, edge_address),
+            *self._service.start_next(now_s),
+        ]
 
     def _reported(self, now_s: float, out: list[Instruction]) -> list[Instruction]:
         """``out`` with the report that is due, if one is."""
         if self.reporter.is_due(now_s):
             out.append(self.reporter.due(now_s, self.condition(now_s)))
         return out
-
-    def condition(self, now_s: float) -> Condition:
-        """How the device stands, for reports and status."""
-        return Condition(
-            queue_length=len(self._queue),
-            is_edge_reachable=self.offloads.is_edge_reachable(now_s),
-            is_degraded=self.plans.is_degraded(now_s),
-            entered=self.outcomes.entered,
-            lost=self.outcomes.lost,
-            links=self.offloads.links(now_s),
-        )

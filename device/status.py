@@ -124,6 +124,6 @@ def _task_document(pipeline: Pipeline, now_s: float) -> dict[str, Any] | None:
 def _stops(pipeline: Pipeline) -> list[dict[str, Any]]:
     return [
         {"epoch": epoch, "decision": decision.name.lower().replace("_", "-"), "reason": reason.value, "count": count}
-        for (epoch, decision, reason), count in sorted(pipeline.decisions.items())
+        for (epoch, decision, reason), count in sorted(pipeline.decisions.taken.items())
         if decision is not Decision.CONTINUE
     ]
