@@ -38,7 +38,7 @@ def of_server(edge: EdgeService, server: EngineServer, name: str, outcome: str =
     """A metric of ``server`` at ``edge``."""
     labels = {"back_end": server.address} | ({"outcome": outcome} if outcome else {})
     found = [value for metric, given, value in edge.executor.samples() if (metric, given) == (name, labels)]
-    return float(found[0]) if found else 0.0  # type: ignore[arg-type] # no histogram has these labels
+    return float(found[0]) if found else 0.0
 
 
 async def records_by(model: Path, frames: list[Path], cut: int, **edge_settings: object) -> list[TaskRecord]:

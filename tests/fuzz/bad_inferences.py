@@ -60,7 +60,7 @@ def changed(request: pb2.ModelInferRequest, changes: dict[str, Any]) -> pb2.Mode
         elif field == "parameters":
             _set(copy.parameters, value)
         elif isinstance(value, list):
-            copy.ClearField(field)  # type: ignore[arg-type] # by name
+            copy.ClearField(field)
             getattr(copy, field).extend(value)
         else:
             setattr(copy, field, value)

@@ -94,12 +94,12 @@ def start(**changes: Any) -> twin_pb2.StartReport:
 
 def device_says(**kind: Message) -> twin_pb2.AttachDeviceRequest:
     """One message of a device."""
-    return twin_pb2.AttachDeviceRequest(clock=CLOCK, **kind)  # type: ignore[arg-type] # by name
+    return twin_pb2.AttachDeviceRequest(clock=CLOCK, **kind)
 
 
 def edge_says(**kind: Message) -> twin_pb2.AttachEdgeRequest:
     """One message of an edge."""
-    return twin_pb2.AttachEdgeRequest(clock=CLOCK, **kind)  # type: ignore[arg-type] # by name
+    return twin_pb2.AttachEdgeRequest(clock=CLOCK, **kind)
 
 
 DEVICE_REPORTS: dict[str, Message] = {

@@ -38,7 +38,7 @@ def good(digest: str, request_id: int = 1) -> edge_pb2.InferRequest:
 def header(**changes: object) -> tensor_pb2.TensorHeader:
     """Of the tensor of cut 1 as it is."""
     given: dict[str, object] = {"shape": SHAPES[1], "dtype": 1, "representation": 1, "codec": 1, "scale": 1.0}
-    return tensor_pb2.TensorHeader(**given | changes)  # type: ignore[arg-type] # by name
+    return tensor_pb2.TensorHeader(**given | changes)
 
 
 def affine(**changes: object) -> tensor_pb2.TensorHeader:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -327,8 +328,7 @@ def test_three_real_services_are_seen_at_work(tmp_path: Path) -> None:
         assert len(jpeg) <= 4096
         answer = browser.document("/api/devices/cam/what-if?alpha_s=0.01")
         assert answer["differing"]
-        positions = {snapshot["devices"][0]["task"] is not None for snapshot, _ in zip(browser.events(), range(6))}  # noqa: B905
-        assert True in positions
+        assert any(snapshot["devices"][0]["task"] is not None for snapshot in islice(browser.events(), 6))
     finally:
         for service in services:
             service.ask_to_stop()

@@ -41,7 +41,7 @@ class WatchedWorld(World):
         status, now_s = self.core.devices["cam"].status, self.device_now_s
         truth = Truth(None, self.pipeline.queue_length, None, None, 0.0)
         mine = {field.name: field.predicted for field in self.pipeline.reporter.layers(truth, now_s)}
-        self.epochs.append((mine["epoch"], status.epoch(self.now_s)))  # type: ignore[arg-type]
+        self.epochs.append((mine["epoch"], status.epoch(self.now_s)))
         self.queues.append((mine["queue_length"] or 0.0, status.queue_expected(self.now_s)))
 
 

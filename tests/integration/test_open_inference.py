@@ -303,7 +303,7 @@ async def test_one_that_floods_is_refused_by_name(models: dict[str, HeldModel], 
             found = await asyncio.gather(*calls, return_exceptions=True)
         refused = [each for each in found if isinstance(each, grpc.aio.AioRpcError)]
         assert 0 < len(refused) < 6
-        assert {error_from_rpc(failure, "").code.value for failure in refused} == {"EDGE_FULL"}  # type: ignore[attr-defined]
+        assert {error_from_rpc(failure, "").code.value for failure in refused} == {"EDGE_FULL"}
         assert {failure.code() for failure in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
     finally:
         await edge.stop()
@@ -317,7 +317,7 @@ async def test_a_request_may_be_as_large_as_a_tensor_can_be_and_no_larger(
         doubled = NamedTensor("t0", "FP32", (2, *SHAPES[0][1:]), bytes(8 * math.prod(SHAPES[0])))
         with pytest.raises(TwinsplitError) as refusal:
             await asked(edge.address, InferenceRequest("tiny", inputs=(doubled,)))
-        assert refusal.value.code.value == "BAD_TENSOR"  # type: ignore[attr-defined]
+        assert refusal.value.code.value == "BAD_TENSOR"
     finally:
         await edge.stop()
 

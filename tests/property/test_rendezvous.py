@@ -44,7 +44,7 @@ def test_names_move_to_a_new_replica_and_to_no_other(device_ids: set[str], repli
 @given(names, st.lists(st.text(min_size=1), min_size=1, max_size=8), st.randoms())
 def test_the_order_of_the_list_is_of_no_account(name: str, replicas: list[str], random: object) -> None:
     shuffled = list(replicas)
-    random.shuffle(shuffled)  # type: ignore[attr-defined] # hypothesis gives a random.Random
+    random.shuffle(shuffled)
     assert ranked(name, replicas) == ranked(name, shuffled)
     assert set(ranked(name, replicas)) == set(replicas)
 

@@ -65,7 +65,7 @@ class PostgresServer:
     def run(self, statement: str, *values: object, database: str = "twinsplit") -> list[tuple[Any, ...]]:
         """One statement in a session of its own."""
         with psycopg.connect(self.address(database), autocommit=True) as connection:
-            cursor = connection.execute(statement, values or None)  # type: ignore[call-overload] # text of the tests
+            cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def new_database(self, name: str, options: str = "") -> str:

@@ -180,7 +180,7 @@ def test_tasks_end_everywhere_they_should(up: ComposeProject) -> None:
     until(lambda: outcomes() >= {"exit", "edge", "device"}, "tasks end at exits, on the device and at the edge")
     for device in ("device-fast", "device-slow"):
         offloads = f'twinsplit_tasks_total{{outcome="edge", instance="{device}:7201"}}'
-        until(lambda query=offloads: up.value(query) > 0, f"{device} offloads")  # type: ignore[misc]
+        until(lambda query=offloads: up.value(query) > 0, f"{device} offloads")
 
 
 def test_prometheus_sees_every_target_up(up: ComposeProject) -> None:

@@ -61,7 +61,7 @@ def edge_box_log(fleet: Fleet) -> Transcript:
     return fleet.follow("edge-gpu.md", "edge box", fleet.edge_box)
 
 
-def device_board(fleet: Fleet, name: str, user: str):  # type: ignore[no-untyped-def] # a context manager
+def device_board(fleet: Fleet, name: str, user: str):
     hosts = {"edge-box.lan": fleet.edge_box.address}
     return started_board(f"{PREFIX}{name}", user, fleet.downloads, hosts)
 

@@ -20,7 +20,7 @@ class Mine(OwnRule):
 
 def comparison(seed: int, one_time_s: float, multi_step_s: float) -> Comparison:
     results = (result("one-time", [one_time_s] * 4), result("multi-step", [multi_step_s] * 4))
-    return Comparison(changed_scenario(DEMO, seed=seed), SimpleNamespace(), results)  # type: ignore[arg-type] # unused
+    return Comparison(changed_scenario(DEMO, seed=seed), SimpleNamespace(), results)
 
 
 def test_rules_run_in_an_order_of_each_seeds_own() -> None:

@@ -14,7 +14,7 @@ from twinsplit.errors import SettingsError
 
 
 def comparison(*results: Any) -> Comparison:
-    return Comparison(DEMO, SimpleNamespace(), results)  # type: ignore[arg-type] # speeds are not looked at
+    return Comparison(DEMO, SimpleNamespace(), results)
 
 
 def test_runs_differ_in_the_rule_alone_and_the_polled_one_comes_last() -> None:

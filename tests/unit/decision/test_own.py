@@ -55,7 +55,7 @@ class Saying(OwnRule):
     def decide(self, cell: Cell) -> Decision:
         if isinstance(self.what, Exception):
             raise self.what
-        return self.what  # type: ignore[return-value]
+        return self.what
 
 
 def test_a_rule_that_takes_the_best_payoff_of_every_cell_makes_the_table_of_the_open_loop() -> None:
@@ -165,7 +165,7 @@ def test_a_rule_that_fails_is_named_with_the_cell_and_the_cause(what, cause) -> 
 def test_evidence_is_named_by_exit_and_bin() -> None:
     class Late(OwnRule):
         def decide(self, cell: Cell) -> Decision:
-            return Decision.CONTINUE if cell.evidence != 6 else 1 / 0  # type: ignore[return-value]
+            return Decision.CONTINUE if cell.evidence != 6 else 1 / 0
 
     with pytest.raises(RuleError, match=r"at epoch 2, evidence 6 \(exit 2, bin 1\)"):
         Late().table(SITUATION)
@@ -174,7 +174,7 @@ def test_evidence_is_named_by_exit_and_bin() -> None:
 @pytest.mark.parametrize("exits", [(True,), 3, "yes"])
 def test_exits_run_that_do_not_fit_the_model_are_named(exits) -> None:
     rule = Saying(Decision.CONTINUE)
-    rule.exits_run = lambda _situation: exits  # type: ignore[method-assign]
+    rule.exits_run = lambda _situation: exits
     with pytest.raises(RuleError, match="exits_run"):
         rule.table(SITUATION)
 

@@ -197,7 +197,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_let_go() -> None:
     async def keep(name: str, data: Any, deliver: Deliver) -> None:
         kept.append(deliver)
 
-    door.submit = keep  # type: ignore[method-assign]
+    door.submit = keep
     asking = asyncio.ensure_future(ask(door))
     await asyncio.sleep(0)
     asking.cancel()

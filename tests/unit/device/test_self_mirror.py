@@ -12,7 +12,7 @@ MANIFEST = manifest_of()
 
 
 def attached_device(**changes: object) -> MadeUpDevice:
-    device = MadeUpDevice(MANIFEST, **changes)  # type: ignore[arg-type]
+    device = MadeUpDevice(MANIFEST, **changes)
     device.take(device.pipeline.twin_attached(device.now_s, 5.0))
     device.take(device.pipeline.plan_received(device.now_s, plan_of(MANIFEST), None))
     return device

@@ -27,6 +27,6 @@ async def test_a_defect_ends_the_stream_of_a_program_that_waits() -> None:
         yield device_pb2.SubmitRequest(request_id=1)
         await asyncio.Event().wait()
 
-    answers = DeviceServicer(BrokenDoor(), "camera").Submit(requests(), None)  # type: ignore[arg-type]
+    answers = DeviceServicer(BrokenDoor(), "camera").Submit(requests(), None)
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(anext(answers), 5.0)

@@ -89,7 +89,7 @@ async def test_what_comes_in_here_is_in_the_same_books_as_what_comes_by_stream()
     door = Door()
     seen: list[TailEnd] = []
     arrivals: list[Arrival] = []
-    door.servicer.arrivals.add = arrivals.append  # type: ignore[method-assign]
+    door.servicer.arrivals.add = arrivals.append
     door.servicer.observe = lambda result: seen.append(result.end)
     await door.ask(parameters={"twinsplit_device_id": "cam-1", "twinsplit_task_id": 4})
     await asyncio.sleep(0)

@@ -74,9 +74,9 @@ def made_up_task(
         "accuracy": offload,
         "transmit_joules": offload,
     }
-    return Replayed(**{**fields, **changed})  # type: ignore[arg-type]
+    return Replayed(**{**fields, **changed})
 
 
 def made_up_tasks(count: int, *, seed: int = 0, **options: object) -> list[Replayed]:
     rng = np.random.default_rng(seed)
-    return [made_up_task(number, rng, **options) for number in range(1, count + 1)]  # type: ignore[arg-type]
+    return [made_up_task(number, rng, **options) for number in range(1, count + 1)]

@@ -178,7 +178,7 @@ def test_a_new_learner_goes_on_from_what_was_published_with_a_higher_version() -
 
 def election(memory: SharedMemory) -> tuple[Election, Learner, Told]:
     learner, told = Learner(memory, SETTINGS), Told()
-    return Election(memory, told, learner, None), learner, told  # type: ignore[arg-type] # what is asked of both
+    return Election(memory, told, learner, None), learner, told
 
 
 async def test_a_replica_that_is_elected_reads_the_newest_tasks_and_then_hears_of_others() -> None:

@@ -32,12 +32,12 @@ def message(**changes: object) -> pb2.ModelInferRequest:
         "inputs": [pb2.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1, 2])],
         "raw_input_contents": [FLOATS],
     }
-    return pb2.ModelInferRequest(**given | changes)  # type: ignore[arg-type] # by name
+    return pb2.ModelInferRequest(**given | changes)
 
 
 def input_of(**changes: object) -> pb2.ModelInferRequest.InferInputTensor:
     given: dict[str, object] = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
-    return pb2.ModelInferRequest.InferInputTensor(**given | changes)  # type: ignore[arg-type] # by name
+    return pb2.ModelInferRequest.InferInputTensor(**given | changes)
 
 
 def read(request: pb2.ModelInferRequest) -> InferenceRequest:

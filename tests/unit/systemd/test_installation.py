@@ -26,7 +26,7 @@ MODEL = Path("/opt/twinsplit/models/alexnet-fashion/1")
 
 def request(**changes: object) -> Request:
     usual = Request(Path("/etc/twinsplit/device.toml"), PROGRAM, "twinsplit-device", None, None, None, ())
-    return replace(usual, **changes)  # type: ignore[arg-type] # names are those of the class
+    return replace(usual, **changes)
 
 
 def device(frames_from: str | None = None, told: Request | None = None, **settings: object) -> Unit:

@@ -18,7 +18,7 @@ def values(unit: Unit, key: str) -> list[str]:
 
 
 def with_(**changes: object) -> Unit:
-    return replace(UNIT, **changes)  # type: ignore[arg-type] # names are those of the class
+    return replace(UNIT, **changes)
 
 
 def test_three_sections_each_setting_once() -> None:

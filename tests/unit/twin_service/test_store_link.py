@@ -103,7 +103,7 @@ class SoonAgain(random.Random):
 def linked(world: World, *, is_candidate: bool = True) -> Iterator[tuple[Link, Session]]:
     link = Link(
         "db/t",
-        lambda heard: Session(world, heard),  # type: ignore[arg-type, return-value] # what is asked of one
+        lambda heard: Session(world, heard),
         lambda _, model: world.refreshed.append(model),
         is_candidate=is_candidate,
         writer="me",
@@ -111,7 +111,7 @@ def linked(world: World, *, is_candidate: bool = True) -> Iterator[tuple[Link, S
     )
     link.told = world.told.set
     session = Session(world, link.heard)
-    link.start(session)  # type: ignore[arg-type]
+    link.start(session)
     try:
         yield link, session
     finally:
@@ -126,11 +126,11 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def written(link: Link, text: str) -> None:
-    link.put(lambda tables: tables.write(text), len(text))  # type: ignore[attr-defined]
+    link.put(lambda tables: tables.write(text), len(text))
 
 
 def asked(link: Link, text: str = "asked") -> Future[Any]:
-    return link.ask(lambda tables: tables.write(text))  # type: ignore[attr-defined]
+    return link.ask(lambda tables: tables.write(text))
 
 
 def lose(world: World, link: Link) -> None:
@@ -186,7 +186,7 @@ def test_only_who_is_elected_writes_what_was_learnt() -> None:
     with linked(world) as (first, _), linked(world, is_candidate=False) as (second, _):
         assert (first.is_elected, second.is_elected) == (True, False)
         for link, text in ((first, "mine"), (second, "not mine")):
-            link.put(lambda tables, text=text: tables.write(text), 1, is_learners=True)  # type: ignore[attr-defined, misc]
+            link.put(lambda tables, text=text: tables.write(text), 1, is_learners=True)
             asked(link).result(PATIENCE_S)
     assert world.written == ["mine", "asked", "asked"]
 
