@@ -21,6 +21,8 @@ _RENEW_AT_SHARE = 0.5
 """Share of the lease after which silence is ended by a renewal."""
 _SHORTEST_LOOK_S = 0.001
 """A look is never scheduled nearer than this, so that rounding cannot make it due again at once."""
+_PLANNED_AT_ONCE = frozenset({Cause.ATTACHED, Cause.EDGE_LOST})
+"""Without a plan, or with one that names an edge that is gone."""
 _LIST_AGAIN_S = 5.0
 """After this time it is looked at whether what a device was told of its edges still holds."""
 
@@ -51,6 +53,8 @@ class DueWork:
         self._to_look: dict[str, None] = {}
         self._to_tell: dict[str, None] = {}
         """Devices whose list of edges may be another by now."""
+        self._weigh_from_s = -math.inf
+        """Instant up to which devices that have plans wait for one another, unless they are many."""
 
     # What makes something due.
 
@@ -58,7 +62,7 @@ class DueWork:
         """A device has attached."""
         self._schedule.put(device.device_id, Appointment.LEASE, now_s + self._renewal_s)
         if device.status.manifest is not None:
-            self._to_weigh[device.device_id] = Cause.ATTACHED
+            self._have_weighed(device.device_id, Cause.ATTACHED)
             self._to_tell[device.device_id] = None
 
     def detached(self, device: DeviceTwin) -> None:
@@ -85,12 +89,12 @@ class DueWork:
         """What is known of a model has changed: its devices get new plans where that is worth a message."""
         for device in self._devices.values():
             if device.is_plannable and device.status.hello.model_digest == model_digest:
-                self._to_weigh.setdefault(device.device_id, cause)
+                self._have_weighed(device.device_id, cause)
 
     def replan_one(self, device_id: str, cause: Cause) -> None:
         """The same of one device."""
         if device_id in self._devices:
-            self._to_weigh.setdefault(device_id, cause)
+            self._have_weighed(device_id, cause)
 
     def edge_came(self, edge: EdgeTwin) -> None:
         """An edge has come: that may concern all devices of its models."""
@@ -102,7 +106,7 @@ class DueWork:
         """An edge has gone: its devices get plans without it."""
         for device in self._devices.values():
             if device.standing is not None and device.standing.plan.edge_id == edge.edge_id:
-                self._to_weigh[device.device_id] = Cause.EDGE_LOST
+                self._have_weighed(device.device_id, Cause.EDGE_LOST)
         self.edge_came(edge)
 
     def edge_reported(self, edge: EdgeTwin) -> BacklogInterest | None:
@@ -119,7 +123,9 @@ class DueWork:
 
     def next_s(self) -> float:
         """Instant at which something is due; ``-inf``: now; ``inf``: nothing is."""
-        return -math.inf if self._to_weigh or self._to_look or self._to_tell else self._schedule.next_s()
+        if self._to_look or self._to_tell:
+            return -math.inf
+        return min(self._schedule.next_s(), self._weigh_s())
 
     def tick(self, now_s: float) -> list[Send]:
         """Do what is due, a batch of each kind; what is to be sent."""
@@ -127,7 +133,8 @@ class DueWork:
         edges = list(self._edges.values())
         for device_id, _ in taken(self._to_tell, self._settings.tell_batch):
             self._edges_changed(self._devices[device_id], edges, now_s, sends)
-        self._weigh(edges, now_s, sends)
+        if self._weigh_s() <= now_s:
+            self._weigh(edges, now_s, sends)
         for device_id, _ in taken(self._to_look, self._settings.look_batch):
             sends.extend(self.look(self._devices[device_id], now_s))
         for device_id, appointment in self._schedule.take_due(now_s):
@@ -157,11 +164,25 @@ class DueWork:
         if not device.is_plannable:
             return
         if (cause := self._planner.cause(device, self._edges.values(), now_s)) is not None:
-            self._to_weigh.setdefault(device.device_id, cause)
+            self._have_weighed(device.device_id, cause)
         elif (again_s := self._planner.looks_away_until_s(device)) > now_s:
             self._schedule.put(device.device_id, Appointment.WEIGH, again_s)
 
+    def _have_weighed(self, device_id: str, cause: Cause) -> None:
+        if cause in _PLANNED_AT_ONCE:
+            self._to_weigh[device_id] = cause
+            self._weigh_from_s = -math.inf
+        else:
+            self._to_weigh.setdefault(device_id, cause)
+
+    def _weigh_s(self) -> float:
+        """Instant at which a batch of plans is due; ``inf``: none is."""
+        if len(self._to_weigh) >= self._settings.plan_batch:
+            return -math.inf
+        return self._weigh_from_s if self._to_weigh else math.inf
+
     def _weigh(self, edges: list[EdgeTwin], now_s: float, sends: list[Send]) -> None:
+        self._weigh_from_s = now_s + self._settings.plan_pause_s
         chosen = taken(self._to_weigh, self._settings.plan_batch)
         weighed = [(self._devices[device_id], cause) for device_id, cause in chosen]
         weighed = [(device, cause) for device, cause in weighed if device.is_plannable]
@@ -180,7 +201,7 @@ class DueWork:
         if not device.is_plannable:
             return
         if (cause := self._planner.edges_changed(device, edges, now_s)) is not None:
-            self._to_weigh.setdefault(device.device_id, cause)
+            self._have_weighed(device.device_id, cause)
         self._tell_edges(device, edges, now_s, sends)
 
     def _tell_edges(self, device: DeviceTwin, edges: list[EdgeTwin], now_s: float, sends: list[Send]) -> None:

@@ -37,6 +37,7 @@ from twinsplit.transport.server import RunningServer, start_server
 if TYPE_CHECKING:
     from twin_service.console.server import Console
 
+_PLAN_PAUSE_S = 0.1
 _SAVED_AT_ONCE = 200
 """Documents written in one go; more would keep the event loop."""
 _BETWEEN_PARTS_S = 0.05
@@ -283,4 +284,4 @@ def _core_settings(settings: TwinSettings) -> CoreSettings:
         update_threshold_s=settings.update_threshold_s,
         lease_s=settings.lease_s,
     )
-    return CoreSettings(planner, max_devices=settings.max_devices)
+    return CoreSettings(planner, plan_pause_s=_PLAN_PAUSE_S, max_devices=settings.max_devices)

@@ -8,7 +8,7 @@ decides at service start; ``one-time-myopic`` also ignores the waiting it causes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from typing import Protocol
@@ -56,16 +56,20 @@ class Evaluation:
     own: Callable[[], tuple[Array, Array]] | None = None
     """What ``payoffs_with(plan_table)`` says, without reckoning it anew; it holds the arrays of the whole batch.
     ``None``: they are not there (any more)."""
+    _reckoned: dict[PlanTable, tuple[Array, Array]] = field(default_factory=dict)
 
     def payoffs_of(self, table: PlanTable) -> tuple[Array, Array] | None:
-        """``payoffs_with(table)``; ``None``: the rule does not optimise."""
-        if self.own is not None and self.plan_table.sends_as(table):
-            return self.own()
-        return None if self.payoffs_with is None else self.payoffs_with(table)
+        """``payoffs_with(table)``, reckoned once; ``None``: the rule does not optimise."""
+        if self.payoffs_with is None:
+            return None
+        if table not in self._reckoned:
+            is_own = self.own is not None and self.plan_table.sends_as(table)
+            self._reckoned[table] = self.own() if is_own and self.own is not None else self.payoffs_with(table)
+        return self._reckoned[table]
 
     def without_payoffs(self) -> Evaluation:
         """The same to be kept, small."""
-        return replace(self, own=None)
+        return replace(self, own=None, _reckoned={})
 
 
 class Rule(Protocol):

@@ -77,32 +77,34 @@ def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Arr
     tensor, sent_input, going_on = payoffs.tensor[device], payoffs.input[device], payoffs.going_on[device]
     leave = payoffs.exit[device][:, None, None, :]  # (K, 1, 1, E)
     seen = _seen(payoffs.exit[device])[:, None, None, :]
-    lead = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device] - np.maximum(going_on, leave)
+    lead = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device]
+    lead -= np.maximum(going_on, leave)
     if payoffs.learned is not None:
-        lead = lead + payoffs.learned[device]
-    lead = np.where(seen, lead, NEVER)
-    stays = (lead <= 0.0) & seen  # (K, Q, G, E)
-    does_offload: NDArray[np.bool_] = np.any(lead > 0.0, axis=-1, keepdims=True)
+        lead += payoffs.learned[device]
+    offloads = (lead > 0.0) & seen  # (K, Q, G, E)
     return np.concatenate(
         (
-            _crossings(lead, backlog_s),
-            _crossings(going_on - leave, backlog_s, stays),
-            _crossings((tensor - sent_input)[..., None], backlog_s, does_offload),
+            _crossings(lead, backlog_s, seen),
+            _crossings(going_on - leave, backlog_s, ~offloads & seen),
+            _crossings((tensor - sent_input)[..., None], backlog_s, offloads.any(axis=-1, keepdims=True)),
         )
     )
 
 
-def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_] | None = None) -> Array:
+def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_]) -> Array:
     """Where ``lead`` (..., G, E) changes its sign along the grid, between two points that both count."""
-    is_ahead = lead > 0.0
+    is_ahead = (lead > 0.0) & counts
     does_change = is_ahead[..., :-1, :] != is_ahead[..., 1:, :]
-    if counts is not None:
+    if counts.shape[-2] > 1:
         does_change &= counts[..., :-1, :] & counts[..., 1:, :]
-    changes = np.nonzero(does_change)
-    left = changes[-2]
-    before, after = lead[..., :-1, :][changes], lead[..., 1:, :][changes]
-    share = before / (before - after)
-    crossings: Array = backlog_s[left] + share * (backlog_s[left + 1] - backlog_s[left])
+    points, states = lead.shape[-2:]
+    # Of one row with all its points but the last, to the same with all.
+    row, there = np.divmod(does_change.ravel().nonzero()[0], (points - 1) * states)
+    there, left, flat = there + row * (points * states), there // states, lead.ravel()
+    before = flat[there]
+    share = before / (before - flat[there + states])
+    before_s = backlog_s[left]
+    crossings: Array = before_s + share * (backlog_s[left + 1] - before_s)
     return crossings
 
 
@@ -112,13 +114,14 @@ def _decisions(payoffs: PresentPayoffs, device: int, backlog_s: Array, at_s: Arr
     sent_input = interpolated(payoffs.input[device], backlog_s, at_s)
     going_on = interpolated(payoffs.going_on[device], backlog_s, at_s, axis=-2)  # (K, Q, B, E)
     leave = payoffs.exit[device][:, None, None, :]
+    seen = _seen(payoffs.exit[device])[:, None, None, :]
     sends = np.where(tensor >= sent_input, np.uint8(Decision.OFFLOAD_TENSOR), np.uint8(Decision.OFFLOAD_INPUT))
-    remains = np.where(leave >= going_on, np.uint8(Decision.EXIT), np.uint8(Decision.CONTINUE))
     best = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device]
     if payoffs.learned is not None:
-        best = best + interpolated(payoffs.learned[device], backlog_s, at_s, axis=-2)
-    table = np.where(best > np.maximum(going_on, leave), sends[..., None], remains)
-    table = np.where(_seen(payoffs.exit[device])[:, None, None, :], table, np.uint8(Decision.CONTINUE))
+        best += interpolated(payoffs.learned[device], backlog_s, at_s, axis=-2)
+    table = np.full(going_on.shape, np.uint8(Decision.CONTINUE))
+    np.copyto(table, np.uint8(Decision.EXIT), where=(leave >= going_on) & seen)
+    np.copyto(table, sends[..., None], where=(best > np.maximum(going_on, leave)) & seen)
     return np.ascontiguousarray(table.transpose(0, 3, 1, 2))
 
 
@@ -136,13 +139,17 @@ def interpolated(values: Array, backlog_s: Array, at_s: Array, axis: int = -1) -
     """
     right, weight = bracket(backlog_s, at_s)
     weight = weight.reshape(-1, *[1] * (-1 - axis))
-    found: Array = values.take(right - 1, axis) * (1.0 - weight) + values.take(right, axis) * weight
+    found: Array = values.take(right - 1, axis)
+    found *= 1.0 - weight
+    beyond = values.take(right, axis)
+    beyond *= weight
+    found += beyond
     return found
 
 
 def bracket(backlog_s: Array, at_s: Array) -> tuple[NDArray[np.intp], Array]:
     """Point of the grid that follows each of ``at_s``, and the share of the way to it from the one before."""
-    right = np.minimum(np.maximum(np.searchsorted(backlog_s, at_s), 1), len(backlog_s) - 1)
+    right = np.minimum(np.maximum(backlog_s.searchsorted(at_s), 1), len(backlog_s) - 1)
     before_s = backlog_s[right - 1]
     weight = (at_s - before_s) / (backlog_s[right] - before_s)
     return right, np.minimum(np.maximum(weight, 0.0), 1.0)
@@ -150,7 +157,7 @@ def bracket(backlog_s: Array, at_s: Array) -> tuple[NDArray[np.intp], Array]:
 
 def merged(points: Array) -> Array:
     """Ascending break points, merged into the mean of each cluster until few enough are left."""
-    gap, apart = 1e-3, np.diff(points)
+    gap, apart = 1e-3, points[1:] - points[:-1]
     while np.count_nonzero(apart > gap) >= MAX_BREAK_POINTS:
         gap *= 1.5
     cluster = np.concatenate(([0], np.cumsum(apart > gap)))
