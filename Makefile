@@ -130,14 +130,14 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
-	@echo 'Installing twinsplit into $(VENV): without torch, 78 MB to download the first time'
+	@echo 'Installing twinsplit into $(VENV): without torch, 77 MB to download the first time'
 	@$(PIP) hatchling
 	@$(INSTALL) '.[demo]'
 	@touch $@
 
 # Holds all that the demo needs too, so that the demo does not install again after the tests.
 $(VENV)/.dev: $(VENV)/.torch
-	@echo 'Installing twinsplit and its test tools into $(VENV): 170 MB to download the first time, torch apart'
+	@echo 'Installing twinsplit and its test tools into $(VENV): 240 MB to download the first time, torch apart'
 	@$(PIP) hatchling
 	@$(INSTALL) '.[dev,learn]'
 	@touch $(VENV)/.demo $@
@@ -158,7 +158,7 @@ $(VENV)/.model: $(VENV)/.torch
 # The ordinary index serves a CUDA build of several GB on x86-64, hence PyTorch's CPU index first. torch comes alone and
 # before the rest: what it needs is pinned, and the CPU index does not hold those versions.
 $(VENV)/.torch: $(VENV)/.created pyproject.toml constraints.txt
-	@echo 'Installing torch for the CPU into $(VENV): 200 MB to download the first time'
+	@echo 'Installing torch for the CPU into $(VENV): 190 MB to download the first time'
 	@if $(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=10)' $(TORCH_INDEX)/torch/ 2>/dev/null \
 	    && $(PIP) --no-deps --index-url $(TORCH_INDEX) torch; then \
 	  echo "torch comes from PyTorch's CPU index, $(TORCH_INDEX)"; \
