@@ -39,6 +39,7 @@ _CEILING_FACTOR = 1.5
 """so much below."""
 
 _ROUNDING_S = 1e-6
+_UNBOUNDED = (-math.inf, math.inf)
 
 
 class _Decision(NamedTuple):
@@ -130,22 +131,22 @@ class BacklogWatch:
         return loss_s > self._settings.update_threshold_s
 
     def _watch(self, device: DeviceTwin, edge: EdgeTwin, decisions: list[_Decision], now_s: float) -> float:
-        self._in_service[edge.edge_id].discard(device.device_id)
-        self._idle[edge.edge_id].discard(device.device_id)
+        idle_s = in_service_s = _UNBOUNDED
+        look_at_s = math.inf
         standing = device.standing
-        if standing is None or standing.held is None or not decisions:
-            return math.inf
-        low_s, high_s, look_at_s = -math.inf, math.inf, math.inf
-        for decision in decisions:
-            below_s, above_s = self._tolerated_s(decision, len(decisions))
-            if decision.at_s <= now_s:
-                self._idle[edge.edge_id].put(device.device_id, below_s, above_s)
-                look_at_s = _leaves_at_s(standing, decision, edge.reading, (below_s, above_s), now_s)
-                continue
-            low_s = max(low_s, decision.at_s + below_s)
-            if above_s < math.inf:
-                high_s = min(high_s, _least_empty_at_s(edge.reading, above_s, now_s, decision.at_s))
-        self._in_service[edge.edge_id].put(device.device_id, low_s, high_s)
+        if standing is not None and standing.held is not None:
+            for decision in decisions:
+                below_s, above_s = self._tolerated_s(decision, len(decisions))
+                if decision.at_s <= now_s:
+                    idle_s = (below_s, above_s)
+                    look_at_s = _leaves_at_s(standing, decision, edge.reading, idle_s, now_s)
+                    continue
+                low_s, high_s = in_service_s
+                if above_s < math.inf:
+                    high_s = min(high_s, _least_empty_at_s(edge.reading, above_s, now_s, decision.at_s))
+                in_service_s = (max(low_s, decision.at_s + below_s), high_s)
+        self._idle[edge.edge_id].put(device.device_id, *idle_s)
+        self._in_service[edge.edge_id].put(device.device_id, *in_service_s)
         return look_at_s
 
     def _tolerated_s(self, decision: _Decision, count: int) -> tuple[float, float]:

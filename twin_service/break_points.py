@@ -154,6 +154,8 @@ class SortedIntervals:
 
     def put(self, device_id: str, low: float, high: float) -> None:
         """Set the interval of ``device_id``; an unbounded side is not kept."""
+        if self._by_device.get(device_id) == (low, high):
+            return
         self.discard(device_id)
         if low == -math.inf and high == math.inf:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from twin_service.break_points import PlanBreakPoints
@@ -58,6 +58,7 @@ class DeviceTwin:
 
     document: Document
     status: StatusTwin
+    device_id: str = field(init=False)
     is_attached: bool = True
     stream: int = 0
     """Number of the stream that speaks for the device; what an older one still says is stale. 0: none does."""
@@ -77,10 +78,8 @@ class DeviceTwin:
     _weights: tuple[Desired, Weights, Weights] | None = None
     """What was desired, the default, and the weights that follow: asked for with every report."""
 
-    @property
-    def device_id(self) -> str:
-        """Its name."""
-        return self.document.device_id
+    def __post_init__(self) -> None:
+        self.device_id = self.document.device_id
 
     @property
     def is_plannable(self) -> bool:

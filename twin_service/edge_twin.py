@@ -36,17 +36,14 @@ class EdgeTwin:
         """Work that arrived within the last 0.25, 1 and 4 s as last reported, seconds of service."""
         self._tails_s: dict[str, tuple[float, ...]] = {}
         """By model, at the speed of now: asked for with every report of a device."""
-        self._readings: deque[BacklogState] = deque([BacklogState(0.0, now_s)], maxlen=_KEPT_READINGS)
+        self.reading = BacklogState(0.0, now_s)
+        """Newest reading of the backlog."""
+        self._readings = deque([self.reading], maxlen=_KEPT_READINGS)
         self._reports = DecayingRate(now_s)
         names = ("backlog_s", "speed_factor", "queue_length", "busy_share", *HORIZON_NAMES)
         self._fields = {name: MirroredField() for name in names}
         if hello.backlog is not None:
             self.report(hello.backlog, now_s)
-
-    @property
-    def reading(self) -> BacklogState:
-        """Newest reading of the backlog."""
-        return self._readings[-1]
 
     def backlog_s(self, now_s: float) -> float:
         """Backlog expected at ``now_s``, seconds of service."""
@@ -90,6 +87,7 @@ class EdgeTwin:
         self.arrived_work_s = tuple(fields[name].reported or 0.0 for name in HORIZON_NAMES)
         self._reports.add(1.0, now_s)
         if backlog.at_s >= self.reading.at_s:
+            self.reading = backlog
             self._readings.append(backlog)
 
     def time_to_next_report_s(self, now_s: float) -> float:

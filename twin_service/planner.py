@@ -356,6 +356,8 @@ def _largest_move(before: Situation, now: Situation, share: float) -> Cause | No
     )
     found, most = None, share
     for cause, old, new, floor in moves:
+        if new == old:
+            continue
         moved = abs(new - old) / max(abs(old), floor)
         if moved > most:
             found, most = cause, moved

@@ -284,7 +284,7 @@ class StatusTwin:
         if self.task is None:  # whoever comes then is served, and reported, at once
             return 0.0
         unreported_s = now_s - self._fields["queue_length"].reported_at_s
-        return expected_queue_length(0, self.task_rate_per_s(now_s), unreported_s, is_serving=True)
+        return expected_queue_length(0, self._arrivals.per_second(now_s), unreported_s, is_serving=True)
 
     def task_rate_per_s(self, now_s: float) -> float:
         """Tasks entering per second."""

@@ -380,6 +380,8 @@ def _address(text: str, field: str) -> str:
 
 
 def _all_seconds(values: Sequence[float], field: str) -> tuple[float, ...]:
+    if not values:
+        return ()
     if len(values) > _MAX_TIMES:
         raise BadMessageError(f"{field}: has {len(values)} times, at most {_MAX_TIMES} are allowed")
     return tuple(seconds_from_wire(value, field) for value in values)

@@ -20,7 +20,7 @@ from twin_service.decision.deadline import TimedPayoffs, exits_worth_running, ti
 from twin_service.decision.reduction import Pruning, ceiling_s
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, Statistics, statistics_of, statistics_without_evidence
-from twin_service.decision.stopping import PresentPayoffs, present_payoffs
+from twin_service.decision.stopping import PresentPayoffs, present_payoffs, start_values
 from twin_service.decision.tables import QUEUES, PlanTable, banded
 from twin_service.decision.utility import Batch, Representations, batch_of
 from twin_service.decision.value_net import ValueNet
@@ -188,10 +188,8 @@ class Optimising(_Single):
         if situations[0].weights.deadline_s is not None:
             return batch.rows(np.array([exits_worth_running(batch, situations[0])]))
         backlog_s = batch.backlog_mean_s[:, None] * _WEIGHED_BACKLOGS
-        start = present_payoffs(batch, QUEUES[:2], backlog_s, Observation.SERVICE_START, is_reduced=False)
-        stop = np.maximum(start.tensor[:, 0], start.input[:, 0]) + start.right[:, 0, None, None]
-        value = np.maximum(stop, start.going_on[:, 0, ..., 0]).mean(axis=(1, 2)).reshape(len(situations), len(sets))
-        return batch.rows(np.arange(len(situations)) * len(sets) + np.argmax(value, axis=1))
+        value = start_values(batch, QUEUES[:2], backlog_s).mean(axis=(1, 2)).reshape(len(situations), len(sets))
+        return batch.rows(np.arange(len(situations)) * len(sets) + value.argmax(axis=1))
 
     def backlog_grid_s(self, batch: Batch) -> Array:
         """Backlogs at which payoffs are reckoned: from none to where no decision depends on it.  # (D, G)"""

@@ -16,7 +16,7 @@ from twin_service.decision.reduction import Pruning, hopeless, ruled_out
 from twin_service.decision.statistics import Array
 from twin_service.decision.utility import NEVER, Batch, course, offload
 from twinsplit.plan import Observation
-from twinsplit.types import Decision
+from twinsplit.types import NO_EVIDENCE, Decision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,10 +86,29 @@ def present_payoffs(
             break
         value = np.maximum(before, exits[:, epoch, None, None, None, :])
         if epoch in ahead:
-            value = np.maximum(value, ahead[epoch][..., None] + right[:, None, None, None, :])
+            offload_s = ahead[epoch][..., None] + right[:, None, None, None, :]
+            value = np.maximum(value, offload_s, out=offload_s)
         shape = (batch.size, 1 if is_start_only else epoch, len(queue), *value.shape[3:])
         value = value if value.shape == shape else np.broadcast_to(value, shape)
     return PresentPayoffs(tensor, sent_input, right, exits, going_on, pruning)
+
+
+def start_values(batch: Batch, queue: Array, backlog_s: Array) -> Array:
+    """What a task is worth at service start with ``queue`` (Q,) and ``backlog_s`` (D, G) there.  # (D, Q, G)"""
+    tensor, sent_input = _offloads_now(batch, queue, backlog_s, from_start=True)
+    best = np.maximum(tensor, sent_input)
+    right = batch.alpha[:, None] * batch.statistics.p_whole_right
+    exits = batch.exit_payoffs()
+    queue_then = queue + (batch.task_rate[:, None] * batch.reached_s[:, :-1])[..., None]
+    price = batch.price(batch.step_s[:, :, None], queue_then)  # (D, h, Q)
+    value = _at_the_end(batch, right)[:, 0]  # (D, 1, 1, E)
+    for epoch in range(batch.last_epoch, 0, -1):
+        offload_s = best[:, epoch, ..., None] + right[:, None, None, :]
+        stays = np.maximum(value, exits[:, epoch, None, None, :])
+        value = batch.after_exits_at(epoch, np.maximum(stays, offload_s, out=offload_s))
+        value = value - price[:, epoch - 1, :, None, None]
+    found: Array = np.maximum(best[:, 0] + right[:, 0, None, None], value[..., NO_EVIDENCE])
+    return found
 
 
 def _offloads_now(batch: Batch, queue: Array, backlog_s: Array, *, from_start: bool = False) -> tuple[Array, Array]:

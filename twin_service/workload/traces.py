@@ -23,6 +23,8 @@ _MOST_UNPACKED_BYTES = 64 << 20
 
 FORMAT = "twinsplit-trace"
 VERSION = 1
+_PLACES = 6
+"""Of seconds and joules: the smallest is a microsecond."""
 
 
 class TraceLog:
@@ -48,8 +50,8 @@ class TraceLog:
             record: dict[str, Any] = {
                 "kind": "arrival",
                 "edge_id": edge_id,
-                "at_unix_s": _instant(tail.at_s + self._clock_offset_s),
-                "work_s": _short(tail.work_s),
+                "at_unix_s": round(tail.at_s + self._clock_offset_s, _PLACES),
+                "work_s": round(tail.work_s, _PLACES),
             }
             if tail.device_id:
                 record |= {"device_id": tail.device_id, "task_id": tail.task_id}
@@ -78,7 +80,7 @@ class TraceLog:
 def exported(documents: Iterable[Document], memory: Memory, unix_s: float) -> Iterator[bytes]:
     """A whole export: what it is, all documents, all that was recorded, in batches; ``unix_s``: now."""
     head: list[dict[str, Any]] = [
-        {"kind": "header", "format": FORMAT, "version": VERSION, "exported_unix_s": _instant(unix_s)}
+        {"kind": "header", "format": FORMAT, "version": VERSION, "exported_unix_s": round(unix_s, _PLACES)}
     ]
     head += [{"kind": "document", **json.loads(document.to_json())} for document in documents]
     yield _packed([_line(record) for record in head])
@@ -110,16 +112,16 @@ def _task_record(
         "device_id": device_id,
         "task_id": task.task_id,
         "model_digest": model_digest,
-        "arrived_unix_s": _instant(task.arrived_at_s + clock_offset_s),
-        "wait_s": None if task.started_at_s is None else _short(task.started_at_s - task.arrived_at_s),
-        "latency_s": _short(task.latency_s),
+        "arrived_unix_s": round(task.arrived_at_s + clock_offset_s, _PLACES),
+        "wait_s": None if task.started_at_s is None else round(task.started_at_s - task.arrived_at_s, _PLACES),
+        "latency_s": round(task.latency_s, _PLACES),
         "outcome": task.outcome.value,
         "reason": task.reason.value,
         "stop_epoch": task.stop_epoch,
-        "epoch_s": [_short(at_s - task.started_at_s) for at_s in task.epoch_times_s[1:]]
+        "epoch_s": [round(at_s - task.started_at_s, _PLACES) for at_s in task.epoch_times_s[1:]]
         if task.started_at_s is not None
         else None,
-        "exit_confidences": [None if c is None else _short(c) for c in task.exit_confidences] or None,
+        "exit_confidences": [None if c is None else round(c, _PLACES) for c in task.exit_confidences] or None,
         "exit_agrees": task.exit_agrees,
         "payload": None if task.payload is None else task.payload.value,
         "representation_index": task.representation_index,
@@ -131,9 +133,9 @@ def _task_record(
         "energy_joules": _short_if_known(task.energy_joules),
         "energy_source": task.energy_source,
         "goodput_bytes_per_s": round(situation.goodput_bytes_per_s),
-        "round_trip_s": _short(situation.overhead_s),
-        "device_whole_s": _short(sum(situation.segment_s)),
-        "edge_whole_s": None if situation.tail_s is None else _short(situation.tail_s[0]),
+        "round_trip_s": round(situation.overhead_s, _PLACES),
+        "device_whole_s": round(sum(situation.segment_s), _PLACES),
+        "edge_whole_s": None if situation.tail_s is None else round(situation.tail_s[0], _PLACES),
     }
     return {name: value for name, value in found.items() if value is not None}
 
@@ -146,13 +148,5 @@ def _packed(lines: Sequence[bytes]) -> bytes:
     return zstandard.ZstdCompressor().compress(b"".join(lines))
 
 
-def _instant(unix_s: float) -> float:
-    return round(unix_s, 6)
-
-
-def _short(value: float) -> float:
-    return round(value, 6)
-
-
 def _short_if_known(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+    return None if value is None else round(value, _PLACES)

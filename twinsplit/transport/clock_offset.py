@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _KEPT_ROUND_TRIPS = 8
 _DRIFT = 50e-6
@@ -28,8 +29,9 @@ class ClockReadings:
     """Peer's clock when it received that message."""
 
 
-@dataclass(frozen=True, slots=True)
-class _RoundTrip:
+class _RoundTrip(NamedTuple):
+    uncertainty_s: float
+    """Less what is the same for all at one instant: the smallest one is that of the least uncertain round trip."""
     offset_s: float
     delay_s: float
     began_s: float
@@ -57,7 +59,9 @@ class ClockOffset:
             back_s = readings.sent_s - now_s
             delay_s = there_s - back_s
             if 0.0 <= delay_s < math.inf:
-                self._round_trips.append(_RoundTrip(0.5 * (there_s + back_s), delay_s, readings.echo_sent_s))
+                began_s = readings.echo_sent_s
+                uncertainty_s = 0.5 * delay_s - _DRIFT * began_s
+                self._round_trips.append(_RoundTrip(uncertainty_s, 0.5 * (there_s + back_s), delay_s, began_s))
         offset_s = self.offset_s(now_s)
         return now_s if offset_s is None else min(now_s, readings.sent_s - offset_s)
 
@@ -67,15 +71,11 @@ class ClockOffset:
         That is before the first round trip, and once the clocks may have drifted by more than the way takes: to count
         the way as no time is then the smaller error.
         """
-        best, least_s = None, math.inf
-        for trip in self._round_trips:  # with every message: a key function would take most of the time
-            uncertainty_s = 0.5 * trip.delay_s + _DRIFT * (now_s - trip.began_s)
-            if uncertainty_s < least_s:
-                best, least_s = trip, uncertainty_s
-        # As far as they may have drifted, against half of the way.
-        if best is None or least_s > best.delay_s:
+        if not self._round_trips:
             return None
-        return best.offset_s
+        best = min(self._round_trips)
+        # As far as they may have drifted, against half of the way.
+        return None if _DRIFT * (now_s - best.began_s) > 0.5 * best.delay_s else best.offset_s
 
     def readings(self, now_s: float) -> ClockReadings:
         """What a message that we send at ``now_s`` says about clocks."""
