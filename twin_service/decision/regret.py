@@ -58,7 +58,7 @@ def backlog_regret(table: PlanTable, evaluation: Evaluation, situation: Situatio
 
 
 def _ceiling_s(slope: Array, edges_s: Array, busy_share: float) -> float:
-    by_edge = np.einsum("kqb,q->b", slope, _queue_weights(0, busy_share))
+    by_edge = _queue_weights(0, busy_share) @ slope.sum(axis=0)
     lost_from = np.cumsum(by_edge[::-1])[::-1]
     needed = np.nonzero(lost_from > _HARDLY_SHARE * by_edge.sum())[0]
     return float(edges_s[needed[-1]]) if len(needed) else 0.0
@@ -82,7 +82,7 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
     """Shares of evidence among the tasks at each epoch (K, Q, bands, E) and of those that go on there (K, Q, bands), if
     all were looked up in one band; where none of these would come, those who come at all."""
     epochs, evidence_count, queues, bands = table.table.shape
-    there, going_on = np.zeros((epochs, queues, bands, evidence_count)), np.zeros((epochs, queues, bands))
+    there, going_on = np.empty((epochs, queues, bands, evidence_count)), np.empty((epochs, queues, bands))
     now, anybody = np.zeros((queues, bands, evidence_count)), np.zeros(evidence_count)
     now[..., NO_EVIDENCE] = anybody[NO_EVIDENCE] = 1.0
     for epoch, goes_on in enumerate((table.table == Decision.CONTINUE).transpose(0, 2, 3, 1)):
@@ -90,9 +90,11 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
             if at == epoch and table.exits_run[index]:
                 now, anybody = now @ statistics.transitions[index], anybody @ statistics.transitions[index]
         there[epoch] = now
-        going = now * goes_on
-        share = going_on[epoch] = going.sum(axis=-1)
-        now = np.where(share[..., None] > 0.0, going / np.maximum(share, 1e-12)[..., None], anybody)
+        now = now * goes_on
+        share = now.sum(axis=-1, out=going_on[epoch])
+        now /= np.maximum(share, 1e-12)[..., None]
+        if not share.all():
+            now[share == 0.0] = anybody
     return there, going_on
 
 

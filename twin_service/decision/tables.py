@@ -110,8 +110,8 @@ def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_]) -> Arra
 
 def _decisions(payoffs: PresentPayoffs, device: int, backlog_s: Array, at_s: Array) -> NDArray[np.uint8]:
     """Best decision at backlogs ``at_s`` (B,). Ties stop at an exit first, and go on last.  # (K, E, Q, B)"""
-    tensor = interpolated(payoffs.tensor[device], backlog_s, at_s)  # (K, Q, B)
-    sent_input = interpolated(payoffs.input[device], backlog_s, at_s)
+    offloads = np.stack((payoffs.tensor[device], payoffs.input[device]))
+    tensor, sent_input = interpolated(offloads, backlog_s, at_s)  # (K, Q, B)
     going_on = interpolated(payoffs.going_on[device], backlog_s, at_s, axis=-2)  # (K, Q, B, E)
     leave = payoffs.exit[device][:, None, None, :]
     seen = _seen(payoffs.exit[device])[:, None, None, :]
