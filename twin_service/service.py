@@ -22,6 +22,7 @@ from twin_service.settings import TwinSettings
 from twin_service.store.address import EMBEDDED
 from twin_service.store.interface import Store
 from twin_service.store.opening import open_store
+from twin_service.workload.spare_time import replay_in_spare_time
 from twin_service.workload.twin import WorkloadSettings, WorkloadTwin
 from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.clock import Clock, SystemClock
@@ -42,8 +43,6 @@ _SAVED_AT_ONCE = 200
 """Documents written in one go; more would keep the event loop."""
 _BETWEEN_PARTS_S = 0.05
 _STREAM_END_S = 0.2
-_REPLAY_LOOK_S = 0.1
-"""Time between two looks for tasks to replay while there are none."""
 _LESSON_LOOK_S = 1.0
 """Time between two looks for lessons."""
 _REPEATED_LINE_S = 60.0
@@ -78,7 +77,8 @@ class TwinService:
         self._server = server
         self._exposition = exposition
         self._learning = learning
-        chores = [self._save_regularly(), self._replay_regularly(), self._learn_regularly()]
+        replaying = replay_in_spare_time(exchange.replay_next, settings.replay_share, exchange.now_s)
+        chores = [self._save_regularly(), replaying, self._learn_regularly()]
         chores += [] if election is None else [election.follow()]
         self._chores = [asyncio.ensure_future(chore) for chore in chores]
 
@@ -101,13 +101,6 @@ class TwinService:
         while True:
             is_more_due = self._save(_SAVED_AT_ONCE)
             await asyncio.sleep(_BETWEEN_PARTS_S if is_more_due else self._settings.save_s)
-
-    async def _replay_regularly(self) -> None:
-        """Replay task by task, never taking more than the share of the core, at any time."""
-        share = self._settings.replay_share
-        while share > 0.0:
-            cost_s = self.exchange.replay_next()
-            await asyncio.sleep(_REPLAY_LOOK_S if cost_s is None else cost_s * (1.0 - share) / share)
 
     async def _learn_regularly(self) -> None:
         """Have lessons learnt as they fall due, one at a time."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 
 from google.protobuf.message import Message
 
@@ -238,7 +237,7 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
     started_at_s = None if started_age_s is None else sent_at_s - started_age_s
     arrived_at_s = sent_at_s - seconds_from_wire(task.arrived_age_s, "arrived_age_s")
     epoch_s = _all_seconds(task.epoch_s, "epoch_s")
-    if any(later < earlier for earlier, later in pairwise(epoch_s)):
+    if list(epoch_s) != sorted(epoch_s):
         raise BadMessageError("epoch_s: the times of decision epochs must ascend")
     has_sent = payload is not None
     return TaskRecord(
