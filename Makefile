@@ -21,6 +21,10 @@ INSTALL := $(PIP) --no-build-isolation --editable
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto proto/twinsplit/oip/v2/*.proto
 GENERATED := twinsplit/rpc/v1 twinsplit/oip/v2
+OTHER_TESTS := --ignore tests/faults --ignore tests/engines
+
+# The tests start hundreds of processes, which would compile all of the code each where the caller forbids to keep it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-system test-faults test-engines engines faults soak lint audit types proto proto-check check bench load report model wheel wheelhouse up down logs issue
@@ -35,10 +39,10 @@ demo: $(VENV)/.demo ## the demo with its closing table; DEMO_ARGS="--seconds 10 
 
 test: $(VENV)/.dev ## all tests that need nothing but pip; TEST_ARGS="-k word"
 ifdef TEST_ARGS
-	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/engines -m "not system" $(TEST_ARGS)
+	$(BIN)/python -m pytest $(OTHER_TESTS) -m "not system" $(TEST_ARGS)
 else
-	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/engines -m "not system and not alone" --numprocesses auto --dist loadfile
-	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/engines -m "not system and alone"
+	$(BIN)/python -m pytest $(OTHER_TESTS) --ignore tests/system --ignore tests/alone --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest tests/alone
 endif
 
 test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run

@@ -1,0 +1,96 @@
+"""How much a device and its twin say to one another, and what the twin knows meanwhile: one run of real processes.
+
+Like all in this folder it judges what processes do in real time, to the hundredth of a second: nothing runs beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from benchmarks.scenario import changed_scenario
+from benchmarks.testbed.commands import DEVICE_ID, address
+from benchmarks.testbed.live import LiveRun
+from benchmarks.testbed.result import RunResult
+from benchmarks.testbed.scenarios import DEMO
+from benchmarks.testbed.speeds import measured_speeds
+from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
+from twinsplit.transport.channel import open_channel
+
+pytestmark = pytest.mark.slow
+
+SIGNALLED = changed_scenario(DEMO, seconds=8.0)
+MAX_MESSAGES_PER_TASK = 3.0
+LEAST_MIRROR_ACCURACY = 0.95
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A run during which the twin was asked at random instants where the device's task stands."""
+
+    result: RunResult
+    lines: list[dict[str, Any]]
+    seen: list[tuple[float, float | None]]
+    """Instant and the epoch that the twin predicted then."""
+
+
+@pytest.fixture(scope="module")
+def watched() -> Watched:
+    """The product's rule, with plans."""
+    with LiveRun(SIGNALLED, measured_speeds(SIGNALLED)) as run:
+        seen = asyncio.run(_read_at_random_instants(run, random.Random(5)))
+        return Watched(run.close(), run.lines, seen)
+
+
+def test_signalling_stays_below_three_messages_per_task(watched: Watched) -> None:
+    planned = watched.result
+    assert planned.summary.tasks == len(SIGNALLED.arrivals_s())
+    assert planned.messages_per_task <= MAX_MESSAGES_PER_TASK, planned.messages_by_kind
+    assert not any("poll" in kind for kind in planned.messages_by_kind)
+
+
+def test_the_twin_knows_the_epoch_at_nearly_every_instant_without_asking(watched: Watched) -> None:
+    lines, accuracy = watched.lines, watched.result.mirror_accuracy
+    in_service = [(at_s, epoch, line) for at_s, epoch in watched.seen for line in lines if _is_in_service(line, at_s)]
+    assert len(in_service) > 30
+    is_right = [epoch == _true_epoch(line, at_s) for at_s, epoch, line in in_service]
+    assert accuracy is not None
+    assert accuracy >= LEAST_MIRROR_ACCURACY
+    # What readers saw at random instants is what the twin says of itself, as far as so few instants can tell.
+    assert sum(is_right) / len(is_right) == pytest.approx(accuracy, abs=0.1)
+
+
+async def _read_at_random_instants(run: LiveRun, draw: random.Random) -> list[tuple[float, float | None]]:
+    """The epoch that the twin's read API predicts at random instants of the run, without the device being asked."""
+    seen: list[tuple[float, float | None]] = []
+    async with open_channel(address(run.ports.twin)) as channel:
+        stub = twin_pb2_grpc.TwinServiceStub(channel)
+        for snapshot in run.snapshots():
+            # Several reads between two looks at the run.
+            while time.monotonic() < run.began_at_s + snapshot.elapsed_s + 0.1:
+                await asyncio.sleep(draw.uniform(0.005, 0.03))
+                asked_at_s = time.monotonic()
+                response = await stub.GetTwin(twin_pb2.GetTwinRequest(device_id=DEVICE_ID))
+                answered_at_s = time.monotonic()
+                fields = {field.name: field for field in response.twin.fields}
+                epoch = fields["epoch"].predicted if fields["epoch"].HasField("predicted") else None
+                if answered_at_s - asked_at_s < 0.01:
+                    seen.append(((asked_at_s + answered_at_s) / 2.0, epoch))
+    return seen
+
+
+def _is_in_service(line: dict[str, Any], at_s: float) -> bool:
+    """Whether the device worked on the task at an instant of its monotonic clock, which is this process's too."""
+    if line["started_s"] is None or (line["payload"] is not None and line["outcome"] != "edge"):
+        return False  # resumed after a failed offload: the record does not tell its two services apart
+    stopped_s = line["epoch_s"][-1] + (line["stages_s"]["encode"] or 0.0)
+    return bool(line["started_s"] <= at_s < line["started_s"] + stopped_s)
+
+
+def _true_epoch(line: dict[str, Any], at_s: float) -> int:
+    return sum(line["started_s"] + reached_s <= at_s for reached_s in line["epoch_s"][1:])
