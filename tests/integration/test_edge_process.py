@@ -20,6 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.unit.edge.tiny_model import write_tiny_model
+from twinsplit.cli import run as command_line
 from twinsplit.errors import StoppingError
 from twinsplit.model.payload import encode_payload
 from twinsplit.model.profile import made_up_input
@@ -184,8 +185,23 @@ def test_a_port_in_use_is_one_line_and_exit_code_6(folder: Path) -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_and_exit_code_2(
-    folder: Path, arguments: tuple[str, ...], text: str
+    folder: Path, arguments: tuple[str, ...], text: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    done = run_edge("--models", str(folder), "--http-listen", "127.0.0.1:0", *arguments)
-    assert done.returncode == 2, done.stderr
-    assert text in done.stderr.splitlines()[-1]
+    given = ["--models", str(folder), "--http-listen", "127.0.0.1:0", *arguments]
+    assert command_line(["edge", "serve", *given]) == 2
+    told = capfd.readouterr()
+    assert text in told.err.splitlines()[-1]
+    assert told.out == ""
+
+
+def test_an_edge_with_a_core_of_its_own_keeps_to_it_and_only_its_computing_thread_gives_way_to_none(
+    folder: Path,
+) -> None:
+    core = max(os.sched_getaffinity(0))
+    with running_edge(folder, "--core", str(core)) as edge:
+        threads = [int(name) for name in os.listdir(f"/proc/{edge.process.pid}/task")]
+        assert len(threads) > 3, "gRPC has its own"
+        assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset({core})}
+        policies = sorted(os.sched_getscheduler(thread) for thread in threads)
+        assert policies == [os.SCHED_OTHER] + [os.SCHED_BATCH] * (len(threads) - 1)
+        assert edge.get("/readyz") == (200, "ok\n")

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_twin_streams import Peer, attached_device, attached_edge, hello
+from twinsplit.cli import run as command_line
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.channel import open_channel
 
@@ -139,13 +140,14 @@ def test_the_state_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_served_is_one_line_with_its_cure(
-    tmp_path: Path, arguments: list[str], exit_code: int, named: str
+    tmp_path: Path, arguments: list[str], exit_code: int, named: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     base = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0", "--state", str(tmp_path)]
-    result = twinsplit("twin", "serve", *base, *arguments)
-    assert result.returncode == exit_code
-    assert named in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert command_line(["twin", "serve", *base, *arguments]) == exit_code
+    told = capfd.readouterr()
+    assert named in told.err
+    assert len(told.err.splitlines()) == 1
+    assert told.out == ""
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:
