@@ -45,7 +45,9 @@ def _run_system_tests(
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "ALLOW_MISSING"))
     }
-    command = [sys.executable, "-m", "pytest", "-m", "system", "tests/system", "-p", "no:cacheprovider"]
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # of those installed it takes the two that pyproject sets up
+    plugins = ["-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-m", "system", "tests/system", *plugins]
     return subprocess.run(
         command, cwd=tmp_path, env=environment | variables, capture_output=True, text=True, check=False
     )

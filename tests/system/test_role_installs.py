@@ -1,17 +1,20 @@
-"""The wheel installed for each role into a fresh environment, from an empty folder away from the checkout."""
+"""The wheel installed for each role into a fresh environment of Debian's Python, from an empty folder away from the
+checkout."""
 
 import json
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.system.needs import DEBIAN_PYTHON
+from tests.wheels import ROOT, built_wheel
+
+pytestmark = [pytest.mark.needs("debian-python"), pytest.mark.timeout(300)]
 
 ROLES = {"device-cpu": "device", "edge-cpu": "edge", "twin": "twin_service"}  # extra -> package that is started
 
@@ -55,14 +58,19 @@ class Installed:
         return done
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_wheel(tmp_path_factory.mktemp("dist"))
+
+
 @pytest.fixture(scope="module", params=ROLES)
 def installed(
-    request: pytest.FixtureRequest, wheel: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installed]:
     folder = tmp_path_factory.mktemp(request.param)
     environment = folder.with_name(f"{folder.name}-environment")
-    venv.create(environment, symlinks=True)
-    shutil.copy(root / "constraints.txt", folder)
+    subprocess.run([DEBIAN_PYTHON, "-m", "venv", "--without-pip", str(environment)], check=True)
+    shutil.copy(ROOT / "constraints.txt", folder)
     shutil.copy(wheel, folder)
     command = [
         sys.executable,
