@@ -32,6 +32,7 @@ def edge() -> None:
 @settings_options(EdgeSettings)
 def serve(loaded: Loaded[EdgeSettings]) -> None:
     """Finish tails of devices until SIGTERM or Ctrl-C."""
+    from edge.core import keep_to
     from edge.service import serve as serve_edge
     from twinsplit.telemetry.logs import EventLog, configure_logging
     from twinsplit.transport.allocation import keep_freed_memory
@@ -41,6 +42,8 @@ def serve(loaded: Loaded[EdgeSettings]) -> None:
     configure_logging(settings.log_level, settings.log_format)
     keep_freed_memory()
     take_short_turns()
+    if settings.core is not None:
+        keep_to(settings.core, settings.threads)
     log = EventLog("edge.service")
     asyncio.run(serve_edge(settings, progress=lambda text: log.info("edge-starting", step=text)))
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.core import go_first
 from edge.models import HeldModel
 from edge.tail_queue import EdgeReading, Tail, TailEnd, TailQueue, Turn
 from twinsplit.clock import Clock
@@ -203,6 +204,7 @@ class TailExecutor:
 
     def _run(self) -> None:
         try:
+            go_first()
             while True:
                 with self._work_arrives:
                     turn = self._next_turn()

@@ -84,6 +84,7 @@ class EdgeInference:
         ended: asyncio.Future[TailResult] = loop.create_future()
 
         def end(result: TailResult) -> None:
+            servicer.note_hand_over(result)
             if not ended.done():
                 ended.set_result(result)
             # After whoever waits for the answer, which has just been woken.

@@ -19,6 +19,7 @@ from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined] # EOF is
 from edge.arrival_log import Arrival, ArrivalLogs
 from edge.engine.interface import TailEngine
 from edge.execution import EdgeTail, TailResult, TailWork
+from edge.lateness import Lateness
 from edge.models import HeldModel, held_model
 from edge.tail_queue import Tail, TailEnd
 from twinsplit import __version__
@@ -102,6 +103,7 @@ class EdgeServicer:
         self.arrivals = ArrivalLogs()
         """Admitted tails that the twin has not been told of."""
         self.tracing = tracing
+        self._hand_over = Lateness()
         self._max_message_bytes = max_message_bytes
         self._allow_devices = allow_devices
         self._identity = identity
@@ -173,6 +175,9 @@ class EdgeServicer:
         model = held_model(self.models, digest, cut)
         check_payload(model.manifest, cut, tensor.header, len(tensor.data))
         work = TailWork(tensor.header, tensor.data, deliver)
+        if deadline_at_s is not None:
+            # An answer waits for the event loop, and so has the request before it was read.
+            deadline_at_s -= 2.0 * self._hand_over.allowance_s(arrived_at_s)
         return Tail(digest, cut, owner, work, arrived_at_s, deadline_at_s)
 
     def enter(self, tail: EdgeTail, device_id: str = "", task_id: int = 0) -> None:
@@ -186,6 +191,11 @@ class EdgeServicer:
         self.arrivals.add(Arrival(tail.arrived_at_s, tail.predicted_s, *own))
         self.wire_bytes += len(tail.work.data)
         self.raw_bytes += tail.work.header.raw_bytes
+
+    def note_hand_over(self, result: TailResult) -> None:
+        """The event loop has taken a tail's result over."""
+        now_s = self.now_s()
+        self._hand_over.note(now_s - result.backlog.at_s, now_s)
 
     def note_refusal(self, error: TwinsplitError) -> None:
         """A request is answered by ``error``."""
@@ -335,6 +345,7 @@ class TailStream:
             self._note_answered()
 
     def _finish(self, request_id: int, tail: EdgeTail, result: TailResult, trace: TailTrace | None) -> None:
+        self._servicer.note_hand_over(result)
         if self._in_flight.get(request_id) is tail:
             del self._in_flight[request_id]
             if result.end is not TailEnd.CANCELLED:

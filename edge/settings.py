@@ -55,6 +55,12 @@ class EdgeSettings(BaseServiceSettings):
         "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
     )
     threads: int = Field(1, ge=1, description="Threads of one inference.")
+    core: int | None = Field(
+        None,
+        ge=0,
+        description="Processor core that this edge has to itself: it keeps to it, and streams give way to tails there "
+        "(Linux, one thread); not set: any.",
+    )
     profile: Path | None = Field(
         None,
         description="File with measured times (twinsplit model profile): the model, provider and threads that it fits "

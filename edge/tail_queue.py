@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from edge.backlog_statistics import ArrivedWork, BacklogStatistics
 from edge.batching import BatchSettings, BatchSizes
+from edge.lateness import Lateness
 from twinsplit.errors import DeadlineError, EdgeFullError, StoppingError
 from twinsplit.reckoning import BacklogState
 
@@ -54,6 +55,8 @@ class Tail(Generic[WorkT]):
     """Service time as profiled, without the speed factor."""
     predicted_s: float = 0.0
     """Service time predicted at its service start (before: at its admission), seconds."""
+    foretold_s: float = 0.0
+    """Instant at which it was predicted to end when it was admitted."""
     started_at_s: float | None = None
     is_wanted: bool = True
     """False: its requester has cancelled or gone. Read between segments."""
@@ -125,6 +128,7 @@ class TailQueue(Generic[WorkT]):
         self._measured_s = prior_s
         self._expected_s = prior_s
         self._speed_factor = 1.0
+        self._lateness = Lateness()
 
     @property
     def capacity(self) -> int:
@@ -174,7 +178,7 @@ class TailQueue(Generic[WorkT]):
         Raises:
             StoppingError: the queue takes nothing more.
             EdgeFullError: as many tails wait as may.
-            DeadlineError: its deadline would pass before its predicted end.
+            DeadlineError: its deadline would pass before its predicted end, as late as such ends have been lately.
             KeyError, IndexError: a model or cut that this edge does not hold.
         """
         profiled_s = self._tail_s[tail.model][tail.cut]
@@ -187,8 +191,9 @@ class TailQueue(Generic[WorkT]):
                 "larger --queue-capacity"
             )
         predicted_s = profiled_s * self._speed_factor
+        end_s = now_s + self.backlog_s(now_s) + predicted_s
         if tail.deadline_at_s is not None:
-            needed_s = self.backlog_s(now_s) + predicted_s
+            needed_s = end_s + self._lateness.allowance_s(now_s) - now_s
             if now_s + needed_s > tail.deadline_at_s:
                 left_s = max(tail.deadline_at_s - now_s, 0.0)
                 raise DeadlineError(
@@ -198,6 +203,7 @@ class TailQueue(Generic[WorkT]):
         self._advance(now_s)
         tail.profiled_s = profiled_s
         tail.predicted_s = predicted_s
+        tail.foretold_s = end_s
         self._waiting.append(tail)
         self._waiting_profiled_s += profiled_s
         self._arrived.add(predicted_s, now_s)
@@ -218,6 +224,7 @@ class TailQueue(Generic[WorkT]):
             self._leave_waiting(tail)
             tail.predicted_s = tail.profiled_s * factor
             if tail.deadline_at_s is not None and now_s + tail.predicted_s > tail.deadline_at_s:
+                self._lateness.note(now_s + tail.predicted_s - tail.foretold_s, now_s)
                 turn.expired.append(tail)
                 continue
             turn.tail = tail
@@ -265,6 +272,8 @@ class TailQueue(Generic[WorkT]):
             raise RuntimeError("no tail is in service")
         self._advance(now_s)
         served, self._in_service = self._in_service, []
+        for tail in served:
+            self._lateness.note(now_s - tail.foretold_s, now_s)
         profiled_s = sum(tail.profiled_s for tail in served)
         if service_s is None or profiled_s <= 0.0:
             return

@@ -67,9 +67,9 @@ def load(
 
     results = results or (_ROOT / "build" / "load" if quick else RESULTS_FOLDER)
     page = page or (_ROOT / "build" / "load" if quick else _ROOT / "docs")
-    edge = edge_points.EdgeLoad(SHIPPED_MODEL, cut=cut, deadline_s=deadline_s, generators=generators, seed=seed)
-    # One core is the twin's.
+    # One core is the service's.
     others = min(generators, max(1, (os.cpu_count() or 1) - 1))
+    edge = edge_points.EdgeLoad(SHIPPED_MODEL, cut=cut, deadline_s=deadline_s, generators=others, seed=seed)
     twin = twin_points.TwinLoad(SHIPPED_MODEL, generators=others, seed=seed)
     if quick:
         edge, twin = edge_points.quick(edge), twin_points.quick(twin)

@@ -1,14 +1,20 @@
-"""One edge under load: what it holds by number of devices, then arrivals that do not wait, to twice that."""
+"""One edge under load: what it holds by number of devices, then arrivals that do not wait, to twice that.
+
+The edge has a core of its own (``--core``) where there is a second one for the generators: it then has as much of the
+machine past the knee as before it. The points that matter are taken again without.
+"""
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.load.cores import on_cores, service_core
 from benchmarks.load.edge_devices import MODULE
 from benchmarks.load.window import Say, generators, limits, run_window, shares, summary
 from benchmarks.testbed.process import HOST, ServiceProcess, free_ports, sample
@@ -32,7 +38,9 @@ class EdgeLoad:
     devices: tuple[int, ...] = (1, 8, 64, 256)
     knee_devices: int = 64
     factors: tuple[float, ...] = (0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
-    """Offered load over the capacity measured at ``knee_devices``."""
+    """Offered load over the capacity measured at ``knee_devices``; taken in random order."""
+    factors_on_any_core: tuple[float, ...] = (0.9, 1.0, 2.0)
+    """The same for an edge without a core of its own."""
     cut: int = 0
     deadline_s: float = 0.25
     warm_up_s: float = 2.0
@@ -43,7 +51,15 @@ class EdgeLoad:
 
 def quick(load: EdgeLoad) -> EdgeLoad:
     """The same in short: does it work?"""
-    return replace(load, devices=(1, 8, 32), knee_devices=32, factors=(0.5, 1.0, 1.5, 2.0), warm_up_s=1.0, seconds=3.0)
+    return replace(
+        load,
+        devices=(1, 8, 32),
+        knee_devices=32,
+        factors=(0.5, 1.0, 1.5, 2.0),
+        factors_on_any_core=(2.0,),
+        warm_up_s=1.0,
+        seconds=3.0,
+    )
 
 
 def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
@@ -52,18 +68,18 @@ def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
         folder = Path(name)
         capacity = []
         # Nothing is refused while capacity is measured: the queue holds all that can be under way.
-        with _edge(load, folder, queue_capacity=IN_FLIGHT * max(load.devices)) as edge:
+        core = service_core()
+        with _edge(load, folder, core, queue_capacity=IN_FLIGHT * max(load.devices)) as edge:
             for devices in load.devices:
                 capacity.append(_point(load, edge, folder, devices, rate_per_s=None))
                 say(_line(capacity[-1]))
         at_knee = next(point for point in capacity if point["devices"] == load.knee_devices)
         capacity_per_s = at_knee["answers_per_s"]
-        knee = []
-        with _edge(load, folder) as edge:
-            for factor in load.factors:
-                point = _point(load, edge, folder, load.knee_devices, rate_per_s=factor * capacity_per_s)
-                knee.append({"factor": factor} | point)
-                say(_line(knee[-1]))
+        knee = _series(load, folder, core, load.factors, capacity_per_s, say)
+        on_any_core = []
+        if core is not None:
+            say("the same without a core of its own:")
+            on_any_core = _series(load, folder, None, load.factors_on_any_core, capacity_per_s, say)
     return {
         "cut": load.cut,
         "deadline_s": load.deadline_s,
@@ -73,7 +89,9 @@ def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
         "capacity": capacity,
         "knee_devices": load.knee_devices,
         "capacity_per_s": capacity_per_s,
+        "has_own_core": core is not None,
         "knee": knee,
+        "on_any_core": on_any_core,
         "verdict": verdict(knee, load.deadline_s),
     }
 
@@ -109,8 +127,28 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _series(
+    load: EdgeLoad, folder: Path, core: int | None, factors: tuple[float, ...], capacity_per_s: float, say: Say
+) -> list[dict[str, Any]]:
+    """Points by factor, taken in random order."""
+    points = []
+    with _edge(load, folder, core) as edge:
+        for factor in random.Random(load.seed).sample(factors, len(factors)):
+            rate_per_s = factor * capacity_per_s
+            point = _point(load, edge, folder, load.knee_devices, rate_per_s, has_own_core=core is not None)
+            points.append({"factor": factor} | point)
+            say(_line(points[-1]))
+    return sorted(points, key=lambda point: float(point["factor"]))
+
+
 def _point(
-    load: EdgeLoad, edge: ServiceProcess, folder: Path, devices: int, rate_per_s: float | None
+    load: EdgeLoad,
+    edge: ServiceProcess,
+    folder: Path,
+    devices: int,
+    rate_per_s: float | None,
+    *,
+    has_own_core: bool = True,
 ) -> dict[str, Any]:
     orders: list[dict[str, Any]] = []
     for count in shares(devices, load.generators):
@@ -129,7 +167,8 @@ def _point(
                 "seconds": load.seconds,
             }
         )
-    with generators(orders, MODULE, folder) as processes:
+    apart = on_cores(is_service=False) if has_own_core else nullcontext()
+    with apart, generators(orders, MODULE, folder) as processes:
         counted, use = run_window(processes, edge, load.warm_up_s, load.seconds)
     point = {"devices": devices} | summary(counted, use, load.seconds)
     busy_share = sample(use.after, "twinsplit_busy_share") or 0.0
@@ -138,9 +177,12 @@ def _point(
 
 
 @contextmanager
-def _edge(load: EdgeLoad, folder: Path, queue_capacity: int | None = None) -> Iterator[ServiceProcess]:
+def _edge(
+    load: EdgeLoad, folder: Path, core: int | None, queue_capacity: int | None = None
+) -> Iterator[ServiceProcess]:
     port, http_port = free_ports(2)
     more = [] if queue_capacity is None else [f"--queue-capacity={queue_capacity}"]
+    more += [] if core is None else [f"--core={core}"]
     arguments = ["-m", "edge", f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}"]
     arguments += [f"--models={load.model}", "--drain-s=0", "--log-format=json", *more]
     edge = ServiceProcess(f"edge-{port}", arguments, folder, http_port)

@@ -105,6 +105,33 @@ def _edge_capacity(found: Mapping[str, Any]) -> list[str]:
 
 
 def _edge_knee(found: Mapping[str, Any]) -> list[str]:
+    own_core = (
+        " The edge has a core of its own (`--core`), the generators the others, so that it has as much of the machine "
+        "past the knee as before it."
+    )
+    lines = [
+        f"Independent arrivals that wait for nothing, from {found['knee_devices']} devices, each task with a "
+        "deadline of "
+        f"{found['deadline_s'] * _MS:g} ms from its arrival; latencies are of what was answered, counted from when a "
+        f"task was due. Queue and all else at their defaults. Capacity: {found['capacity_per_s']:.0f} tasks/s."
+        f"{own_core if found.get('has_own_core') else ''}",
+        "",
+        _knee_table(found["knee"]),
+        "",
+        *(f"- {line}" for line in edge_points.lines(found)),
+    ]
+    if found.get("on_any_core"):
+        lines += [
+            "",
+            "The same without `--core`, edge and generators on any core: the edge's threads then take turns across "
+            "cores, and the one that computes waits for Python's lock at every segment.",
+            "",
+            _knee_table(found["on_any_core"]),
+        ]
+    return lines
+
+
+def _knee_table(points: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             f"{point['factor']:g}",
@@ -117,7 +144,7 @@ def _edge_knee(found: Mapping[str, Any]) -> list[str]:
             _percents(point["generators"]),
             _limits(point),
         ]
-        for point in found["knee"]
+        for point in points
     ]
     heads = [
         "offered/capacity",
@@ -130,16 +157,7 @@ def _edge_knee(found: Mapping[str, Any]) -> list[str]:
         "generators",
         "limit",
     ]
-    return [
-        f"Independent arrivals that wait for nothing, from {found['knee_devices']} devices, each task with a "
-        "deadline of "
-        f"{found['deadline_s'] * _MS:g} ms from its arrival; latencies are of what was answered, counted from when a "
-        f"task was due. Queue and all else at their defaults. Capacity: {found['capacity_per_s']:.0f} tasks/s.",
-        "",
-        table(heads, rows),
-        "",
-        *(f"- {line}" for line in edge_points.lines(found)),
-    ]
+    return table(heads, rows)
 
 
 def _twin(found: Mapping[str, Any]) -> list[str]:

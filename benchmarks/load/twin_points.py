@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.load.cores import on_cores, service_core
 from benchmarks.load.twin_devices import MODULE
 from benchmarks.load.window import Say, generators, limits, run_window, shares, summary
 from benchmarks.testbed.process import HOST, ServiceProcess, free_ports, total
@@ -71,7 +70,7 @@ def measure(load: TwinLoad, say: Say) -> dict[str, Any]:
         "warm_up_s": load.warm_up_s,
         "task_rate_per_s": load.task_rate_per_s,
         "change_s": load.change_s,
-        "is_pinned": _can_pin(),
+        "is_pinned": service_core() is not None,
         "plan_goal_s": PLAN_GOAL_S,
         "by_devices": by_devices,
         "message_devices": load.message_devices,
@@ -129,11 +128,11 @@ def _point(load: TwinLoad, folder: Path, devices: int, rate_per_s: float) -> dic
             }
         )
     try:
-        with _on_cores(is_twin=True):
+        with on_cores(is_service=True):
             twin.start()
         twin.wait_until_ready()
         empty_bytes = psutil.Process(twin.pid).memory_info().rss
-        with _on_cores(is_twin=False), generators(orders, MODULE, folder) as processes:
+        with on_cores(is_service=False), generators(orders, MODULE, folder) as processes:
             attached_bytes = psutil.Process(twin.pid).memory_info().rss
             counted, use = run_window(processes, twin, load.warm_up_s, load.seconds)
     finally:
@@ -167,25 +166,6 @@ def _point(load: TwinLoad, folder: Path, devices: int, rate_per_s: float) -> dic
             "machine_share",
         )
     }
-
-
-def _can_pin() -> bool:
-    return hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1
-
-
-@contextmanager
-def _on_cores(*, is_twin: bool) -> Iterator[None]:
-    """Processes started meanwhile run on one core, the twin's, or on the others; where that can be told a process."""
-    if not _can_pin():
-        yield
-        return
-    every = os.sched_getaffinity(0)
-    own = {min(every)}
-    os.sched_setaffinity(0, own if is_twin else every - own)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, every)
 
 
 def _line(point: Mapping[str, Any]) -> str:

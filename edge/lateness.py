@@ -1,0 +1,39 @@
+"""How much later than foretold something comes: what to allow for before a time is promised. Sans-IO.
+
+Tracked as TCP tracks round trips (RFC 6298): a mean, and a mean deviation of which several are allowed for.
+"""
+
+from __future__ import annotations
+
+import math
+
+_WEIGHT = 1.0 / 64.0
+_DEVIATIONS = 3.0
+"""Three mean deviations are 2.4 standard deviations of a normal distribution: 99 of 100."""
+_LARGEST_S = 0.25
+"""What one stall counts at most."""
+_MEMORY_S = 1.0
+"""What was seen so long ago counts e times less, so that an edge that refuses everything for it soon tries again."""
+
+
+class Lateness:
+    """Tracks how late things were, seconds; below zero: early."""
+
+    def __init__(self) -> None:
+        self._mean_s = 0.0
+        self._deviation_s = 0.0
+        self._noted_at_s = 0.0
+
+    def note(self, late_s: float, now_s: float) -> None:
+        """Something came ``late_s`` later than foretold."""
+        error_s = min(late_s, _LARGEST_S) - self._mean_s
+        self._mean_s += _WEIGHT * error_s
+        self._deviation_s += _WEIGHT * (abs(error_s) - self._deviation_s)
+        self._noted_at_s = now_s
+
+    def allowance_s(self, now_s: float) -> float:
+        """By how much the next one may be late, seconds, 0 or more."""
+        expected_s = self._mean_s + _DEVIATIONS * self._deviation_s
+        if expected_s <= 0.0:
+            return 0.0
+        return expected_s * math.exp(min(0.0, self._noted_at_s - now_s) / _MEMORY_S)
