@@ -16,7 +16,7 @@ from edge.models import HeldModel, load_models
 from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
 from edge.tail_queue import TailEnd
-from tests.unit.edge.tiny_model import SHAPES, write_tiny_model
+from tests.unit.edge.tiny_model import SHAPES, boundary_tensors, write_tiny_model
 from twinsplit.clock import SystemClock
 from twinsplit.errors import (
     BadMessageError,
@@ -60,10 +60,7 @@ def runtime(models_root: Path) -> SegmentRuntime:
 
 @pytest.fixture(scope="module")
 def tensors(runtime: SegmentRuntime) -> list[NDArray[Any]]:
-    found = [made_up_input(runtime.manifest).tensor]
-    for index in range(runtime.manifest.segment_count):
-        found.append(runtime.run_segment(index, found[-1]))
-    return found
+    return boundary_tensors(runtime)
 
 
 def settings(**changed: object) -> EdgeSettings:

@@ -22,7 +22,7 @@ from edge.service import EdgeService, start_edge
 from edge.tail_queue import TailEnd
 from tests.integration.device_bench import expected_labels, running_device, running_edge, write_frames, write_network
 from tests.integration.test_edge_infer import settings, slowed, until
-from tests.unit.edge.tiny_model import SHAPES, write_tiny_model
+from tests.unit.edge.tiny_model import SHAPES, boundary_tensors, write_tiny_model
 from twinsplit import __version__
 from twinsplit.clock import SystemClock
 from twinsplit.errors import DeadlineError, PeerError, StoppingError, TwinsplitError
@@ -87,10 +87,7 @@ def models(folder: Path) -> dict[str, HeldModel]:
 
 @pytest.fixture(scope="module")
 def tensors(runtime: SegmentRuntime) -> list[NDArray[Any]]:
-    found = [made_up_input(runtime.manifest).tensor]
-    for index in range(runtime.manifest.segment_count):
-        found.append(runtime.run_segment(index, found[-1]))
-    return found
+    return boundary_tensors(runtime)
 
 
 @pytest.mark.slow

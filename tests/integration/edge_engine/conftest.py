@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from edge.models import HeldModel, load_models
 from tests.integration.edge_engine.other_server import OtherServer
-from tests.unit.edge.tiny_model import write_tiny_model
+from tests.unit.edge.tiny_model import boundary_tensors, write_tiny_model
 from twinsplit.clock import SystemClock
-from twinsplit.model.profile import made_up_input
 from twinsplit.model.runtime import SegmentRuntime
 
 
@@ -34,10 +33,7 @@ def models(folder: Path) -> dict[str, HeldModel]:
 
 @pytest.fixture(scope="module")
 def tensors(runtime: SegmentRuntime) -> list[NDArray[Any]]:
-    found = [made_up_input(runtime.manifest).tensor]
-    for index in range(runtime.manifest.segment_count):
-        found.append(runtime.run_segment(index, found[-1]))
-    return found
+    return boundary_tensors(runtime)
 
 
 @pytest.fixture

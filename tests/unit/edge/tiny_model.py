@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from twinsplit.model.profile import made_up_input
+from twinsplit.model.runtime import SegmentRuntime
 
 CLASSES = ("boot", "bag", "coat", "shirt")
 SIDE = 16
@@ -38,6 +43,14 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path
     }
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
+
+
+def boundary_tensors(runtime: SegmentRuntime) -> list[NDArray[Any]]:
+    """A made-up input and what each segment makes of it, by cut."""
+    found = [made_up_input(runtime.manifest).tensor]
+    for index in range(runtime.manifest.segment_count):
+        found.append(runtime.run_segment(index, found[-1]))
+    return found
 
 
 def _cut(index: int) -> dict[str, object]:
