@@ -96,9 +96,23 @@ def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60.0, check=False)
 
 
-def test_a_running_edge_serves_load_and_shows_it_in_its_metrics(folder: Path, tmp_path: Path) -> None:
+def assert_only_one_thread_goes_first(pid: int, core: int) -> None:
+    """All keep to ``core``, and all but the one that computes give way there."""
+    threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    assert len(threads) > 3, "gRPC has its own"
+    assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset({core})}
+    policies = sorted(os.sched_getscheduler(thread) for thread in threads)
+    assert policies == [os.SCHED_OTHER] + [os.SCHED_BATCH] * (len(threads) - 1)
+
+
+def test_a_running_edge_serves_load_on_a_core_of_its_own_and_shows_it_in_its_metrics(
+    folder: Path, tmp_path: Path
+) -> None:
     result = tmp_path / "load.json"
-    with running_edge(folder.parent.parent, "--id", "edge-7", "--emulate-slowdown", "20") as edge:
+    core = max(os.sched_getaffinity(0))
+    arguments = ("--id", "edge-7", "--emulate-slowdown", "20", "--core", str(core))
+    with running_edge(folder.parent.parent, *arguments) as edge:
+        assert_only_one_thread_goes_first(edge.process.pid, core)
         assert edge.get("/healthz")[0] == 200
         assert edge.get("/readyz") == (200, "ok\n")
         load = run_load(
@@ -192,16 +206,3 @@ def test_a_setting_that_cannot_be_is_one_line_and_exit_code_2(
     told = capfd.readouterr()
     assert text in told.err.splitlines()[-1]
     assert told.out == ""
-
-
-def test_an_edge_with_a_core_of_its_own_keeps_to_it_and_only_its_computing_thread_gives_way_to_none(
-    folder: Path,
-) -> None:
-    core = max(os.sched_getaffinity(0))
-    with running_edge(folder, "--core", str(core)) as edge:
-        threads = [int(name) for name in os.listdir(f"/proc/{edge.process.pid}/task")]
-        assert len(threads) > 3, "gRPC has its own"
-        assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset({core})}
-        policies = sorted(os.sched_getscheduler(thread) for thread in threads)
-        assert policies == [os.SCHED_OTHER] + [os.SCHED_BATCH] * (len(threads) - 1)
-        assert edge.get("/readyz") == (200, "ok\n")
