@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from twinsplit.model.manifest import Manifest
 from twinsplit.plan import Observation
 from twinsplit.reckoning import predicted_backlog_s
 from twinsplit.types import TaskRecord
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 KEPT_TASKS = 1000
 KEPT_THUMBNAILS = 256
@@ -190,7 +194,7 @@ class _InFlight:
         self.count = open_now - self._least
 
 
-def _remember(kept: OrderedDict, key: object, value: object, most: int) -> None:  # type: ignore[type-arg]
+def _remember(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
     kept[key] = value
     kept.move_to_end(key)
     while len(kept) > most:

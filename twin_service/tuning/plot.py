@@ -29,7 +29,7 @@ def need_matplotlib() -> None:
         ConfigurationError: there is none.
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401 - is it there?
     except ImportError:
         raise ConfigurationError("--plot needs matplotlib; pip install 'twinsplit[model]'") from None
 

@@ -62,7 +62,7 @@ class FrameFiles(Sequence[Frame]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]  # slices are not needed
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override] # slices are not needed
         file = self._files[index]
         try:
             return file.read_bytes()

@@ -20,8 +20,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model."""
-        # Triton's stub alone has it.
-        import triton_python_backend_utils  # type: ignore[import-not-found]
+        import triton_python_backend_utils  # type: ignore[import-not-found] # Triton's stub alone has it
 
         self._utils = triton_python_backend_utils
         config = json.loads(args["model_config"])
