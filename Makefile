@@ -22,6 +22,9 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 PROTO_FILES := proto/twinsplit/rpc/v1/*.proto proto/twinsplit/oip/v2/*.proto
 GENERATED := twinsplit/rpc/v1 twinsplit/oip/v2
 OTHER_TESTS := --ignore tests/faults --ignore tests/engines
+# A file stays on one core, for its fixtures. In the order of their names the many small ones of tests/unit come last and
+# even out; xdist's own order, most tests first, leaves the few long ones to the end.
+ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # The tests start hundreds of processes, which would compile all of the code each where the caller forbids to keep it.
 export PYTHONDONTWRITEBYTECODE :=
@@ -41,7 +44,7 @@ test: $(VENV)/.dev ## all tests that need nothing but pip; TEST_ARGS="-k word"
 ifdef TEST_ARGS
 	$(BIN)/python -m pytest $(OTHER_TESTS) -m "not system" $(TEST_ARGS)
 else
-	$(BIN)/python -m pytest $(OTHER_TESTS) --ignore tests/system --ignore tests/alone --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest $(OTHER_TESTS) --ignore tests/system --ignore tests/alone $(ON_ALL_CORES)
 	$(BIN)/python -m pytest tests/alone
 endif
 
