@@ -128,6 +128,7 @@ def _edge_knee(found: Mapping[str, Any]) -> list[str]:
             "",
             _knee_table(found["on_any_core"]),
         ]
+    lines += ["", "What limits an edge there: [past saturation](design/2026-11-29-edge-past-saturation.md)."]
     return lines
 
 
