@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 
 _WEIGHT = 1.0 / 64.0
-_DEVIATIONS = 3.0
-"""Three mean deviations are 2.4 standard deviations of a normal distribution: 99 of 100."""
+_DEVIATIONS = 4.0
 _LARGEST_S = 0.25
 """What one stall counts at most."""
 _MEMORY_S = 1.0
@@ -17,7 +16,7 @@ _MEMORY_S = 1.0
 
 
 class Lateness:
-    """Tracks how late things were, seconds; below zero: early."""
+    """Tracks how late things were. What is early, since others were cancelled, is on time: it makes nothing later."""
 
     def __init__(self) -> None:
         self._mean_s = 0.0
@@ -25,8 +24,8 @@ class Lateness:
         self._noted_at_s = 0.0
 
     def note(self, late_s: float, now_s: float) -> None:
-        """Something came ``late_s`` later than foretold."""
-        error_s = min(late_s, _LARGEST_S) - self._mean_s
+        """Something came ``late_s`` later than foretold; below zero: earlier."""
+        error_s = min(max(late_s, 0.0), _LARGEST_S) - self._mean_s
         self._mean_s += _WEIGHT * error_s
         self._deviation_s += _WEIGHT * (abs(error_s) - self._deviation_s)
         self._noted_at_s = now_s
@@ -34,6 +33,4 @@ class Lateness:
     def allowance_s(self, now_s: float) -> float:
         """By how much the next one may be late, seconds, 0 or more."""
         expected_s = self._mean_s + _DEVIATIONS * self._deviation_s
-        if expected_s <= 0.0:
-            return 0.0
         return expected_s * math.exp(min(0.0, self._noted_at_s - now_s) / _MEMORY_S)

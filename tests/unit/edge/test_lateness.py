@@ -25,15 +25,21 @@ def test_what_is_always_as_late_is_allowed_for_as_it_is() -> None:
     assert noted([0.02] * 1000).allowance_s(0.0) == pytest.approx(0.02, rel=0.01)
 
 
-def test_ninety_eight_of_a_hundred_are_no_later_than_allowed_for() -> None:
+@pytest.mark.parametrize("mean_s", [0.0, 0.01])
+def test_ninety_eight_of_a_hundred_are_no_later_than_allowed_for(mean_s: float) -> None:
     draw = random.Random(3)
     lateness = Lateness()
     within = 0
     for count in range(5000):
-        late_s = draw.gauss(0.01, 0.005)
+        late_s = draw.gauss(mean_s, 0.005)
         within += count >= 1000 and late_s <= lateness.allowance_s(0.0)
         lateness.note(late_s, 0.0)
     assert 0.98 * 4000 < within < 4000
+
+
+def test_what_is_early_makes_nothing_later() -> None:
+    draw = random.Random(3)
+    assert noted([draw.uniform(-1.0, 0.0) for _ in range(1000)]).allowance_s(0.0) == 0.0
 
 
 def test_one_stall_counts_for_little_and_what_is_long_ago_for_less() -> None:
