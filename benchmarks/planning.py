@@ -131,7 +131,7 @@ def _filled_core(rule: str, manifest: Manifest, manifest_bytes: bytes, count: in
 def _one_round(core: TwinCore, draw: random.Random, now_s: float, *, with_batch: bool) -> dict[str, float]:
     """Seconds of one plan, of one edge report, and, now and then, of a plan within a batch."""
     names = list(core.devices)
-    edges = list(core.edges.values())
+    edges = core.edges
     found = {}
     device = core.devices[names[draw.randrange(len(names))]]
     device.standing = None
@@ -140,7 +140,7 @@ def _one_round(core: TwinCore, draw: random.Random, now_s: float, *, with_batch:
     found["one"] = time.perf_counter() - began_s
     assert len(sends) == 1
     began_s = time.perf_counter()
-    core.edge_said(_EDGE, edges[0].stream, _backlog(draw.expovariate(10.0), now_s), now_s)
+    core.edge_said(_EDGE, edges[_EDGE].stream, _backlog(draw.expovariate(10.0), now_s), now_s)
     found["report"] = time.perf_counter() - began_s
     if with_batch:
         chosen = [core.devices[name] for name in draw.sample(names, min(BATCH, len(names)))]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
+from twinsplit.reckoning import BACKLOG_MEAN_HORIZON_S as MEAN_HORIZON_S
+
 HORIZONS_S = (0.25, 1.0, 4.0)
 """Windows over which arrived work is summed (design section 5, features)."""
 
 BUSY_HORIZON_S = 4.0
-MEAN_HORIZON_S = 20.0
 LAG_S = 0.25
 _KEPT_ARRIVALS = 1024
 """Arrivals that may be kept before old ones are looked for."""

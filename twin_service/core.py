@@ -19,6 +19,7 @@ from twin_service.device_twin import DeviceTwin
 from twin_service.documents import Desired
 from twin_service.due_work import DueWork
 from twin_service.edge_twin import EdgeTwin
+from twin_service.edges import Edges
 from twin_service.ended_tasks import EndedTasks
 from twin_service.kept import Kept
 from twin_service.learning.learner import Learner
@@ -32,8 +33,6 @@ from twin_service.views import DeviceView, Listing, device_view, edge_view
 from twin_service.workload.twin import WorkloadTwin
 from twinsplit.errors import StaleWriteError
 
-_MAX_EDGES = 256
-"""Edges kept; beyond it the first detached one is forgotten."""
 _WITHOUT_NEWS = (messages.StartReport, messages.ProgressReport)
 """They say where a task stands, and nothing of what plans are made of."""
 
@@ -62,7 +61,7 @@ class TwinCore:
         self.planner = Planner(rule, weights, self.settings.planner, memory.next_plan_id)
         self.devices: dict[str, DeviceTwin] = {}
         """Devices that attached since the start."""
-        self.edges: dict[str, EdgeTwin] = {}
+        self.edges = Edges()
         self.changes = 0
         """Counts everything that readers may want to see."""
         self.released = 0
@@ -165,8 +164,10 @@ class TwinCore:
         """An edge says hello: the number of its stream. Devices that gain by it get new plans."""
         self._streams += 1
         edge = EdgeTwin(hello, now_s, self._streams)
-        self.edges[hello.edge_id] = edge
-        self._forget_surplus_edge()
+        if (gone := self.edges.attach(edge)) is not None:
+            self.work.edge_forgotten(gone)
+            if self.workload is not None:
+                self.workload.forget_edge(gone)
         self.work.edge_came(edge)
         self.changes += 1
         return edge.stream
@@ -176,7 +177,7 @@ class TwinCore:
         edge = self.edges.get(edge_id)
         if edge is None or edge.stream != stream:
             return
-        edge.is_attached = False
+        self.edges.detach(edge)
         self.work.edge_went(edge)
         self.changes += 1
 
@@ -256,15 +257,6 @@ class TwinCore:
         return self.kept.save(limit)
 
     # How it is done.
-
-    def _forget_surplus_edge(self) -> None:
-        if len(self.edges) > _MAX_EDGES:
-            gone = next((edge_id for edge_id, edge in self.edges.items() if not edge.is_attached), None)
-            if gone is not None:
-                del self.edges[gone]
-                self.work.edge_forgotten(gone)
-                if self.workload is not None:
-                    self.workload.forget_edge(gone)
 
     def _is_attached(self, device_id: str) -> bool:
         device = self.devices.get(device_id)

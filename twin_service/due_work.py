@@ -13,6 +13,7 @@ from twin_service.core_settings import CoreSettings
 from twin_service.device_twin import DeviceTwin
 from twin_service.edge_choice import has_changed
 from twin_service.edge_twin import EdgeTwin
+from twin_service.edges import Edges
 from twin_service.messages import BacklogInterest, EdgeList, LeaseRenewal, Send
 from twin_service.planner import Cause, Planner
 from twin_service.schedule import Appointment, Schedule, taken
@@ -39,7 +40,7 @@ class DueWork:
         self,
         planner: Planner,
         devices: Mapping[str, DeviceTwin],
-        edges: Mapping[str, EdgeTwin],
+        edges: Edges,
         settings: CoreSettings,
     ) -> None:
         self._planner = planner
@@ -97,7 +98,11 @@ class DueWork:
             self._have_weighed(device_id, cause)
 
     def edge_came(self, edge: EdgeTwin) -> None:
-        """An edge has come: that may concern all devices of its models."""
+        """An edge has come, perhaps anew: that may concern all devices of its models."""
+        self._planner.chooser.forget(edge.edge_id)
+        self._tell_devices_of(edge)
+
+    def _tell_devices_of(self, edge: EdgeTwin) -> None:
         for device in self._devices.values():
             if device.is_plannable and device.status.hello.model_digest in edge.models:
                 self._to_tell[device.device_id] = None
@@ -107,7 +112,7 @@ class DueWork:
         for device in self._devices.values():
             if device.standing is not None and device.standing.plan.edge_id == edge.edge_id:
                 self._have_weighed(device.device_id, Cause.EDGE_LOST)
-        self.edge_came(edge)
+        self._tell_devices_of(edge)
 
     def edge_reported(self, edge: EdgeTwin) -> BacklogInterest | None:
         """An edge has reported its backlog. What its reports are needed for from now on; ``None``: about as before."""
@@ -130,11 +135,10 @@ class DueWork:
     def tick(self, now_s: float) -> list[Send]:
         """Do what is due, a batch of each kind; what is to be sent."""
         sends: list[Send] = []
-        edges = list(self._edges.values())
         for device_id, _ in taken(self._to_tell, self._settings.tell_batch):
-            self._edges_changed(self._devices[device_id], edges, now_s, sends)
+            self._edges_changed(self._devices[device_id], now_s, sends)
         if self._weigh_s() <= now_s:
-            self._weigh(edges, now_s, sends)
+            self._weigh(now_s, sends)
         for device_id, _ in taken(self._to_look, self._settings.look_batch):
             sends.extend(self.look(self._devices[device_id], now_s))
         for device_id, appointment in self._schedule.take_due(now_s):
@@ -163,7 +167,7 @@ class DueWork:
         """Have the plan of a device weighed if that is called for; right after a weighing: see then whether it is."""
         if not device.is_plannable:
             return
-        if (cause := self._planner.cause(device, self._edges.values(), now_s)) is not None:
+        if (cause := self._planner.cause(device, self._edges, now_s)) is not None:
             self._have_weighed(device.device_id, cause)
         elif (again_s := self._planner.looks_away_until_s(device)) > now_s:
             self._schedule.put(device.device_id, Appointment.WEIGH, again_s)
@@ -181,35 +185,35 @@ class DueWork:
             return -math.inf
         return self._weigh_from_s if self._to_weigh else math.inf
 
-    def _weigh(self, edges: list[EdgeTwin], now_s: float, sends: list[Send]) -> None:
+    def _weigh(self, now_s: float, sends: list[Send]) -> None:
         self._weigh_from_s = now_s + self._settings.plan_pause_s
         chosen = taken(self._to_weigh, self._settings.plan_batch)
         weighed = [(self._devices[device_id], cause) for device_id, cause in chosen]
         weighed = [(device, cause) for device, cause in weighed if device.is_plannable]
         if not weighed:
             return
-        for send in self._planner.weigh(weighed, edges, now_s):
+        for send in self._planner.weigh(weighed, self._edges, now_s):
             self._note_sent(send, now_s, sends)
-            self._tell_edges(self._devices[send.device_id], edges, now_s, sends)
+            self._tell_edges(self._devices[send.device_id], now_s, sends)
         for device, _ in weighed:
             self._watch.planned(device)
             edge = device.plan_edge(self._edges)
             look_at_s = math.inf if edge is None else self._watch.watch(device, edge, now_s)
             self._schedule.put(device.device_id, Appointment.LOOK, max(look_at_s, now_s + _SHORTEST_LOOK_S))
 
-    def _edges_changed(self, device: DeviceTwin, edges: list[EdgeTwin], now_s: float, sends: list[Send]) -> None:
+    def _edges_changed(self, device: DeviceTwin, now_s: float, sends: list[Send]) -> None:
         if not device.is_plannable:
             return
-        if (cause := self._planner.edges_changed(device, edges, now_s)) is not None:
+        if (cause := self._planner.edges_changed(device, self._edges, now_s)) is not None:
             self._have_weighed(device.device_id, cause)
-        self._tell_edges(device, edges, now_s, sends)
+        self._tell_edges(device, now_s, sends)
 
-    def _tell_edges(self, device: DeviceTwin, edges: list[EdgeTwin], now_s: float, sends: list[Send]) -> None:
+    def _tell_edges(self, device: DeviceTwin, now_s: float, sends: list[Send]) -> None:
         """Send a device the list of its edges if it is another than the one it was sent."""
-        if len(edges) < 2 and len(device.told_edges) < 2:
+        if len(self._edges) < 2 and len(device.told_edges) < 2:
             return
         device.edges_looked_at_s = now_s
-        listed = self._planner.chooser.listed(device, edges, now_s)
+        listed = self._planner.chooser.listed(device, self._edges, now_s)
         if has_changed(device.told_edges, listed):
             device.told_edges = listed
             self._note_sent(Send(device.device_id, EdgeList(listed)), now_s, sends)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from twin_service.fields import FieldView, MirroredField
 from twin_service.messages import BacklogReport, EdgeHello
-from twinsplit.reckoning import BacklogState, DecayingRate, predicted_backlog_s
+from twinsplit.reckoning import BACKLOG_MEAN_HORIZON_S, BacklogState, DecayingRate, predicted_backlog_s
 
 _KEPT_READINGS = 64
 _SPEED_FACTOR_RANGE = (0.05, 20.0)
@@ -30,6 +30,8 @@ class EdgeTwin:
         self.version = hello.version
         self.is_attached = True
         self.speed_factor = 1.0
+        self.busy_share = 0.0
+        """Share of the time that it was busy, over as long as the mean of its backlog is taken."""
         self.told_ceiling_s: float | None = None
         """Backlog above which the edge knows that hardly any decision depends on it; ``None``: it was told none."""
         self.arrived_work_s: tuple[float, ...] = (0.0,) * len(HORIZON_NAMES)
@@ -40,6 +42,7 @@ class EdgeTwin:
         """Newest reading of the backlog."""
         self._readings = deque([self.reading], maxlen=_KEPT_READINGS)
         self._reports = DecayingRate(now_s)
+        self._busy_at_s = -math.inf
         names = ("backlog_s", "speed_factor", "queue_length", "busy_share", *HORIZON_NAMES)
         self._fields = {name: MirroredField() for name in names}
         if hello.backlog is not None:
@@ -49,12 +52,12 @@ class EdgeTwin:
         """Backlog expected at ``now_s``, seconds of service."""
         return predicted_backlog_s(self.reading, now_s)
 
-    def expected_backlog_s(self, now_s: float, horizon_s: float) -> float:
-        """Mean of the backlog expected over the next ``horizon_s``, seconds of service."""
-        reading = self.reading
-        excess_s = self.backlog_s(now_s) - reading.mean_s
-        share = reading.time_constant_s / horizon_s
-        return max(0.0, reading.mean_s + excess_s * share * -math.expm1(-1.0 / share))
+    def expected_backlog_s(self, now_s: float, horizon_s: float, mean_s: float) -> float:
+        """Mean of the backlog expected over the next ``horizon_s``, if its long-run mean is ``mean_s`` from now on,
+        seconds of service."""
+        share = self.reading.time_constant_s / horizon_s
+        excess_s = self.backlog_s(now_s) - mean_s
+        return max(0.0, mean_s + excess_s * share * -math.expm1(-1.0 / share))
 
     def backlog_field(self) -> MirroredField:
         """The backlog with the running error of its prediction."""
@@ -82,6 +85,9 @@ class EdgeTwin:
         self.speed_factor = speed_factor
         fields["queue_length"].report(report.queue_length, now_s)
         fields["busy_share"].report(report.busy_share, now_s)
+        kept = math.exp(-max(now_s - self._busy_at_s, 0.0) / BACKLOG_MEAN_HORIZON_S)
+        self.busy_share = kept * self.busy_share + (1.0 - kept) * min(report.busy_share, 1.0)
+        self._busy_at_s = now_s
         for name, work_s in zip(HORIZON_NAMES, report.arrived_work_s, strict=False):
             fields[name].report(work_s, now_s)
         self.arrived_work_s = tuple(fields[name].reported or 0.0 for name in HORIZON_NAMES)

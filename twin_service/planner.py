@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -22,8 +22,9 @@ from twin_service.decision.rules import Evaluation, Rule
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.device_twin import Challenge, DeviceTwin, StandingPlan
-from twin_service.edge_choice import Choice, EdgeChooser
+from twin_service.edge_choice import Choice, EdgeChooser, Link
 from twin_service.edge_twin import EdgeTwin
+from twin_service.edges import Edges
 from twin_service.messages import PlanMessage, Send
 from twinsplit.errors import RuleError
 from twinsplit.plan import Plan
@@ -92,7 +93,7 @@ class Planner:
         self.rule = rule
         self.weights = weights
         self.settings = settings
-        self.chooser = EdgeChooser(self.situation, settings.plan_threshold_s)
+        self.chooser = EdgeChooser(self.situation, self.link, settings.plan_threshold_s)
         self._next_plan_id = next_plan_id
         self.weighed = 0
         """Devices weighed so far."""
@@ -105,7 +106,7 @@ class Planner:
         self.last_failures: list[RuleFailure] = []
         """Those of the latest weighing."""
 
-    def cause(self, device: DeviceTwin, edges: Collection[EdgeTwin], now_s: float) -> Cause | None:
+    def cause(self, device: DeviceTwin, edges: Edges, now_s: float) -> Cause | None:
         """Why the plan of ``device`` should be weighed again; ``None``: nothing has moved noticeably."""
         if now_s < device.rule_failed_at_s + self.settings.shortest_weighing_s:
             return None
@@ -128,7 +129,7 @@ class Planner:
         standing = device.standing
         return -math.inf if standing is None else standing.weighed_at_s + self.settings.shortest_weighing_s
 
-    def edges_changed(self, device: DeviceTwin, edges: Collection[EdgeTwin], now_s: float) -> Cause | None:
+    def edges_changed(self, device: DeviceTwin, edges: Edges, now_s: float) -> Cause | None:
         """Why the plan of ``device`` should be weighed, now that an edge has come or gone; ``None``: no need."""
         standing = device.standing
         if standing is None:
@@ -138,22 +139,22 @@ class Planner:
             return _change_of_edge(standing.plan, choice.edge)
         return Cause.EDGE_BETTER if self.chooser.is_challenged(standing, choice, now_s) else None
 
-    def edge_of(self, device: DeviceTwin, edges: Iterable[EdgeTwin], now_s: float) -> EdgeTwin | None:
+    def edge_of(self, device: DeviceTwin, edges: Edges, now_s: float) -> EdgeTwin | None:
         """The edge that a plan made now would name, unless a challenger turns out to be better."""
         return self.chooser.choice(device, edges, now_s).edge
 
     def forget(self, device: DeviceTwin) -> None:
         """The plan of ``device`` stands no longer."""
         if device.standing is not None:
-            self.chooser.named(device.standing.plan.edge_id, None)
+            self.chooser.plan_gone(device.device_id, device.standing.plan.edge_id)
             device.standing = None
 
     def situation(self, device: DeviceTwin, edge: EdgeTwin | None, now_s: float) -> Situation:
         """What the rule is told about ``device``."""
-        status, settings = device.status, self.settings
+        status = device.status
         assert status.manifest is not None
         reading, edge_id = (None, None) if edge is None else (edge.reading, edge.edge_id)
-        round_trip_s = status.round_trip_to(edge_id)
+        link = self.link(device, edge_id)
         return Situation(
             manifest=status.manifest,
             weights=device.weights(self.weights),
@@ -161,8 +162,8 @@ class Planner:
             exit_s=status.exit_s,
             encode_s=status.encode_s(),
             tail_s=None if edge is None else edge.tail_s(status.hello.model_digest),
-            goodput_bytes_per_s=status.goodput_to(edge_id) or settings.assumed_goodput_bytes_per_s,
-            overhead_s=settings.assumed_round_trip_s if round_trip_s is None else round_trip_s,
+            goodput_bytes_per_s=link.goodput_bytes_per_s,
+            overhead_s=link.round_trip_s,
             task_rate_per_s=status.task_rate_per_s(now_s),
             busy_share=status.busy_share(now_s),
             uplink_busy_s=status.uplink_busy_s(now_s),
@@ -172,7 +173,16 @@ class Planner:
             arrived_work_s=(0.0, 0.0, 0.0) if edge is None else edge.arrived_work_s,
         )
 
-    def weigh(self, devices: Sequence[tuple[DeviceTwin, Cause]], edges: Sequence[EdgeTwin], now_s: float) -> list[Send]:
+    def link(self, device: DeviceTwin, edge_id: str | None) -> Link:
+        """The way from ``device`` to an edge, assumed where nothing is known of it."""
+        status, settings = device.status, self.settings
+        round_trip_s = status.round_trip_to(edge_id)
+        return Link(
+            status.goodput_to(edge_id) or settings.assumed_goodput_bytes_per_s,
+            settings.assumed_round_trip_s if round_trip_s is None else round_trip_s,
+        )
+
+    def weigh(self, devices: Sequence[tuple[DeviceTwin, Cause]], edges: Edges, now_s: float) -> list[Send]:
         """Weigh all of ``devices`` in batches of one model; the plans to be sent.
 
         A device on which the rule fails keeps its plan; the others are weighed.
@@ -202,7 +212,7 @@ class Planner:
                 other = challengers.get(k)
                 # Others of this batch may have left the edge just now: then this device may follow later.
                 if other is not None and own.edge is not None and self.chooser.may_leave(own.edge.edge_id, now_s):
-                    if self._is_better(device, own, other, now_s):
+                    if self._is_better(device, own, other, choices[k].needed_s, now_s):
                         sends += self._weighed(device, Cause.EDGE_BETTER, other, now_s)
                         continue
                     self._has_lost(device, other, choices[k], now_s)
@@ -212,7 +222,7 @@ class Planner:
     def _is_challenged(self, device: DeviceTwin, choice: Choice, now_s: float) -> bool:
         return device.standing is not None and self.chooser.is_challenged(device.standing, choice, now_s)
 
-    def _is_better(self, device: DeviceTwin, own: _Prospect, other: _Prospect, now_s: float) -> bool:
+    def _is_better(self, device: DeviceTwin, own: _Prospect, other: _Prospect, needed_s: float, now_s: float) -> bool:
         """Whether plans with the other edge are worth more by the margin; of rules that do not say what decisions are
         worth: whether the other edge is quicker by it."""
         if own.evaluation is None or other.evaluation is None or own.edge is None or other.edge is None:
@@ -220,21 +230,20 @@ class Planner:
         own_s, other_s = (self._value_s(device, prospect, now_s) for prospect in (own, other))
         if own_s is None or other_s is None:
             own_s, other_s = (-self.chooser.quickest_s(device, edge, now_s) for edge in (own.edge, other.edge))
-        return other_s > own_s + self.settings.plan_threshold_s
+        return other_s > own_s + needed_s
 
     @staticmethod
     def _has_lost(device: DeviceTwin, other: _Prospect, choice: Choice, now_s: float) -> None:
         if other.edge is not None and device.standing is not None:
             device.standing.challenge = Challenge(other.edge.edge_id, choice.bound_s, now_s)
 
-    @staticmethod
-    def _value_s(device: DeviceTwin, prospect: _Prospect, now_s: float) -> float | None:
+    def _value_s(self, device: DeviceTwin, prospect: _Prospect, now_s: float) -> float | None:
         assert prospect.evaluation is not None
         assert prospect.edge is not None
         return start_value_s(
             prospect.evaluation,
             prospect.situation,
-            backlog_s=prospect.edge.backlog_s(now_s),
+            backlog_s=self.chooser.backlog_s(device, prospect.edge, now_s),
             queue_length=device.status.queue_length,
         )
 
@@ -311,9 +320,9 @@ class Planner:
         points = _break_points(table, evaluation, situation)
         reading = None if edge is None else edge.reading
         before = None if device.standing is None else device.standing.plan.edge_id
-        self.chooser.named(before, plan.edge_id)
+        self.chooser.named(device, before, edge, now_s)
         if cause is Cause.EDGE_BETTER and before is not None and before != plan.edge_id:
-            self.chooser.left_for_better(before, now_s)
+            self.chooser.left_for_better(device.device_id, before, now_s)
         held = device.standing.held if device.standing and before == plan.edge_id else None
         device.standing = StandingPlan(plan, table, points, situation, now_s, evaluation.without_payoffs(), held)
         if reading is not None:

@@ -103,6 +103,9 @@ class ByPlans(Deciding, Listener):
         self._questions: dict[int, tuple[int, int]] = {}
         self._tick_at_s = math.inf
         self._logs: defaultdict[int, ArrivalLog] = defaultdict(ArrivalLog)
+        self._devices_at: list[dict[int, SimulatedDevice]] = [{} for _ in world.edges]
+        for device in world.devices:
+            self._devices_at[device.edge.index][device.index] = device
         self._edge_reporters = [self._attach_edge(edge) for edge in world.edges]
         self._looks_at_s = [math.inf for _ in world.edges]
         for edge in world.edges:
@@ -288,9 +291,8 @@ class ByPlans(Deciding, Listener):
             way = ("twin to edge", edge.index)
             self.courier.send(way, "twin interest", wire.ByteSize(), now_s, self._edge_hears, (edge, answer))
         if self.signalling.scheme is Scheme.PERIODIC:
-            for device in self._world.devices:
-                if device.edge is edge:
-                    self._carry(Send(_name(device.index), BacklogUpdate(report.backlog)))
+            for device in self._devices_at[edge.index].values():
+                self._carry(Send(_name(device.index), BacklogUpdate(report.backlog)))
         self._tick()
 
     def _edge_hears(self, heard: tuple[SimulatedEdge, BacklogInterest]) -> None:
@@ -357,15 +359,20 @@ class ByPlans(Deciding, Listener):
                 device.obey(pipeline.plan_received(now_s, plan_from_wire(wire.plan), backlog))
             except RefusedError:
                 self.refused += 1
-            device.follow_plan()
+            self._follow_plan(device)
         elif kind == "edges":
             device.obey(pipeline.edges_listed(now_s, edges_from_wire(wire.edges, now_s)))
-            device.follow_plan()
+            self._follow_plan(device)
         elif kind == "backlog":
             device.obey(pipeline.backlog_seen(now_s, backlog_from_wire(wire.backlog.backlog, now_s)))
         elif kind == "poll" and self._questions.get(device.index) == (wire.poll.task_id, wire.poll.epoch):
             del self._questions[device.index]
             device.obey(pipeline.polled(now_s, Decision(wire.poll.decision)))
+
+    def _follow_plan(self, device: SimulatedDevice) -> None:
+        del self._devices_at[device.edge.index][device.index]
+        device.follow_plan()
+        self._devices_at[device.edge.index][device.index] = device
 
     def _poll_late(self, asked: tuple[SimulatedDevice, tuple[int, int]]) -> None:
         device, question = asked

@@ -84,7 +84,8 @@ class FleetPlans(ByPlans):
         self.payload_bytes = 0
         """Of these, sent."""
         self._ended = 0
-        self._began_s = time.perf_counter()
+        self._tasks = self._every = 1
+        self._began_s = self._planned_s = time.perf_counter()
         self._progress = progress
         self._process = psutil.Process()
 
@@ -95,7 +96,9 @@ class FleetPlans(ByPlans):
 
     def begin(self, world: World) -> None:
         super().begin(world)
-        self._progress(f"{len(world.devices):,} devices, {len(world.edges)} edges, {world.tasks:,} tasks")
+        self._tasks = world.tasks
+        self._every = max(1, self._tasks // _LINES)
+        self._progress(f"{len(world.devices):,} devices, {len(world.edges)} edges, {self._tasks:,} tasks")
         world.schedule(0.0, self._is_attached, None)
         world.schedule(SAVE_S, self._save, None)
         world.schedule(_REPLAY_LOOK_S, self._replay, None)
@@ -128,10 +131,10 @@ class FleetPlans(ByPlans):
             self.ended_at[record.edge_id] += 1
             self.payload_bytes += record.wire_bytes
         self._ended += 1
-        every = max(1, self._world.tasks // _LINES)
-        if self._ended % every == 0:
-            spent_s = time.perf_counter() - self._began_s
-            self._progress(f"{self._ended:,} of {self._world.tasks:,} tasks after {spent_s:.0f} s")
+        if self._ended % self._every == 0:
+            spent_s = time.perf_counter() - self._planned_s
+            left_s = spent_s * (self._tasks - self._ended) / self._ended
+            self._progress(f"{self._ended:,} of {self._tasks:,} tasks after {spent_s:.0f} s, {left_s:.0f} s to go")
 
     def figures(self) -> dict[str, Any]:
         """What the twin was asked, what that took, what it kept; after the run."""
@@ -168,7 +171,8 @@ class FleetPlans(ByPlans):
         self.attach_messages = Counter(self.courier.messages)
         self.attach_bytes = Counter(self.courier.bytes)
         self.first_named = self.named
-        self._progress(f"attached and planned after {time.perf_counter() - self._began_s:.0f} s")
+        self._planned_s = time.perf_counter()
+        self._progress(f"attached and planned after {self._planned_s - self._began_s:.0f} s")
 
     def _save(self, _: object) -> None:
         before = _written_bytes(self._process)

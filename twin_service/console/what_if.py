@@ -71,7 +71,7 @@ def what_if(core: TwinCore, device_id: str, changes: Changes, now_s: float) -> d
     manifest = None if device is None else device.status.manifest
     if device is None or manifest is None or not device.is_plannable:
         raise RequestError(RequestErrorCode.NO_PLAN, f"{device_id} has no plan now; it must be attached")
-    edge = core.planner.edge_of(device, core.edges.values(), now_s)
+    edge = core.planner.edge_of(device, core.edges, now_s)
     now = core.planner.situation(device, edge, now_s)
     then = changes.applied(now)
     tables = [table_of(evaluation.plan_table) for evaluation in core.planner.rule.evaluate([now, then])]

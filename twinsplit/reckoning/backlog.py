@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+MEAN_HORIZON_S = 20.0
+"""An edge forgets exponentially, with this time constant, what makes up the mean of its backlog."""
+
 
 @dataclass(frozen=True, slots=True)
 class BacklogState:

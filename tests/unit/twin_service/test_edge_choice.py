@@ -144,8 +144,8 @@ class TestTheList:
         for _ in range(2):
             hears(world, link("e1", goodput_bytes_per_s=2e4, round_trip_s=0.09), link("e2", goodput_bytes_per_s=4e6))
         chooser, device = world.core.planner.chooser, world.core.devices["cam"]
-        edges = list(world.core.edges.values())
-        alone = {edge.edge_id: chooser.quickest_s(device, edge, world.now_s) for edge in edges}
+        edges = world.core.edges
+        alone = {edge.edge_id: chooser.quickest_s(device, edge, world.now_s) for edge in edges.values()}
         assert len(set(alone.values())) == 4
         told = [edge.edge_id for edge in chooser.listed(device, edges, world.now_s)]
         assert told[0] == named(world)
@@ -224,7 +224,7 @@ class TestTheChoice:
 
     def test_not_all_devices_leave_an_edge_at_once(self):
         world = World(Optimising())
-        world.attach_edge("first")
+        world.attach_edge("first", models={DIGEST: (0.13, 0.12, 0.11)})
         ids = [f"cam-{number}" for number in range(16)]
         for device_id in ids:
             world.attach_device(device_id)
@@ -254,6 +254,100 @@ class TestTheChoice:
             world.say(messages.DeviceHeartbeat())
         assert named(world) == "first"
         assert world.core.planner.weighed <= weighed + 1
+
+
+def many_edges(world: World, count: int, **changes: object) -> None:
+    for number in range(count):
+        world.attach_edge(f"e{number}", advertise_address=f"127.0.0.1:{number + 1}", **changes)
+
+
+def mean_backlog(world: World, edge_id: str, mean_s: float, busy_share: float = 0.5) -> None:
+    reading = BacklogState(mean_s, world.now_s, mean_s, 1.0)
+    report = replace(world.report(0.0), backlog=reading, busy_share=busy_share)
+    world.core.edge_said(edge_id, world.streams[edge_id], report, world.now_s)
+
+
+class TestTheHerd:
+    """Many devices that see the same backlogs."""
+
+    def test_devices_without_an_edge_are_shared_out_by_the_load_that_they_will_bring(self):
+        world = World(Optimising())
+        many_edges(world, 2)
+        for edge_id, mean_s in (("e0", 0.2), ("e1", 0.0)):
+            mean_backlog(world, edge_id, mean_s, busy_share=0.6)
+        world.attach_device("cam-0")
+        for number in range(1, 40):
+            world.core.attach_device(device_hello(f"cam-{number}"), world.now_s)
+        world.run()
+        counts = Counter(named(world, f"cam-{number}") for number in range(40))
+        assert counts["e1"] > counts["e0"] > 0, "the idle one gets more, until it is no better"
+
+    def test_an_edge_that_has_become_idle_is_not_overrun(self):
+        world = World(Optimising())
+        many_edges(world, 4, models={DIGEST: (0.1, 0.08, 0.05)})
+        ids = [f"cam-{number}" for number in range(32)]
+        for device_id in ids:
+            world.attach_device(device_id)
+        assert set(Counter(named(world, device_id) for device_id in ids).values()) == {8}
+        most = 0
+        for step in range(9):
+            for number in range(4):
+                # What is told stays: news that are as old as they can be.
+                mean_backlog(world, f"e{number}", 0.0 if number == 0 else 0.25, busy_share=0.1 if number == 0 else 0.6)
+            world.wait(1.1)
+            for device_id in ids:
+                world.say(messages.DeviceHeartbeat(state=state(entered=step)), device_id)
+            most = max(most, world.core.planner.chooser.devices_at("e0"))
+        moves = sum(revisions(world, device_id).get("edge-better", 0) for device_id in ids)
+        assert 8 < most <= 18, "some come, and not all"
+        assert moves <= len(ids)
+
+    def test_a_device_that_moved_stays_for_a_while(self):
+        world = two_edges()
+        world.attach_device()
+        own = named(world)
+        other = {"first": "second", "second": "first"}[own]
+        for step in range(12):
+            for edge_id in (own, other):
+                mean_backlog(world, edge_id, 1.0 if edge_id == named(world) else 0.0)
+            hears(world, link("first"), link("second"))
+            if step == 1:
+                assert named(world) == other
+        assert revisions(world)["edge-better"] == 1
+
+    def test_a_look_at_few_edges_finds_the_better_one_in_time(self):
+        world = World(Optimising())
+        many_edges(world, 40)
+        world.attach_device()
+        own = named(world)
+        ids = [f"e{number}" for number in range(40)]
+        for _ in range(80):
+            for edge_id in ids:
+                mean_backlog(world, edge_id, 0.0 if edge_id == "e33" else 0.2)
+            world.wait(4.0)
+            hears(world)
+            if named(world) == "e33":
+                break
+        assert own != "e33"
+        assert named(world) == "e33"
+
+    def test_what_devices_stand_by_for_differs_from_device_to_device_and_stays(self):
+        world = World(Optimising())
+        many_edges(world, 12)
+        ids = [f"cam-{number}" for number in range(24)]
+        for device_id in ids:
+            world.attach_device(device_id)
+        told = {d: {edge.edge_id for edge in world.core.devices[d].told_edges} for d in ids}
+        assert {len(edges) for edges in told.values()} == {MOST_LISTED}
+        counts = Counter(edge_id for edges in told.values() for edge_id in edges)
+        assert len(counts) == 12
+        assert max(counts.values()) <= 16, "of 24 devices"
+        world.take()
+        for _ in range(12):
+            world.wait(1.1)
+            for device_id in ids:
+                world.say(messages.DeviceHeartbeat(), device_id)
+        assert lists(world) == []
 
 
 def test_readers_see_the_ways_of_a_device_and_the_devices_of_an_edge():
