@@ -9,6 +9,7 @@ computing thread sleeps or its slice is over, so that messages are dealt with se
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from twinsplit.errors import SettingsError
@@ -22,7 +23,7 @@ def keep_to(core: int, threads: int) -> None:
         threads: of one inference.
 
     Raises:
-        SettingsError: there is no such core here, several threads would share it, or this is not Linux.
+        SettingsError: there is no such core here, several threads would share it, the system forbids it or is no Linux.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise SettingsError("--core is for Linux; leave it out")
@@ -31,10 +32,14 @@ def keep_to(core: int, threads: int) -> None:
     usable = os.sched_getaffinity(0)
     if core not in usable:
         raise SettingsError(f"--core {core}: this process may use {', '.join(map(str, sorted(usable)))}")
-    # Libraries have threads from their import on.
-    for thread in Path("/proc/self/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {core})
-        os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
+    try:
+        # Libraries have threads from their import on; one may end meanwhile.
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), {core})
+                os.sched_setscheduler(int(thread.name), os.SCHED_BATCH, os.sched_param(0))
+    except PermissionError:
+        raise SettingsError("--core: this system does not let a process choose; leave it out") from None
 
 
 def go_first() -> None:
