@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 160
+_LINES = 20
+"""Lines of progress where there is no terminal."""
 
 
 @click.group()
@@ -156,6 +159,7 @@ def grid(quick: bool, seeds: int, workers: int | None, json_path: Path | None) -
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario.")
 @click.option("--quick", is_flag=True, help="Only the product's own settings, polling and three periods.")
+@click.option("--only", metavar="NAME,...", help="Only these, such as plans,polled; exact state always runs.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
 def signalling(
@@ -164,17 +168,21 @@ def signalling(
     seeds: int,
     settings: tuple[str, ...],
     quick: bool,
+    only: str | None,
     workers: int | None,
     json_path: Path | None,
 ) -> None:
     """Messages and cost of plans, polling and periodic status beside exact state, and what delay and loss do."""
     from benchmarks.provenance import provenance
     from benchmarks.scenario import read_scenario, with_settings
-    from benchmarks.simulator.frontier import frontier, frontier_table, variants_of
+    from benchmarks.simulator.frontier import frontier, frontier_table, variants_named, variants_of
     from benchmarks.simulator.world import model_of
     from twin_service.decision.rules import rule_named
 
     rule_named(rule)
+    variants = variants_of(is_quick=quick)
+    if only is not None:
+        variants = variants_named(variants, only)
     scenario = with_settings(read_scenario(scenario_path), settings)
     chosen = range(scenario.seed, scenario.seed + seeds)
     console = _console()
@@ -182,7 +190,7 @@ def signalling(
         _, digest = model_of(scenario.model)
         about = provenance(seeds=list(chosen), digests={"model": digest})
         with _progress(console) as progress:
-            found = frontier(scenario, rule, variants_of(is_quick=quick), chosen, workers=workers, progress=progress)
+            found = frontier(scenario, rule, variants, chosen, workers=workers, progress=progress)
         console.print(frontier_table(found))
         if result_file is not None:
             document = {"provenance": about, "scenario": scenario.described(), "rule": rule, "variants": found}
@@ -357,10 +365,29 @@ def _reserved(path: Path | None) -> Iterator[ResultFile | None]:
 
 @contextmanager
 def _progress(console: Console, unit: str = "runs") -> Iterator[Callable[[int, int], None]]:
-    """A bar that is gone at the end; without a terminal nothing."""
+    """A bar that is gone at the end; without a terminal lines on standard error, with the time that is left."""
+    if not console.is_terminal:
+        yield _told_in_lines(unit)
+        return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(unit, total=None)
         yield lambda done, known: bar.update(task, completed=done, total=known)
+
+
+def _told_in_lines(unit: str) -> Callable[[int, int], None]:
+    """A line where another twentieth is done; runs differ in length, so what is left is a rough estimate."""
+    began_s, told = time.monotonic(), 0
+
+    def tell(done: int, known: int) -> None:
+        nonlocal told
+        twentieths = _LINES * done // max(known, 1)
+        if twentieths > told:
+            told = twentieths
+            spent_s = time.monotonic() - began_s
+            left_s = spent_s * (known - done) / done
+            click.echo(f"{done} of {known} {unit} after {spent_s:.0f} s, about {left_s:.0f} s to go", err=True)
+
+    return tell

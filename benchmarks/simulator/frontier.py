@@ -21,6 +21,7 @@ from benchmarks.simulator.signalling import Scheme, Signalling
 from benchmarks.simulator.world import World
 from twin_service.decision.rules import rule_named
 from twin_service.planner import PlannerSettings
+from twinsplit.errors import SettingsError
 
 EXACT = "exact state"
 _PERIODS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -92,6 +93,19 @@ def variants_of(*, is_quick: bool) -> list[Variant]:
         disorder = replace(base, delay_s=0.01, delay_jitter_s=0.05, is_ordered=False)
         found.append(Variant(f"{word}, out of order", "disorder", disorder))
     return found
+
+
+def variants_named(variants: Sequence[Variant], names: str) -> list[Variant]:
+    """Those of ``variants`` that ``names``, separated by commas, name.
+
+    Raises:
+        SettingsError: one that there is not.
+    """
+    by_name = {variant.name.replace(",", ""): variant for variant in variants}
+    wanted = [name.strip() for name in names.split(",")]
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise SettingsError(f"--only: there is no {unknown[0]!r}; there are {', '.join(by_name)}")
+    return [by_name[name] for name in wanted]
 
 
 def frontier(
