@@ -216,8 +216,15 @@ class Planner:
                         sends += self._weighed(device, Cause.EDGE_BETTER, other, now_s)
                         continue
                     self._has_lost(device, other, choices[k], now_s)
-                sends += self._weighed(device, cause, own, now_s)
+                sends += self._weighed(device, self._own_cause(device, cause, own), own, now_s)
         return sends
+
+    @staticmethod
+    def _own_cause(device: DeviceTwin, cause: Cause, own: _Prospect) -> Cause:
+        """What a plan with the same edge is sent for where another edge was weighed and not found better."""
+        if cause is not Cause.EDGE_BETTER or device.standing is None:
+            return cause
+        return _largest_move(device.standing.weighed, own.situation, 0.0) or Cause.BACKLOG_STATISTICS
 
     def _is_challenged(self, device: DeviceTwin, choice: Choice, now_s: float) -> bool:
         return device.standing is not None and self.chooser.is_challenged(device.standing, choice, now_s)
