@@ -90,6 +90,12 @@ def spread(
     progress: Progress = lambda _done, _known: None,
 ) -> list[Any]:
     """``act(*job)`` of every job, in the order of the jobs; arguments as for :func:`compare`."""
+    if workers == 1:
+        found = []
+        for job in jobs:
+            found.append(act(*job))
+            progress(len(found), len(jobs))
+        return found
     with _executor(workers or os.cpu_count() or 1) as executor:
         futures = [executor.submit(act, *job) for job in jobs]
         _Counted(progress).follow([(future, 1) for future in futures])
