@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.sim_cli import sim
+from benchmarks.simulator.frontier import variants_named, variants_of
 from benchmarks.simulator.mirror_errors import FIELDS
 from twinsplit.errors import SettingsError
 
@@ -106,6 +107,7 @@ def test_signalling_is_compared_with_exact_state(tmp_path: Path) -> None:
     arguments = ["signalling", str(path), "--quick", "--seeds", "2", "--workers", "1", "--json", str(found_path)]
     result = CliRunner().invoke(sim, arguments)
     assert result.exit_code == 0, result.output
+    assert "12 of 12 runs after" in result.stderr
     variants = {variant["name"]: variant for variant in json.loads(found_path.read_text())["variants"]}
     assert list(variants)[:3] == ["exact state", "plans", "polled"]
     assert variants["exact state"]["messages_per_task"] == 0
@@ -114,3 +116,10 @@ def test_signalling_is_compared_with_exact_state(tmp_path: Path) -> None:
     assert {"backlog_s", "busy", "device_backlog_s", "epoch", "queue_length"} < set(variants["plans"]["errors"])
     assert set(variants["plans"]["errors"]) <= set(FIELDS)
     assert variants["plans"]["bytes_per_task"] > 20 * variants["plans"]["messages_per_task"]
+
+
+def test_variants_are_chosen_by_name() -> None:
+    variants = variants_of(is_quick=True)
+    assert [variant.name for variant in variants_named(variants, "periodic 1 s, plans")] == ["periodic, 1 s", "plans"]
+    with pytest.raises(SettingsError, match="--only: there is no 'plan'; there are plans, polled"):
+        variants_named(variants, "polled,plan")
