@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEBIAN_PYTHON = "/usr/bin/python3"
+ARM64_PYTHON_IMAGE = "arm64v8/python:3.11-slim"
+"""The official image under the name that it has for 64-bit ARM alone."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,15 @@ NEEDS: dict[str, Need] = {
     ),
     "docker-compose": Need(
         lambda: _runs("docker", "compose", "version"), cure="install Docker's compose plugin", is_optional=True
+    ),
+    "arm64-emulation": Need(
+        lambda: _runs(
+            *("docker", "run", "--rm", "--pull=never", "--platform=linux/arm64", ARM64_PYTHON_IMAGE),
+            *("python3", "--version"),
+        ),
+        cure="docker run --privileged --rm tonistiigi/binfmt --install arm64 (QEMU 8 or newer); "
+        f"docker pull {ARM64_PYTHON_IMAGE}",
+        is_optional=True,
     ),
     "kubectl": Need(
         lambda: _runs("kubectl", "kustomize", "--help"),
