@@ -260,7 +260,7 @@ def _simulation(found: Mapping[str, Any]) -> list[str]:
         "of other "
         f"users' work, {run['tasks']:,} tasks in {run['simulated_s']:.1f} simulated seconds. Devices, queues, "
         "links and "
-        "messages are simulated; the twin is the product's own core, with its planner choosing among all edges for "
+        "messages are simulated; the twin is the product's own core, with its planner choosing among the edges for "
         "every device, its replays and its SQLite file. Its time was measured while it ran, on one core that other "
         "work may have shared.",
         "",
