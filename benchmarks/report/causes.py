@@ -20,9 +20,9 @@ CAUSES: dict[str, str] = {
         "only messages miss it. Here nearly every task finds its device idle and is decided at its start, so polling "
         "asks once a task: a question and an answer, which plans spare. The start of a task on an idle device and its "
         "end are told either way, 2 messages, for they are what the mirror lives on; heartbeats, leases and attachment "
-        "(6 tasks a device) come to 1.2. One seed of 1,000 devices. 10,000 devices at 400 edges were run with 2 tasks a "
-        "device and one seed (benchmarks/results/signalling-fleet-10000.json): 4.13 of 6.07 messages (68 %), cost ratio "
-        "1.003; 2.0 of either are the attachment, and without it 2.13 of 4.07 (52 %) are left"
+        "(6 tasks a device) come to 1.2. One seed of 1,000 devices. 10,000 devices at 400 edges were run with 2 tasks "
+        "a device and one seed (benchmarks/results/signalling-fleet-10000.json): 4.13 of 6.07 messages (68 %), cost "
+        "ratio 1.003; 2.0 of either are the attachment, and without it 2.13 of 4.07 (52 %) are left"
     ),
     "fidelity": (
         "the median of multi-step, 1,510 tasks of five seeds: 139 ms on real processes, 123 ms simulated. Tasks that "
