@@ -285,10 +285,10 @@ class TestTheHerd:
     def test_an_edge_that_has_become_idle_is_not_overrun(self):
         world = World(Optimising())
         many_edges(world, 4, models={DIGEST: (0.1, 0.08, 0.05)})
-        ids = [f"cam-{number}" for number in range(32)]
+        ids = [f"cam-{number}" for number in range(16)]
         for device_id in ids:
             world.attach_device(device_id)
-        assert set(Counter(named(world, device_id) for device_id in ids).values()) == {8}
+        assert set(Counter(named(world, device_id) for device_id in ids).values()) == {4}
         most = 0
         for step in range(9):
             for number in range(4):
@@ -296,10 +296,10 @@ class TestTheHerd:
                 mean_backlog(world, f"e{number}", 0.0 if number == 0 else 0.25, busy_share=0.1 if number == 0 else 0.6)
             world.wait(1.1)
             for device_id in ids:
-                world.say(messages.DeviceHeartbeat(state=state(entered=step)), device_id)
+                world.say(messages.DeviceHeartbeat(state=state(entered=2 * step)), device_id)
             most = max(most, world.core.planner.chooser.devices_at("e0"))
         moves = sum(revisions(world, device_id).get("edge-better", 0) for device_id in ids)
-        assert 8 < most <= 18, "some come, and not all"
+        assert 4 < most <= 9, "some come, and not all"
         assert moves <= len(ids)
 
     def test_a_device_that_moved_stays_for_a_while(self):
