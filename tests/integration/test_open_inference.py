@@ -17,14 +17,13 @@ import pytest
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
-from edge.models import HeldModel, load_models
+from edge.models import HeldModel
 from edge.service import EdgeService, start_edge
 from edge.tail_queue import TailEnd
 from tests.integration.device_bench import expected_labels, running_device, running_edge, write_frames, write_network
 from tests.integration.test_edge_infer import settings, slowed, until
-from tests.unit.edge.tiny_model import SHAPES, boundary_tensors, write_tiny_model
+from tests.unit.edge.tiny_model import SHAPES
 from twinsplit import __version__
-from twinsplit.clock import SystemClock
 from twinsplit.errors import DeadlineError, PeerError, StoppingError, TwinsplitError
 from twinsplit.model.payload import encode_payload
 from twinsplit.model.preprocessing import prepare
@@ -68,26 +67,6 @@ def picture(data: bytes) -> dict[str, Any]:
 
 def infer(model: str, given: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"kind": "infer", "model": model, "input": given} | changes
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny" / "1")
-
-
-@pytest.fixture(scope="module")
-def runtime(folder: Path) -> SegmentRuntime:
-    return SegmentRuntime.load(folder)
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path) -> dict[str, HeldModel]:
-    return load_models(folder, clock=SystemClock())
-
-
-@pytest.fixture(scope="module")
-def tensors(runtime: SegmentRuntime) -> list[NDArray[Any]]:
-    return boundary_tensors(runtime)
 
 
 @pytest.mark.slow
