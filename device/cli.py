@@ -146,7 +146,7 @@ async def _status(address: str, tls: TlsFiles, timeout_s: float) -> dict[str, An
     from twinsplit.transport.status import error_from_rpc
 
     async with await _reach(address, tls, timeout_s) as channel:
-        stub = device_pb2_grpc.DeviceServiceStub(channel)  # type: ignore[no-untyped-call] # grpc's generated code
+        stub = device_pb2_grpc.DeviceServiceStub(channel)
         try:
             response = await stub.GetStatus(device_pb2.GetStatusRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError as failure:
@@ -171,7 +171,7 @@ async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> None:
     except OSError as error:
         raise SourceError(f"{error.filename}: {error.strerror}; name files that this user can read") from None
     async with await _reach(address, tls) as channel:
-        stub = device_pb2_grpc.DeviceServiceStub(channel)  # type: ignore[no-untyped-call] # grpc's generated code
+        stub = device_pb2_grpc.DeviceServiceStub(channel)
         try:
             async for response in stub.Submit(requests()):
                 if response.HasField("error"):

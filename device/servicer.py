@@ -133,4 +133,4 @@ def _response(
 
 def register_device_service(door: SubmissionDoor, server: grpc.aio.Server, name: str) -> None:
     """Serve ``door`` of the device ``name`` at ``server``."""
-    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(door, name), server)  # type: ignore[no-untyped-call] # grpc's generated code
+    device_pb2_grpc.add_DeviceServiceServicer_to_server(DeviceServicer(door, name), server)

@@ -180,7 +180,7 @@ class TwinLink:
         epoch = self.route.trying(address, self._end_stream)
         # A channel of its own for every try: the channel's back-off and ours must not add up.
         async with open_channel(address, self._tls) as channel:
-            call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachDevice()  # type: ignore[no-untyped-call] # grpc's generated code
+            call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachDevice()
             self._call = call
             tasks = [asyncio.ensure_future(self._send_all(call, epoch)), asyncio.ensure_future(self._receive_all(call))]
             try:

@@ -197,7 +197,7 @@ class TwinRoute:
 
     async def _tell(self, channel: grpc.aio.Channel) -> None:
         request = twin_pb2.ReleaseDeviceRequest(device_id=self._device_id, attachment_epoch=self.epochs.current)
-        stub = twin_pb2_grpc.TwinServiceStub(channel)  # type: ignore[no-untyped-call] # grpc's generated code
+        stub = twin_pb2_grpc.TwinServiceStub(channel)
         self._signalling.note_sent("release", request.ByteSize())
         await stub.ReleaseDevice(request, timeout=LOOK_TIMEOUT_S)
 

@@ -131,7 +131,7 @@ class TwinLink:
         """
         # A channel of its own for every try: the channel's back-off and ours must not add up.
         async with open_channel(self._address, self._tls) as channel:
-            call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachEdge()  # type: ignore[no-untyped-call] # grpc's generated code
+            call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachEdge()
             tasks = [asyncio.ensure_future(self._send_all(call)), asyncio.ensure_future(self._receive_all(call))]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -26,7 +26,7 @@ class TwinReader:
     """The reading calls of one twin service; failures become the errors of :mod:`twinsplit.errors`."""
 
     def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
-        self._stub = twin_pb2_grpc.TwinServiceStub(channel)  # type: ignore[no-untyped-call] # grpc's generated code
+        self._stub = twin_pb2_grpc.TwinServiceStub(channel)
         self._address = address
 
     async def device(self, device_id: str, *, live_if_older_than_s: float | None = None) -> tuple[DeviceView, bool]:

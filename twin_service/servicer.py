@@ -248,4 +248,4 @@ class TwinServicer(twin_pb2_grpc.TwinServiceServicer):
 
 def register_twin_service(servicer: TwinServicer, server: grpc.aio.Server) -> None:
     """Serve ``servicer`` at ``server``."""
-    twin_pb2_grpc.add_TwinServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call] # grpc's generated code
+    twin_pb2_grpc.add_TwinServiceServicer_to_server(servicer, server)

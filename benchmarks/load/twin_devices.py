@@ -262,7 +262,7 @@ async def _main(order: dict[str, Any]) -> None:
 
 
 def _stub(channel: grpc.aio.Channel) -> Any:
-    return twin_pb2_grpc.TwinServiceStub(channel)  # type: ignore[no-untyped-call] # grpc's generated code
+    return twin_pb2_grpc.TwinServiceStub(channel)
 
 
 def _now_s() -> float:

@@ -151,7 +151,7 @@ def _describe_twin(
     request = twin_pb2.DescribeServiceRequest(device_id=settings.id, model_digest=digest)
 
     async def describe(channel: grpc.aio.Channel, timeout_s: float) -> twin_pb2.DescribeServiceResponse:
-        stub = twin_pb2_grpc.TwinServiceStub(channel)  # type: ignore[no-untyped-call] # grpc's generated code
+        stub = twin_pb2_grpc.TwinServiceStub(channel)
         response: twin_pb2.DescribeServiceResponse = await stub.DescribeService(request, timeout=timeout_s)
         return response
 
@@ -159,7 +159,7 @@ def _describe_twin(
 
 
 async def _describe_edge(channel: grpc.aio.Channel, timeout_s: float) -> edge_pb2.DescribeResponse:
-    stub = edge_pb2_grpc.EdgeServiceStub(channel)  # type: ignore[no-untyped-call] # grpc's generated code
+    stub = edge_pb2_grpc.EdgeServiceStub(channel)
     response: edge_pb2.DescribeResponse = await stub.Describe(edge_pb2.DescribeRequest(), timeout=timeout_s)
     return response
 

@@ -76,7 +76,7 @@ class BackEnd:
         self._channels = [open_channel(address, tls, max_message_bytes=max_message_bytes) for _ in range(CHANNELS)]
         self._busy = [0] * CHANNELS
         self._infer = [infer_call(channel) for channel in self._channels]
-        self._stub: Any = inference_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])  # type: ignore[no-untyped-call] # grpc's generated code
+        self._stub: Any = inference_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])
 
     async def is_ready(self, models: Sequence[tuple[str, str]]) -> bool:
         """Whether it takes requests for all of these (name, version).
