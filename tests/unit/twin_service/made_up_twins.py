@@ -16,10 +16,10 @@ from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.memory import VolatileMemory
-from twin_service.messages import Send
+from twin_service.messages import PlanMessage, Send
 from twin_service.workload.twin import WorkloadTwin
 from twinsplit.model.manifest import Manifest, manifest_digest, parse_manifest
-from twinsplit.plan import QUEUE_LEVELS, Observation
+from twinsplit.plan import QUEUE_LEVELS, Observation, Plan
 from twinsplit.reckoning import BacklogState
 from twinsplit.types import Decision, Outcome, Payload, Reason, Stages, TaskRecord
 
@@ -214,3 +214,8 @@ def ended_task(
 
 def state(entered: int = 0, **changes: object) -> messages.DeviceState:
     return replace(messages.DeviceState(entered=entered), **changes)
+
+
+def plans(world: World) -> list[Plan]:
+    """Plans sent since the last look."""
+    return [message.plan for message in world.take(PlanMessage)]
