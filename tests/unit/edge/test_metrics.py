@@ -28,7 +28,7 @@ OF_THE_PROCESS = {"twinsplit_build_info", CERTIFICATE_ENDS} | {
 }
 
 OF_AN_ENGINE = {name for name in CATALOGUE if name.startswith("twinsplit_engine_")}
-"""Seen in tests/integration/test_edge_engine.py."""
+"""Seen in tests/integration/edge_engine."""
 
 
 def make_metrics(*, has_twin: bool = True) -> tuple[EdgeMetrics, EdgeServicer]:
