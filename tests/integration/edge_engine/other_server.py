@@ -27,6 +27,9 @@ SERVICE = "inference.GRPCInferenceService"
 class OtherServer:
     """A server of the protocol that is no edge: answers by the tiny model, as slowly as it is told, or fails."""
 
+    SLEEPS_S = (0.03, 0.02, 0.01)
+    """By cut: what :meth:`slowly` takes at least."""
+
     def __init__(self, runtime: SegmentRuntime) -> None:
         self._runtime = runtime
         self.answer: Infer = self.right
@@ -71,6 +74,10 @@ class OtherServer:
         assert output is not None
         found = NamedTensor("t3", DATATYPES["float32"], output.shape, output.tobytes())
         return InferenceResponse(request.model_name, "1", outputs=(found,))
+
+    async def slowly(self, request: InferenceRequest, context: Any) -> InferenceResponse:
+        await asyncio.sleep(self.SLEEPS_S[int(request.model_name.partition(".from_cut_")[2] or 0)])
+        return await self.right(request, context)
 
     async def never(self, _request: InferenceRequest, _context: Any) -> InferenceResponse:
         try:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from edge.engine import opening
 from edge.models import HeldModel
 from edge.service import start_edge
-from tests.integration.edge_engine.bench import answers, output_of, plain, request, running, settings, until
+from tests.integration.edge_engine.bench import (
+    answers,
+    output_of,
+    plain,
+    request,
+    running,
+    settings,
+    stopped_after,
+    until,
+)
 from tests.integration.edge_engine.other_server import OtherServer
 from tests.integration.test_access import Certificates
 from tests.integration.test_edge_twin_link import FakeTwin, start_twin
@@ -30,11 +39,15 @@ async def test_the_twin_is_told_the_tails_times_there_and_the_backlog_behind_the
 ) -> None:
     twin = FakeTwin()
     server = await start_twin(twin)
-    async with running(folder, engine=f"oip://{other.address}", twin=server.address, report_threshold_s=1e-4) as edge:
+    other.answer = other.slowly
+    async with (
+        stopped_after(server),
+        running(folder, engine=f"oip://{other.address}", twin=server.address, report_threshold_s=1e-4) as edge,
+    ):
         await until(lambda: len(twin.of_kind("hello")) > 0 and edge.link is not None and edge.link.is_attached)
         (model,) = twin.of_kind("hello")[0].hello.models
-        assert list(model.tail_s) == sorted(model.tail_s, reverse=True)
-        assert model.tail_s[-1] > 0.0
+        assert len(model.tail_s) == len(other.SLEEPS_S)
+        assert all(told_s > slept_s for told_s, slept_s in zip(model.tail_s, other.SLEEPS_S, strict=True))
         other.answer = other.never
         async with open_channel(edge.address) as channel:
             call = infer_call(channel)
@@ -44,7 +57,6 @@ async def test_the_twin_is_told_the_tails_times_there_and_the_backlog_behind_the
         assert max(each.backlog.queue_length for each in twin.of_kind("backlog")) > 4, (
             "those that wait at the edge, too"
         )
-    await server.stop()
 
 
 @pytest.mark.slow
