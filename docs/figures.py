@@ -22,7 +22,7 @@ from benchmarks.scenario import changed_scenario, read_scenario
 from benchmarks.simulator.by_plans import ByPlans
 from benchmarks.simulator.recording import Recording
 from benchmarks.simulator.world import Listener, World
-from twin_service.decision.rules import OPEN_LOOP
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.utility import NEVER
 from twin_service.decision.values import OpenLoopValues
 from twin_service.workload.replayed import INPUT, TENSOR, Replayed

@@ -13,7 +13,7 @@ from __future__ import annotations
 from twin_service import messages
 from twin_service.archive import Archive
 from twin_service.core_settings import CoreSettings
-from twin_service.decision.rules import Rule
+from twin_service.decision.evaluation import Rule
 from twin_service.decision.situation import Weights
 from twin_service.device_twin import DeviceTwin
 from twin_service.documents import Desired

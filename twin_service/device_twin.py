@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from twin_service.break_points import PlanBreakPoints
-from twin_service.decision.rules import Evaluation
+from twin_service.decision.evaluation import Evaluation
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.documents import Desired, Document

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from twin_service.break_points import PlanBreakPoints
 from twin_service.contingency import contingency_of
+from twin_service.decision.evaluation import Evaluation, Rule
 from twin_service.decision.regret import backlog_regret, regret_s, start_value_s
-from twin_service.decision.rules import Evaluation, Rule
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.device_twin import Challenge, DeviceTwin, StandingPlan

@@ -25,7 +25,7 @@ from edge.tail_queue import Tail
 from edge.twin_link import report_to_wire as edge_report_to_wire
 from twin_service.core import TwinCore
 from twin_service.core_settings import CoreSettings
-from twin_service.decision.rules import Rule
+from twin_service.decision.evaluation import Rule
 from twin_service.memory import VolatileMemory
 from twin_service.messages import BacklogInterest, BacklogReport, BacklogUpdate, DeviceEvent, EdgeHello, Send, Welcome
 from twin_service.wire import (

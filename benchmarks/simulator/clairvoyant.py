@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.simulator.deciding import Deciding
-from twin_service.decision.rules import exit_sets
+from twin_service.decision.optimising import exit_sets
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, statistics_of
 from twin_service.decision.utility import NEVER, Batch, PayloadTerms, batch_of

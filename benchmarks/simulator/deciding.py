@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from device.plan_keeping import Observed
-from twin_service.decision.rules import Rule
+from twin_service.decision.evaluation import Rule
 from twin_service.decision.situation import Situation
 from twin_service.decision.tables import PlanTable
 from twinsplit.plan import QUEUE_LEVELS, Observation

@@ -21,7 +21,7 @@ from benchmarks.simulator.device import SimulatedDevice
 from benchmarks.simulator.metered import Meter, MeteredCore, MeteredRule
 from benchmarks.simulator.world import World
 from twin_service.core_settings import CoreSettings
-from twin_service.decision.rules import Rule
+from twin_service.decision.evaluation import Rule
 from twin_service.documents import Document
 from twin_service.settings import TwinSettings
 from twin_service.store.sqlite import SqliteStore

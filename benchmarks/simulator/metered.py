@@ -10,7 +10,7 @@ from typing import Any
 
 from twin_service import messages
 from twin_service.core import TwinCore
-from twin_service.decision.rules import Evaluation, Rule
+from twin_service.decision.evaluation import Evaluation, Rule
 from twin_service.decision.situation import Situation
 from twin_service.decision.tables import PlanTable
 from twin_service.messages import Send

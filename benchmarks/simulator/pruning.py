@@ -24,9 +24,10 @@ from benchmarks.simulator.running import Progress, spread
 from benchmarks.simulator.teaching import recorded
 from benchmarks.simulator.world import World, model_of
 from device.task import Task
+from twin_service.decision.evaluation import Evaluation, Rule
 from twin_service.decision.learned import Learned, corrected, reachable
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.reduction import Pruning, ceiling_s
-from twin_service.decision.rules import OPEN_LOOP, Evaluation, Rule
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.stopping import PresentPayoffs, present_payoffs

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from twin_service.decision.rules import Rule, rule_named
+from twin_service.decision.evaluation import Rule
+from twin_service.decision.rules import rule_named
 from twin_service.settings import TwinSettings
 
 _IS_REDUCED: bool = TwinSettings.model_fields["reduction"].default

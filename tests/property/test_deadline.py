@@ -196,7 +196,7 @@ def test_an_offload_that_a_table_takes_for_its_accuracy_is_in_time_anywhere_in_i
 
 
 def test_without_a_deadline_nothing_has_an_age() -> None:
-    from twin_service.decision.rules import OPEN_LOOP
+    from twin_service.decision.optimising import OPEN_LOOP
 
     s = situation_of(MANIFESTS[0], 1)
     assert OPEN_LOOP.table(s).age_edges_s == ()

@@ -14,7 +14,8 @@ from benchmarks.simulator.deadlines import RIVAL, RULE, RULES, deadlines_named, 
 from benchmarks.simulator.deciding import ByTable
 from benchmarks.simulator.result import SimulatedRun
 from benchmarks.simulator.world import World
-from twin_service.decision.rules import OPEN_LOOP, Evaluation, Rule
+from twin_service.decision.evaluation import Evaluation, Rule
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.situation import Situation
 from twin_service.decision.tables import PlanTable
 from twinsplit.errors import SettingsError

@@ -27,7 +27,7 @@ from benchmarks.simulator.world import World, model_of
 from tests.simulation.worlds import world_of
 from twin_service.decision import stopping
 from twin_service.decision.learned import Learned
-from twin_service.decision.rules import OPEN_LOOP
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.situation import Situation
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "scenarios"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from twin_service.console.feed import Ended, Reckoned
-from twin_service.decision.rules import Evaluation
+from twin_service.decision.evaluation import Evaluation
 from twin_service.decision.statistics import Array
 from twin_service.decision.tables import interpolated
 from twin_service.decision.utility import NEVER

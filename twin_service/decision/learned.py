@@ -13,8 +13,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_service.decision.evaluation import Evaluation
 from twin_service.decision.features import Points, features, point_features
-from twin_service.decision.rules import OPEN_LOOP, Evaluation, Optimising
+from twin_service.decision.optimising import OPEN_LOOP, Optimising
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array
 from twin_service.decision.stopping import PresentPayoffs

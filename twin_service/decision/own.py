@@ -20,8 +20,9 @@ from itertools import pairwise, product
 
 import numpy as np
 
+from twin_service.decision.evaluation import Evaluation
+from twin_service.decision.optimising import MAX_BACKLOG_S
 from twin_service.decision.reduction import Pruning
-from twin_service.decision.rules import MAX_BACKLOG_S, Evaluation
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.tables import PlanTable, merged

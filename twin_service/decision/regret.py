@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_service.decision.deadline import TimedPayoffs, likely_ages_s
-from twin_service.decision.rules import Evaluation
+from twin_service.decision.evaluation import Evaluation
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, Statistics, statistics_of
 from twin_service.decision.tables import QUEUES, PlanTable, bracket, interpolated

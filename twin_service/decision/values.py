@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twin_service.decision.rules import GRID_POINTS, MAX_BACKLOG_S, OPEN_LOOP
+from twin_service.decision.optimising import GRID_POINTS, MAX_BACKLOG_S, OPEN_LOOP
 from twin_service.decision.situation import MAX_BUSY_SHARE, Situation
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.stopping import PresentPayoffs, present_payoffs

@@ -10,7 +10,7 @@ from tests.unit.twin_service.made_up_twins import MANIFEST, StepRule, World, end
 from twin_service import messages
 from twin_service.console.feed import KEPT_TASKS, KEPT_THUMBNAILS, TaskFeed
 from twin_service.console.payoffs import Compared, PayoffBook
-from twin_service.decision.rules import OPEN_LOOP
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.utility import NEVER
 from twin_service.decision.values import OpenLoopValues
 from twinsplit.types import Decision, Outcome, Reason

@@ -16,7 +16,7 @@ from tests.unit.twin_service.made_up_twins import MANIFEST, StepRule, World, end
 from twin_service import messages
 from twin_service.console.plan_rows import WORDS, evidence_text
 from twin_service.console.snapshot import SHOWN_DEVICES, SHOWN_TASKS, finite, position
-from twin_service.decision.rules import OPEN_LOOP
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.documents import Desired
 from twinsplit.reckoning import ProgressModel
 from twinsplit.types import Decision

@@ -12,7 +12,8 @@ from tests.unit.console.asking import TOKEN, Console
 from tests.unit.console.test_snapshot import assert_has, documented
 from tests.unit.twin_service.made_up_twins import World
 from twin_service.console.plan_rows import UNREACHABLE, bands_that_differ, runs
-from twin_service.decision.rules import ONE_TIME, OPEN_LOOP, Rule
+from twin_service.decision.evaluation import Rule
+from twin_service.decision.optimising import ONE_TIME, OPEN_LOOP
 from twinsplit.errors import RuleError
 from twinsplit.types import Decision
 

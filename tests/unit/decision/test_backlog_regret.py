@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.unit.decision.situations import manifest_of, situation_of
+from twin_service.decision.evaluation import Evaluation
+from twin_service.decision.optimising import ONE_TIME, OPEN_LOOP
 from twin_service.decision.reduction import Pruning
 from twin_service.decision.regret import backlog_regret
-from twin_service.decision.rules import ONE_TIME, OPEN_LOOP, Evaluation
 from twin_service.decision.situation import Situation
 from twin_service.decision.tables import PlanTable, interpolated
 from twinsplit.plan import QUEUE_LEVELS, Observation

@@ -11,8 +11,9 @@ from situations import manifest_of, situation_of
 from test_rules import EXAMPLES
 
 from twin_service.decision.deadline import with_lateness_priced
+from twin_service.decision.optimising import LOAD_ONLY, ONE_TIME, ONE_TIME_MYOPIC, OPEN_LOOP
 from twin_service.decision.regret import regret_s
-from twin_service.decision.rules import LOAD_ONLY, ONE_TIME, ONE_TIME_MYOPIC, OPEN_LOOP, rule_named
+from twin_service.decision.rules import rule_named
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.tables import PlanTable

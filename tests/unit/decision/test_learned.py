@@ -9,8 +9,9 @@ from situations import manifest_of, situation_of
 
 from twin_service.decision.features import FEATURE_COUNT, Points, features, point_features
 from twin_service.decision.learned import Learned, correction_at, decide, reachable
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.regret import regret_s
-from twin_service.decision.rules import OPEN_LOOP, rule_named
+from twin_service.decision.rules import rule_named
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.utility import NEVER, batch_of
 from twin_service.decision.value_net import ValueNet

@@ -7,8 +7,9 @@ import pytest
 from situations import manifest_of, situation_of
 
 from twin_service.decision import loading
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.own import Cell, OwnRule
-from twin_service.decision.rules import OPEN_LOOP, rule_named, rule_names
+from twin_service.decision.rules import rule_named, rule_names
 from twin_service.decision.values import quantised, values_of
 from twinsplit.errors import RuleError, SettingsError
 from twinsplit.plan import Contingency, Plan, check_plan

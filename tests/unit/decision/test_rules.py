@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 from situations import manifest_of, situation_of
 
+from twin_service.decision.optimising import LOAD_ONLY, ONE_TIME, ONE_TIME_MYOPIC, OPEN_LOOP
 from twin_service.decision.regret import regret_s
-from twin_service.decision.rules import (
-    LOAD_ONLY,
-    ONE_TIME,
-    ONE_TIME_MYOPIC,
-    OPEN_LOOP,
-    RULE_FORMS,
-    rule_named,
-)
+from twin_service.decision.rules import RULE_FORMS, rule_named
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twinsplit.errors import SettingsError

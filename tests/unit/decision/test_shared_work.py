@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from situations import manifest_of, situation_of
 
-from twin_service.decision.rules import LOAD_ONLY, OPEN_LOOP, Optimising, exit_sets
+from twin_service.decision.optimising import LOAD_ONLY, OPEN_LOOP, Optimising, exit_sets
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.stopping import present_payoffs
 from twin_service.decision.tables import QUEUES

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from situations import manifest_of, situation_of
 
-from twin_service.decision.rules import OPEN_LOOP
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.statistics import statistics_of
 from twin_service.decision.stopping import present_payoffs
 from twin_service.decision.utility import NEVER, batch_of

@@ -11,8 +11,8 @@ import numpy as np
 from twin_service import messages
 from twin_service.core import TwinCore
 from twin_service.core_settings import CoreSettings
+from twin_service.decision.evaluation import Evaluation
 from twin_service.decision.reduction import Pruning
-from twin_service.decision.rules import Evaluation
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.memory import VolatileMemory

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.unit.twin_service.made_up_twins import DIGEST, StepRule, World
-from twin_service.decision.rules import OPEN_LOOP
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.situation import Situation, Weights
 from twin_service.decision.tables import PlanTable
 from twin_service.documents import Desired

@@ -19,8 +19,8 @@ from tests.unit.twin_service.made_up_twins import (
 )
 from twin_service import messages, wire_views
 from twin_service.console.snapshot import edge_documents
+from twin_service.decision.optimising import Optimising
 from twin_service.decision.regret import start_value_s
-from twin_service.decision.rules import Optimising
 from twin_service.decision.situation import Situation, Weights
 from twin_service.edge_choice import ANY_BACKLOG_S, payload_costs_s, payload_sizes
 from twin_service.tables import device_text

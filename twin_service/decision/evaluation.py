@@ -1,0 +1,70 @@
+"""What a stopping rule is, and what it says of a device's situation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from twin_service.decision.deadline import TimedPayoffs
+from twin_service.decision.reduction import Pruning
+from twin_service.decision.situation import Situation
+from twin_service.decision.statistics import Array
+from twin_service.decision.tables import PlanTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """A table and how to weigh another one against it."""
+
+    plan_table: PlanTable
+    pruning: Pruning
+    payoffs_with: Callable[[PlanTable], tuple[Array, Array]] | None = None
+    """Payoffs (decision, K, Q, G, E) of every decision, seconds, and their backlog grid (G,), with the exits and
+    representations of the table that is given. Without pruning: a pruned continuation value decides alike but is worth
+    less. ``None``: the rule does not optimise.
+    """
+    timed_with: Callable[[PlanTable], TimedPayoffs] | None = None
+    """The same with a deadline, by age; then ``payoffs_with`` is ``None``."""
+    own: Callable[[], tuple[Array, Array]] | None = None
+    """What ``payoffs_with(plan_table)`` says, without reckoning it anew; it holds the arrays of the whole batch.
+    ``None``: they are not there (any more)."""
+    _reckoned: dict[PlanTable, tuple[Array, Array]] = field(default_factory=dict)
+
+    def payoffs_of(self, table: PlanTable) -> tuple[Array, Array] | None:
+        """``payoffs_with(table)``, reckoned once; ``None``: the rule does not optimise."""
+        if self.payoffs_with is None:
+            return None
+        if table not in self._reckoned:
+            is_own = self.own is not None and self.plan_table.sends_as(table)
+            self._reckoned[table] = self.own() if is_own and self.own is not None else self.payoffs_with(table)
+        return self._reckoned[table]
+
+    def without_payoffs(self) -> Evaluation:
+        """The same to be kept, small."""
+        return replace(self, own=None, _reckoned={})
+
+
+class Rule(Protocol):
+    """A stopping rule."""
+
+    @property
+    def name(self) -> str: ...
+
+    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        """One evaluation per situation. All situations hold the same manifest."""
+        ...
+
+    def table(self, situation: Situation) -> PlanTable:
+        """The table for one situation."""
+        ...
+
+
+class BatchRule:
+    """Evaluates situations together; ``table`` is a batch of one."""
+
+    def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        raise TypeError("a rule defines evaluate")
+
+    def table(self, situation: Situation) -> PlanTable:
+        return self.evaluate([situation])[0].plan_table
