@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.testbed.process import HOST
 from device.plan_keeping import PlanKeeper
-from device.reporting import DeviceState, Heartbeat, TaskReport
+from device.reports import DeviceState, Heartbeat, TaskReport
 from device.twin_link import TwinLink
 from device.twin_route import TwinRoute
 from device.twin_wire import Announcement, Attachment, LiveState

@@ -11,10 +11,10 @@ heard of.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import dataclass, replace
 
 from device.health import Health
+from device.reports import DeviceState, Heartbeat, ProgressReport, Report, Started, StartReport, TaskReport
 from device.self_mirror import FieldLayers, SelfMirror, Truth
 from device.tracking import Tracker
 from twinsplit.edge_list import EdgeLink
@@ -29,36 +29,6 @@ _PROFILE_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """A task in service."""
-
-    task_id: int
-    at_s: float
-    """Service start on the device's monotonic clock."""
-    first_epoch: int
-    """Segments already done when its service (re)started."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceState:
-    """How the device does, apart from its task."""
-
-    goodput_bytes_per_s: float | None
-    round_trip_s: float | None
-    segment_s: tuple[float, ...]
-    """Tracked times; empty: as reported before."""
-    exit_s: tuple[float, ...]
-    is_edge_reachable: bool
-    is_degraded: bool
-    entered: int
-    lost: int
-    health: Health = field(default_factory=Health)
-    """Of the machine; its speed is that at which the tracked times hold."""
-    links: tuple[EdgeLink, ...] = ()
-    """Ways to listed edges that have moved since they were last told."""
-
-
-@dataclass(frozen=True, slots=True)
 class Condition:
     """What the pipeline adds to a report that is due."""
 
@@ -69,46 +39,6 @@ class Condition:
     lost: int
     links: tuple[EdgeLink, ...] = ()
     """Ways to the edges of the twin's list."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskReport:
-    """Tasks ended, and the one in service now (``None``: idle)."""
-
-    ended: tuple[TaskRecord, ...]
-    started: Started | None
-    queue_length: int
-    state: DeviceState
-
-
-@dataclass(frozen=True, slots=True)
-class StartReport:
-    """A task started and no other report carries it."""
-
-    started: Started
-    queue_length: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressReport:
-    """The task in service has left the report threshold."""
-
-    task_id: int
-    epoch: int
-    reached_at_s: float
-    queue_length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """Nothing else was sent for a heartbeat period."""
-
-    started: Started | None
-    queue_length: int
-    state: DeviceState
-
-
-Report: TypeAlias = TaskReport | StartReport | ProgressReport | Heartbeat
 
 
 class Reporter:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from device.reports import DeviceState
 from twinsplit.reckoning import DecayingRate, ProgressModel, believed_epoch, expected_queue_length
-
-if TYPE_CHECKING:
-    from device.reporting import DeviceState
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from device.plan_keeping import Choice, Observed
-from device.reporting import Report
+from device.reports import Report
 from twinsplit.types import NO_EVIDENCE, Payload, Reason, TaskRecord
 
 if TYPE_CHECKING:

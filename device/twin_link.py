@@ -18,7 +18,7 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from device.reporting import Heartbeat, Report, TaskReport
+from device.reports import Heartbeat, Report, TaskReport
 from device.task import AskTwin
 from device.twin_route import TwinRoute
 from device.twin_wire import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device.reporting import DeviceState, Heartbeat, ProgressReport, Report, Started, StartReport, TaskReport
+from device.reports import DeviceState, Heartbeat, ProgressReport, Report, Started, StartReport, TaskReport
 from device.task import AskTwin
 from twinsplit import __version__
 from twinsplit.rpc.v1 import twin_pb2

@@ -30,7 +30,7 @@ from benchmarks.load.reports import (
 )
 from benchmarks.load.window import LAST_ANSWERS_S, READY, START_TIMEOUT_S, Counted, CpuClock, Window, say_counted
 from benchmarks.streams import stream_seed
-from device.reporting import DeviceState, Report, Started, StartReport, TaskReport
+from device.reports import DeviceState, Report, Started, StartReport, TaskReport
 from device.twin_wire import Announcement, Attachment, hello_to_wire, manifest_to_wire, report_to_wire
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
 from twinsplit.rpc.v1 import edge_pb2, twin_pb2, twin_pb2_grpc

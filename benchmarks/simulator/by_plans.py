@@ -16,7 +16,8 @@ from benchmarks.simulator.periodic import PeriodicReporter
 from benchmarks.simulator.signalling import Courier, Scheme, Signalling
 from benchmarks.simulator.world import Listener
 from device.plan_keeping import Observed, PlanKeeper
-from device.reporting import Report, Reporter
+from device.reporting import Reporter
+from device.reports import Report
 from device.task import AskTwin
 from device.twin_wire import Announcement, Attachment, hello_to_wire, manifest_to_wire, poll_to_wire, report_to_wire
 from edge.arrival_log import Arrival, ArrivalLog

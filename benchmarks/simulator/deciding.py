@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from benchmarks.simulator.device import SimulatedDevice
     from benchmarks.simulator.world import World
     from device.plan_keeping import PlanKeeper
-    from device.reporting import Report, Reporter
+    from device.reporting import Reporter
+    from device.reports import Report
     from device.task import AskTwin
 
 _DECISIONS = tuple(Decision)

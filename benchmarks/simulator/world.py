@@ -26,7 +26,8 @@ from benchmarks.simulator.samples import TaskSamples, samples_of
 from benchmarks.simulator.situations import SituationGrid
 from benchmarks.simulator.speeds import speeds_of
 from device.plan_keeping import PlanKeeper
-from device.reporting import Report, Reporter
+from device.reporting import Reporter
+from device.reports import Report
 from device.task import AskTwin
 from edge.tail_queue import Tail
 from twinsplit.errors import SettingsError

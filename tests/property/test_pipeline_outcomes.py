@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.breaker import BreakerSettings
-from device.reporting import TaskReport
+from device.reports import TaskReport
 from device.task import AskTwin, Encode, RunExit, RunSegment
 from tests.unit.device.made_up_device import (
     EDGE,

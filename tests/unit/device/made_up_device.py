@@ -11,7 +11,8 @@ from device.energy import ModelBooks
 from device.offloads import OffloadSettings
 from device.pipeline import Pipeline, PipelineSettings
 from device.plan_keeping import PlanKeeper
-from device.reporting import Report, Reporter
+from device.reporting import Reporter
+from device.reports import Report
 from device.task import STEPS, AskTwin, CancelUpload, Encode, Finish, Instruction, RunExit, RunSegment, Step, Upload
 from device.tracking import Tracker
 from twinsplit.clock import ManualClock

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from device.compute import Cargo, Engine
-from device.reporting import StartReport
+from device.reports import StartReport
 from device.task import Finish, Upload
 from tests.unit.device.made_up_device import (
     EDGE,

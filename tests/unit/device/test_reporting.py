@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from device.reporting import Heartbeat, ProgressReport, StartReport, TaskReport
+from device.reports import Heartbeat, ProgressReport, StartReport, TaskReport
 from tests.unit.device.made_up_device import (
     EXIT_S,
     SEGMENT_S,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from device.reporting import StartReport, TaskReport
+from device.reports import StartReport, TaskReport
 from device.self_mirror import FieldLayers, Truth
 from tests.unit.device.made_up_device import EXIT_S, SEGMENT_S, MadeUpDevice, manifest_of, plan_of
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from device.breaker import BreakerSettings
-from device.reporting import TaskReport
+from device.reports import TaskReport
 from device.status import status_document
 from device.status_text import status_text
 from device.task import RunSegment

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from device.health import Health
-from device.reporting import DeviceState, Heartbeat, ProgressReport, Started, StartReport, TaskReport
+from device.reports import DeviceState, Heartbeat, ProgressReport, Started, StartReport, TaskReport
 from device.twin_wire import Announcement, Attachment, LiveState, hello_to_wire, live_to_wire, report_to_wire
 from tests.unit.device.test_task_records import records_of_every_kind
 from twin_service import messages
