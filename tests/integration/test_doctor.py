@@ -159,6 +159,13 @@ async def test_an_address_that_is_none(model: HeldModel) -> None:
     assert "write HOST:PORT" in _bad(await _findings(model, edge="hall"))["edge"]
 
 
+async def test_a_list_of_twins_that_cannot_be_read_or_holds_none(model: HeldModel, tmp_path: Path) -> None:
+    told = _bad(await _findings(model, twin=f"@{tmp_path / 'twins'}"))["twin"]
+    assert str(tmp_path / "twins") in told
+    (tmp_path / "twins").write_text("hall\n")
+    assert "write HOST:PORT" in _bad(await _findings(model, twin=f"@{tmp_path / 'twins'}"))["twin"]
+
+
 @pytest.fixture
 def deaf() -> Iterator[str]:
     """Something that takes connections and says nothing."""

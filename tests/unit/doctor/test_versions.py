@@ -62,6 +62,21 @@ def test_a_grpcio_older_than_the_generated_code(tmp_path: Path, monkeypatch: pyt
     assert (finding.verdict, finding.cure) == (Verdict.BAD, "python -m pip install 'grpcio>=1.85.1'")
 
 
+def test_no_grpcio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder may be there without what pip wrote of it: copied by hand, or half removed."""
+    found = metadata.version
+
+    def version(name: str) -> str:
+        if name == "grpcio":
+            raise metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    finding = _found(Check.GRPCIO)
+    assert (finding.verdict, finding.text) == (Verdict.BAD, "not installed")
+    assert finding.cure == "python -m pip install --force-reinstall twinsplit"
+
+
 def test_two_onnxruntimes_that_overwrite_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "onnxruntime-gpu", "1.31.1")
     monkeypatch.syspath_prepend(str(tmp_path))
