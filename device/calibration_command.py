@@ -24,7 +24,9 @@ def calibrate_and_tell(settings: DeviceSettings, wishes: Wishes) -> None:
         TwinsplitError: see :func:`device.calibration.calibrate`; StorageError: the file cannot be written.
     """
     out = settings.profile or DEFAULT_FILE
-    with click.progressbar(length=len(STAGES) * _STEPS_PER_STAGE, label="calibrating", item_show_func=str) as bar:
+    with click.progressbar(
+        length=len(STAGES) * _STEPS_PER_STAGE, label="calibrating", item_show_func=lambda what: what or "starting"
+    ) as bar:
 
         def show(what: str, share: float) -> None:
             position = int(_STEPS_PER_STAGE * (STAGES.index(what) + share))

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +105,27 @@ async def test_the_command_shows_a_bar_and_a_table_says_what_to_do_next_and_a_de
             assert tracked["segment_s"] == list(profile.segment_s)
             assert bench.device.status()["energy"]["meter"]["idle_watts"] == 2.5
         assert out.read_bytes() == written
+
+
+def test_on_a_terminal_the_bar_fills_and_says_what_is_measured(model, tmp_path):
+    command = "from twinsplit.cli import main; main()"
+    more = [f"--model={model}", f"--profile={tmp_path / 'p.json'}", "--energy=none", "--repeats=3", "--seconds=0.05"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", command, "device", "calibrate", *more], stdout=theirs)
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # the terminal's other end was closed
+        while data := os.read(ours, 4096):
+            written += data
+    os.close(ours)
+    assert process.wait(60) == 0
+    drawn = re.findall(r"calibrating  \[(#*)(-*)\] +(\d+)%  ([a-z ]+)", written.decode())
+    shares = [int(share) for _, _, share, _ in drawn]
+    assert shares[0] == 0
+    assert shares[-1] == 100
+    assert shares == sorted(shares)
+    assert all(len(full) == pytest.approx(36 * int(share) / 100, abs=1.0) for full, _, share, _ in drawn)
+    assert {what.strip() for *_, what in drawn} == {"starting", "times", "done"}
 
 
 def test_what_cannot_be_measured_is_said_with_the_cure(model, tmp_path):
