@@ -56,6 +56,11 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
             assert part in text, f"{name} has no {part}"
 
 
+def test_the_page_of_dashboards_says_how_many_there_are() -> None:
+    page = (ROOT / "docs/how-to/dashboards.md").read_text(encoding="utf-8")
+    assert f"Four dashboards and {len(ALERTS)} alerts" in page
+
+
 def test_rules_ask_for_what_services_give_or_rules_record() -> None:
     for rule in RULES:
         assert faults(rule["expr"]) == [], rule
