@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.testbed.process import HOST, free_ports
+from tests.faults.link import Switchboard
 from twinsplit.errors import (
     InsecureBindError,
     ListenError,
@@ -139,6 +142,16 @@ async def test_calls_are_counted_with_their_status(twin: _Twin, running: Running
 async def test_a_method_that_nobody_serves_is_an_unreachable_peer(stub: Any) -> None:
     arrived = await _refusal(stub.ListTwins(twin_pb2.ListTwinsRequest()))
     assert "UNIMPLEMENTED" in str(arrived) or str(arrived) == INTERNAL_TEXT
+
+
+async def test_a_peer_that_takes_its_time_to_answer_is_connected_to(running: RunningServer) -> None:
+    with closing(Switchboard()) as board:
+        link = board.link("twin", *free_ports(1), int(running.address.rpartition(":")[2]))
+        link.hold()
+        asyncio.get_running_loop().call_later(0.5, link.release)
+        async with open_channel(f"{HOST}:{link.port}") as channel:
+            assert await twin_pb2_grpc.TwinServiceStub(channel).GetTwin(twin_pb2.GetTwinRequest())
+        assert link.fired["connections held"] == 1
 
 
 async def test_health_follows_the_service(running: RunningServer) -> None:

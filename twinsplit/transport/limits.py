@@ -22,6 +22,8 @@ IDLE_CONNECTION_S = 300.0
 """A connection without a call is closed after this long; a channel makes another when it needs one."""
 METADATA_BYTES = 16 << 10
 """Largest set of headers of a call; a traceparent and a name need far less."""
+CONNECT_S = 2.0
+"""A try to connect has so long: for the round trips of TCP, TLS and HTTP/2 on a slow uplink, or to a busy peer."""
 RECONNECT_FIRST_S = 0.1
 RECONNECT_LAST_S = 2.0
 """Longest pause between two tries: a peer that is back is found within so long, however long it was gone."""
@@ -62,7 +64,8 @@ def channel_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
-        ("grpc.min_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
+        # By its name a pause between tries; gRPC takes it for the time that one try has.
+        ("grpc.min_reconnect_backoff_ms", int(CONNECT_S * 1000)),
         ("grpc.max_reconnect_backoff_ms", int(RECONNECT_LAST_S * 1000)),
         # Devices and edges are neighbours: a proxy of the environment would only be in the way.
         ("grpc.enable_http_proxy", 0),

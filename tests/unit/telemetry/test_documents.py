@@ -82,4 +82,5 @@ def test_connection_figures_are_those_of_the_code() -> None:
     assert f"{limits.CONTROL_MESSAGE_BYTES >> 20} MiB" in text
     assert f"{limits.ENVELOPE_BYTES >> 10} KiB" in text
     assert f"{limits.KEEPALIVE_TIME_S:g} s, answered within {limits.KEEPALIVE_TIMEOUT_S:g} s" in text
+    assert f"| a try to connect, with TLS | given up after {limits.CONNECT_S:g} s |" in text
     assert f"from {limits.RECONNECT_FIRST_S:g} s to {limits.RECONNECT_LAST_S:g} s" in text
