@@ -115,7 +115,7 @@ wheelhouse: $(VENV)/.created ## torch's wheel for the CPU into wheelhouse/, for 
 	  --dest wheelhouse torch
 
 up: ## all services, Prometheus and Grafana in containers; LAN=ADDRESS lets other machines join; SERVICES="twin edge ..."
-	@LAN='$(LAN)' deploy/compose/up $(SERVICES)
+	@$(if $(LAN),LAN='$(LAN)') deploy/compose/up $(SERVICES)
 
 down: ## stop the containers; VOLUMES=1 forgets the twin's state, certificates and recorded metrics, too
 	@LAN=127.0.0.1 docker compose -f docker-compose.yml -f deploy/compose/lan.yml down --remove-orphans $(if $(VOLUMES),--volumes)
