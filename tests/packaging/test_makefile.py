@@ -100,7 +100,8 @@ def test_the_targets_are_those_of_the_guide(checkout: Path, root: Path) -> None:
 def test_an_address_that_env_holds_is_not_taken_away_by_make_up(checkout: Path) -> None:
     """What stands in the environment, if only as nothing, would count before .env."""
     assert _make(checkout, "--dry-run", "up").stdout.split() == ["deploy/compose/up"]
-    assert _make(checkout, "--dry-run", "up", "LAN=192.0.2.1").stdout.split() == ["LAN='192.0.2.1'", "deploy/compose/up"]
+    planned = _make(checkout, "--dry-run", "up", "LAN=192.0.2.1").stdout
+    assert planned.split() == ["LAN='192.0.2.1'", "deploy/compose/up"]
 
 
 def test_the_report_is_drawn_and_measured_only_when_asked(checkout: Path) -> None:
