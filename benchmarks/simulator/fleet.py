@@ -10,9 +10,9 @@ from __future__ import annotations
 import gc
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -39,6 +39,16 @@ _REPLAY_LOOK_S = 0.1
 _REPLAY_SHARE: float = TwinSettings.model_fields["replay_share"].default
 _LINES = 20
 """Lines of progress in a run."""
+
+
+class _Counted(NamedTuple):
+    """What was counted until an instant."""
+
+    tasks: int
+    at_s: float
+    served: Mapping[str, Mapping[str, float]]
+    messages: Counter[str]
+    bytes: Counter[str]
 
 
 class CountingStore(SqliteStore):
@@ -79,6 +89,7 @@ class FleetPlans(ByPlans):
         self.attach_bytes: Counter[str] = Counter()
         self.first_named: Counter[str] = Counter()
         """Devices by the edge of their first plan."""
+        self._warm: _Counted | None = None
         self.ended_at: Counter[str] = Counter()
         """Tasks by the edge that answered."""
         self.payload_bytes = 0
@@ -131,6 +142,8 @@ class FleetPlans(ByPlans):
             self.ended_at[record.edge_id] += 1
             self.payload_bytes += record.wire_bytes
         self._ended += 1
+        if self._ended == self._world.scenario.warm_up_tasks:
+            self._warm = self._counted()
         if self._ended % self._every == 0:
             spent_s = time.perf_counter() - self._planned_s
             left_s = spent_s * (self._tasks - self._ended) / self._ended
@@ -144,6 +157,7 @@ class FleetPlans(ByPlans):
         return {
             "attached": self.attached,
             "served": self.meter.described(),
+            "settled": self._settled(),
             "messages": dict(sorted((self.courier.messages - self.attach_messages).items())),
             "bytes": dict(sorted((self.courier.bytes - self.attach_bytes).items())),
             "attach_messages": dict(sorted(self.attach_messages.items())),
@@ -159,6 +173,28 @@ class FleetPlans(ByPlans):
                 "written_bytes": self.written_bytes,
                 "size_bytes": self.store.size_bytes,
             },
+        }
+
+    def _counted(self) -> _Counted:
+        courier = self.courier
+        return _Counted(
+            self._ended, self._world.now_s, self.meter.described(), Counter(courier.messages), Counter(courier.bytes)
+        )
+
+    def _settled(self) -> dict[str, Any] | None:
+        """What was asked and took, and what was said, since the warm-up's tasks ended; ``None``: there are none."""
+        if (warm := self._warm) is None:
+            return None
+        now = self._counted()
+        return {
+            "tasks": now.tasks - warm.tasks,
+            "seconds": now.at_s - warm.at_s,
+            "served": {
+                kind: {key: took[key] - warm.served.get(kind, {}).get(key, 0.0) for key in ("calls", "seconds")}
+                for kind, took in now.served.items()
+            },
+            "messages": dict(sorted((now.messages - warm.messages).items())),
+            "bytes": dict(sorted((now.bytes - warm.bytes).items())),
         }
 
     def _is_attached(self, _: object) -> None:

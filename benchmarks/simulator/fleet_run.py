@@ -88,6 +88,9 @@ def fleet_lines(found: Mapping[str, Any]) -> list[str]:
         f"serving: {found['twin_core_share']:.2f} of a core, {1e3 * found['twin_core_share'] / rate_per_s:.2f} ms "
         "a task",
     ]
+    if (settled := found["settled"]) is not None:
+        took_s = core_share(settled["served"], settled["tasks"])
+        lines.append(f"the same of the {settled['tasks']:,} tasks after the warm-up: {1e3 * took_s:.2f} ms a task")
     for kind, took in found["served"].items():
         lines.append(
             f"  {kind:<18} {took['calls']:>8,} x {1e3 * took['seconds'] / took['calls']:.3f} ms, longest "

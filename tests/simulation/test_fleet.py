@@ -130,6 +130,18 @@ def test_the_twins_cost_is_what_was_measured_without_what_is_within_it(tmp_path:
     assert any("ms a task" in line for line in fleet_lines(found))
 
 
+def test_what_a_fleet_asks_for_after_the_warm_up_is_counted_apart() -> None:
+    found = fleet_run(scenario_of(**FLEET, tasks=120, warm_up_tasks=50), "open-loop")
+    settled, served = found["settled"], found["served"]
+    assert settled["tasks"] == 70
+    assert 0.0 < settled["seconds"] < found["simulated_s"]
+    assert 68 <= settled["messages"]["device task"] <= 72, "a report may be on its way, or carry two tasks"
+    assert 60 <= settled["served"]["device task"]["calls"] <= 70
+    assert all(0.0 <= took["seconds"] <= served[kind]["seconds"] for kind, took in settled["served"].items())
+    assert any("after the warm-up" in line for line in fleet_lines(found))
+    assert fleet_run(scenario_of(**FLEET, tasks=20), "open-loop")["settled"] is None
+
+
 def test_with_exact_state_a_device_has_one_edge() -> None:
     with pytest.raises(SettingsError, match="edge_choice=fixed"):
         world_of("open-loop", scenario_of(edge_choice="twin", edges=2, devices=2, tasks=10))
