@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import grpc
+import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,13 +23,14 @@ from twinsplit.oip.service import INFER_METHOD, infer_call
 from twinsplit.oip.v2 import inference_pb2
 from twinsplit.tensor import decode, encode
 from twinsplit.transport.allocation import keep_freed_memory
-from twinsplit.transport.channel import open_channel
+from twinsplit.transport.channel import await_reachable, open_channel
 from twinsplit.transport.limits import channel_options
 from twinsplit.transport.tail_stream import InferRequest
 from twinsplit.transport.tail_stream import infer_call as stream_call
 
 MESSAGE_BYTES = 16 << 20
 TURN_CALLS = 10
+CALL_TIMEOUT_S = 30.0
 
 Tensor = NDArray[np.float32]
 Ask = Callable[["Task", Tensor], Awaitable[Tensor]]
@@ -64,7 +66,7 @@ def ask_plainly(address: str) -> Callable[[Task, Tensor], Tensor]:
         request = inference_pb2.ModelInferRequest(model_name=task.model)
         request.inputs.add(name=task.input, datatype="FP32", shape=tensor.shape)
         request.raw_input_contents.append(tensor.tobytes())
-        answer = call(request, wait_for_ready=True, timeout=30.0)
+        answer = call(request, wait_for_ready=True, timeout=CALL_TIMEOUT_S)
         if answer.raw_output_contents:
             return np.frombuffer(answer.raw_output_contents[0], np.float32)
         return np.array(answer.outputs[0].contents.fp32_contents, np.float32)
@@ -72,21 +74,21 @@ def ask_plainly(address: str) -> Callable[[Task, Tensor], Tensor]:
     return ask
 
 
-def ask_by_own_messages(address: str) -> Ask:
+def ask_by_own_messages(channel: grpc.aio.Channel) -> Ask:
     """By twinsplit's messages of the protocol."""
-    call = infer_call(open_channel(address, max_message_bytes=MESSAGE_BYTES))
+    call = infer_call(channel)
 
     async def ask(task: Task, tensor: Tensor) -> Tensor:
         payload = NamedTensor(task.input, "FP32", tensor.shape, tensor.data.cast("B"))
-        answer = await call(InferenceRequest(task.model, inputs=(payload,)), timeout=30.0)
+        answer = await call(InferenceRequest(task.model, inputs=(payload,)), timeout=CALL_TIMEOUT_S)
         return np.frombuffer(answer.outputs[0].data, np.float32)
 
     return ask
 
 
-def ask_by_stream(address: str) -> Ask:
+def ask_by_stream(channel: grpc.aio.Channel) -> Ask:
     """By the edge's own stream."""
-    call: Any = stream_call(open_channel(address, max_message_bytes=MESSAGE_BYTES))
+    call: Any = stream_call(channel)
     count = 0
 
     async def ask(task: Task, tensor: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ def ask_by_stream(address: str) -> Ask:
     return ask
 
 
-AWAITED: dict[str, Callable[[str], Ask]] = {"stream": ask_by_stream, "oip-own": ask_by_own_messages}
+AWAITED: dict[str, Callable[[grpc.aio.Channel], Ask]] = {"stream": ask_by_stream, "oip-own": ask_by_own_messages}
 
 
 def main(way: str, address: str) -> None:
@@ -121,9 +123,12 @@ def main(way: str, address: str) -> None:
             _write(times, output)
 
 
-async def _turns(way: Callable[[str], Ask], address: str) -> None:
+async def _turns(way: Callable[[grpc.aio.Channel], Ask], address: str) -> None:
     # A channel belongs to the loop in which it was made.
-    ask = way(address)
+    channel = open_channel(address, max_message_bytes=MESSAGE_BYTES)
+    # A stream that begins before there is a connection ends with the first try to make one that fails.
+    await await_reachable(channel, address, timeout_s=CALL_TIMEOUT_S)
+    ask = way(channel)
     while line := await asyncio.to_thread(sys.stdin.readline):
         task, tensor = _read(line)
         times = []

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.engines.server import EngineServer, engines_python, free_ports, running_server
+from benchmarks.engines.server import EngineServer, engines_python, running_server
+from benchmarks.testbed.process import free_ports
 
 _RUNTIME = Path(__file__).with_name("mlserver_runtime.py")
 _MOST_BYTES = 64 << 20

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.engines.server import EngineServer, engines_python, free_ports, running_server
+from benchmarks.engines.server import EngineServer, engines_python, running_server
+from benchmarks.testbed.process import free_ports
 from twinsplit.errors import PeerError
 from twinsplit.model.export.tails import export_tails
 from twinsplit.model.export.triton import TritonSettings, write_model

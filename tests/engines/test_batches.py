@@ -26,6 +26,8 @@ from twinsplit.transport.tail_stream import InferRequest, InferResponse, infer_c
 
 pytestmark = pytest.mark.timeout(300)
 TAILS = 300
+BATCH_DELAY_US = 50_000
+"""Long, so that tails meet on a machine that is busy with other work, too."""
 
 
 async def test_tails_that_wait_together_run_together_and_answer_as_alone(tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ async def test_tails_that_wait_together_run_together_and_answer_as_alone(tmp_pat
     whole = saved(small_classifier(), tmp_path / "small.onnx")
     build_model(whole, model, name="small", cutting=CutSettings(is_batch=True))
     exported = export_triton(
-        model, tmp_path / "repository", TritonSettings("python", kind="cpu", max_batch=8, batch_delay_us=2000)
+        model, tmp_path / "repository", TritonSettings("python", kind="cpu", max_batch=8, batch_delay_us=BATCH_DELAY_US)
     )
     assert exported.max_batch == 8
     runtime = SegmentRuntime.load(model, with_exits=False)

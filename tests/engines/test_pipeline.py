@@ -96,7 +96,7 @@ async def test_an_engine_killed_under_load_costs_no_task(
             await submitting
             records = await device.ended(TASKS)
             assert of_server(edge, victim, TAILS, "moved") >= 1, "it died with tails"
-            assert of_server(edge, triton, READY) == 1.0
+            await until(lambda: of_server(edge, triton, READY) == 1.0)
             await until(lambda: of_server(edge, victim, READY) == 0.0)
     assert Counter((record.outcome, record.reason) for record in records) == {
         (Outcome.EDGE, Reason.OFFLOAD_PAYS): TASKS
