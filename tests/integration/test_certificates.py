@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.integration.stopping import stopped_after
 from twinsplit.certificates.authority import Authority
 from twinsplit.certificates.folder import CA, CERT, KEY, keep_issued
 from twinsplit.certificates.subject import Role, Subject
@@ -25,14 +26,14 @@ def _issued(authority: Authority, folder: Path, subject: Subject) -> TlsFiles:
     return TlsFiles(place / CA, place / CERT, place / KEY)
 
 
-async def _answers(address: str, tls: TlsFiles, patience_s: float = 5.0) -> bool:
+async def _answers(address: str, tls: TlsFiles, patience_s: float = 20.0) -> bool:
     async with open_channel(address, tls) as channel:
         try:
             await await_reachable(channel, address, timeout_s=patience_s)
         except PeerError:
             return False
         stub = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5.0)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=20.0)
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
@@ -41,20 +42,18 @@ async def test_every_role_gets_in_under_every_host_of_the_certificate(tmp_path: 
     authority = Authority.made()
     twin = _issued(authority, tmp_path, Subject(Role.TWIN, "twin", (ELSEWHERE,)))
     visitor = _issued(authority, tmp_path, Subject(role, "visitor"))
-    server = await start_server(lambda _: None, "0.0.0.0:0", twin)
-    port = server.address.rpartition(":")[2]
-    for host in ("localhost", "127.0.0.1", ELSEWHERE):
-        assert await _answers(f"{host}:{port}", visitor), host
-    await server.stop()
+    async with stopped_after(await start_server(lambda _: None, "0.0.0.0:0", twin)) as server:
+        port = server.address.rpartition(":")[2]
+        for host in ("localhost", "127.0.0.1", ELSEWHERE):
+            assert await _answers(f"{host}:{port}", visitor), host
 
 
 async def test_a_host_that_is_not_in_the_certificate_is_not_the_twin(tmp_path: Path) -> None:
     authority = Authority.made()
     twin = _issued(authority, tmp_path, Subject(Role.TWIN, "twin"))
     device = _issued(authority, tmp_path, Subject(Role.DEVICE, "cam"))
-    server = await start_server(lambda _: None, "0.0.0.0:0", twin)
-    assert not await _answers(f"{ELSEWHERE}:{server.address.rpartition(':')[2]}", device, HANDSHAKE_S)
-    await server.stop()
+    async with stopped_after(await start_server(lambda _: None, "0.0.0.0:0", twin)) as server:
+        assert not await _answers(f"{ELSEWHERE}:{server.address.rpartition(':')[2]}", device, HANDSHAKE_S)
 
 
 async def test_neither_side_takes_another_authoritys_word(tmp_path: Path) -> None:
@@ -62,18 +61,16 @@ async def test_neither_side_takes_another_authoritys_word(tmp_path: Path) -> Non
     twin = _issued(ours, tmp_path / "ours", Subject(Role.TWIN, "twin"))
     device = _issued(ours, tmp_path / "ours", Subject(Role.DEVICE, "cam"))
     stranger = _issued(others, tmp_path / "others", Subject(Role.DEVICE, "cam"))
-    server = await start_server(lambda _: None, "127.0.0.1:0", twin)
-    assert await _answers(server.address, device)
-    assert not await _answers(server.address, TlsFiles(stranger.ca, device.cert, device.key), HANDSHAKE_S)
-    assert not await _answers(server.address, TlsFiles(device.ca, stranger.cert, stranger.key), HANDSHAKE_S)
-    assert not await _answers(server.address, TlsFiles(device.ca), HANDSHAKE_S)
-    await server.stop()
+    async with stopped_after(await start_server(lambda _: None, "127.0.0.1:0", twin)) as server:
+        assert await _answers(server.address, device)
+        assert not await _answers(server.address, TlsFiles(stranger.ca, device.cert, device.key), HANDSHAKE_S)
+        assert not await _answers(server.address, TlsFiles(device.ca, stranger.cert, stranger.key), HANDSHAKE_S)
+        assert not await _answers(server.address, TlsFiles(device.ca), HANDSHAKE_S)
 
 
 async def test_an_operator_cannot_pose_as_a_service(tmp_path: Path) -> None:
     authority = Authority.made()
     operator = _issued(authority, tmp_path, Subject(Role.OPERATOR, "localhost"))
     device = _issued(authority, tmp_path, Subject(Role.DEVICE, "cam"))
-    server = await start_server(lambda _: None, "127.0.0.1:0", operator)
-    assert not await _answers(server.address.replace("127.0.0.1", "localhost"), device, HANDSHAKE_S)
-    await server.stop()
+    async with stopped_after(await start_server(lambda _: None, "127.0.0.1:0", operator)) as server:
+        assert not await _answers(server.address.replace("127.0.0.1", "localhost"), device, HANDSHAKE_S)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from edge.models import HeldModel, load_models
 from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
 from edge.tail_queue import TailEnd
+from tests.integration.device_bench import until
+from tests.integration.gate import Gate
+from tests.integration.stopping import stopped_after
 from tests.unit.edge.tiny_model import SHAPES, boundary_tensors, write_tiny_model
 from twinsplit.clock import SystemClock
 from twinsplit.errors import (
@@ -84,9 +88,16 @@ async def edge(models: dict[str, HeldModel]) -> AsyncIterator[EdgeService]:
 
 
 @pytest.fixture
-async def slow_edge(models: dict[str, HeldModel]) -> AsyncIterator[EdgeService]:
-    service = await start_edge(settings(queue_capacity=2), models=slowed(models, 0.02))
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+async def slow_edge(models: dict[str, HeldModel], gate: Gate) -> AsyncIterator[EdgeService]:
+    """Its tails come by the gate."""
+    service = await start_edge(settings(queue_capacity=2), models=gate.within(slowed(models, 0.02)))
     yield service
+    gate.open()
     await service.stop()
 
 
@@ -118,12 +129,11 @@ async def ask(call: Call, one: InferRequest) -> InferResponse:
     return answer
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("waited in vain")
+async def held(call: Call, gate: Gate, one: InferRequest) -> None:
+    """Send a tail to an idle edge and return when it is in service, where the shut gate keeps it."""
+    gate.shut()
+    await call.write(one)
+    await until(lambda: gate.is_holding)
 
 
 def output_of(answer: InferResponse) -> NDArray[Any]:
@@ -154,15 +164,19 @@ async def test_every_cut_and_representation_gives_the_answer_of_the_whole_networ
 
 
 async def test_an_answer_says_how_long_it_waited_and_was_served_and_what_the_backlog_is(
-    slow_call: Call, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    slow_edge: EdgeService, slow_call: Call, gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
-    await slow_call.write(request(runtime, tensors, 1))
+    sent_s = time.monotonic()
+    await held(slow_call, gate, request(runtime, tensors, 1))
+    in_service_s = time.monotonic() - sent_s
     await slow_call.write(request(runtime, tensors, 2))
+    await until(lambda: slow_edge.executor.reading().queue_length == 2)
+    gate.open()
     first, second = await slow_call.read(), await slow_call.read()
     assert (first.request_id, second.request_id) == (1, 2)
+    assert first.queue_wait_s < in_service_s
     assert first.service_s >= 0.055
-    assert second.queue_wait_s >= 0.04
-    assert first.queue_wait_s < second.queue_wait_s
+    assert second.queue_wait_s >= 0.04, "the last two segments of the first, which were not held"
     assert first.backlog.backlog_s > 0.04
     assert second.backlog.backlog_s == 0.0
 
@@ -263,65 +277,70 @@ async def test_bytes_that_are_no_message_are_refused_and_the_stream_goes_on(
 
 
 async def test_a_request_id_under_way_is_refused_and_the_first_is_answered(
-    slow_call: Call, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    slow_call: Call, gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
-    await slow_call.write(request(runtime, tensors, 7))
+    await held(slow_call, gate, request(runtime, tensors, 7))
     refusal = await ask(slow_call, request(runtime, tensors, 7))
     assert isinstance(refusal.error, BadMessageError)
+    gate.open()
     first = await asyncio.wait_for(slow_call.read(), 10.0)
     np.testing.assert_allclose(output_of(first), tensors[-1], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 async def test_a_full_edge_and_a_short_deadline_are_refused_while_the_rest_is_answered(
-    slow_call: Call, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    slow_call: Call, gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
-    await slow_call.write(request(runtime, tensors, 1))
+    await held(slow_call, gate, request(runtime, tensors, 1))
     await slow_call.write(request(runtime, tensors, 2, budget_s=0.01))
     for request_id in (3, 4, 5):
         await slow_call.write(request(runtime, tensors, request_id))
-    answers = {}
-    for _ in range(5):
-        answer = await asyncio.wait_for(slow_call.read(), 10.0)
-        answers[answer.request_id] = answer
-    assert isinstance(answers[2].error, DeadlineError)
-    refused = [request_id for request_id, answer in answers.items() if isinstance(answer.error, EdgeFullError)]
-    assert refused == [5]
-    assert all(answers[request_id].error is None for request_id in (1, 3, 4))
+    refusals = [await asyncio.wait_for(slow_call.read(), 10.0) for _ in range(2)]
+    assert [(each.request_id, type(each.error)) for each in refusals] == [(2, DeadlineError), (5, EdgeFullError)]
+    gate.open()
+    answers = [await asyncio.wait_for(slow_call.read(), 10.0) for _ in range(3)]
+    assert [(each.request_id, each.error) for each in answers] == [(1, None), (3, None), (4, None)]
 
 
 async def test_a_cancelled_waiting_tail_is_never_run_and_gets_no_response(
-    slow_edge: EdgeService, slow_call: Call, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    slow_edge: EdgeService, slow_call: Call, gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
-    for request_id in (1, 2, 3):
+    await held(slow_call, gate, request(runtime, tensors, 1))
+    for request_id in (2, 3):
         await slow_call.write(request(runtime, tensors, request_id))
     await slow_call.write(InferRequest(2, is_cancel=True))
+    await until(lambda: slow_edge.executor.ends() == {TailEnd.CANCELLED: 1})
+    gate.open()
     assert [(await asyncio.wait_for(slow_call.read(), 10.0)).request_id for _ in range(2)] == [1, 3]
     assert slow_edge.executor.ends() == {TailEnd.FINISHED: 2, TailEnd.CANCELLED: 1}
 
 
 async def test_a_cancelled_tail_in_service_stops_between_segments(
-    slow_edge: EdgeService, slow_call: Call, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    slow_edge: EdgeService, slow_call: Call, gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
-    await slow_call.write(request(runtime, tensors, 1))
+    await held(slow_call, gate, request(runtime, tensors, 1))
     await slow_call.write(request(runtime, tensors, 2, cut=2))
-    await until(lambda: slow_edge.executor.reading().busy_share > 0.0)
     await slow_call.write(InferRequest(1, is_cancel=True))
+    # What comes after the cancellation on the same stream is refused after it has been read.
+    assert (await ask(slow_call, request(runtime, tensors, 3, model_digest="0" * 64))).error is not None
+    gate.open()
     answer = await asyncio.wait_for(slow_call.read(), 10.0)
     assert answer.request_id == 2
-    assert answer.queue_wait_s < 0.05
+    assert gate.segments == [0, 2], "of the first only the segment that was under way"
     assert slow_edge.executor.ends()[TailEnd.CANCELLED] == 1
 
 
 async def test_a_device_that_goes_away_takes_its_tails_with_it_and_leaves_those_of_others(
-    slow_edge: EdgeService, slow_call: Call, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    slow_edge: EdgeService, slow_call: Call, gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
     async with open_channel(slow_edge.address) as channel:
         leaving = infer_call(channel)
-        await leaving.write(request(runtime, tensors, 1))
+        await held(leaving, gate, request(runtime, tensors, 1))
         await leaving.write(request(runtime, tensors, 2))
-        await until(lambda: slow_edge.executor.reading().queue_length >= 2)
         await slow_call.write(request(runtime, tensors, 1))
+        await until(lambda: slow_edge.executor.reading().queue_length == 3)
         leaving.cancel()
+        await until(lambda: slow_edge.executor.ends() == {TailEnd.CANCELLED: 1})
+        gate.open()
         answer = await asyncio.wait_for(slow_call.read(), 10.0)
     np.testing.assert_allclose(output_of(answer), tensors[-1], rtol=TOLERANCE, atol=TOLERANCE)
     assert slow_edge.executor.ends() == {TailEnd.FINISHED: 1, TailEnd.CANCELLED: 2}
@@ -382,38 +401,43 @@ async def test_describe_names_the_edge_its_models_and_its_backlog(
 
 
 async def test_a_stopping_edge_finishes_what_it_took_and_refuses_the_rest(
-    models: dict[str, HeldModel], runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    models: dict[str, HeldModel], gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
-    service = await start_edge(settings(drain_s=5.0), models=slowed(models, 0.03))
-    async with open_channel(service.address) as channel:
+    service = await start_edge(settings(drain_s=30.0), models=gate.within(slowed(models, 0.03)))
+    async with stopped_after(service), open_channel(service.address) as channel:
         call = infer_call(channel)
-        await call.write(request(runtime, tensors, 1))
+        await held(call, gate, request(runtime, tensors, 1))
         await call.write(request(runtime, tensors, 2))
-        await until(lambda: service.executor.reading().queue_length >= 2)
+        await until(lambda: service.executor.reading().queue_length == 2)
         stopping = asyncio.ensure_future(service.stop())
         await until(lambda: service.executor.is_stopping)
-        await call.write(request(runtime, tensors, 3))
-        answers = [await asyncio.wait_for(call.read(), 10.0) for _ in range(3)]
+        refused = await ask(call, request(runtime, tensors, 3))
+        gate.open()
+        answers = [await asyncio.wait_for(call.read(), 10.0) for _ in range(2)]
         await stopping
-    by_id = {answer.request_id: answer for answer in answers}
-    assert isinstance(by_id[3].error, StoppingError)
-    for request_id in (1, 2):
-        np.testing.assert_allclose(output_of(by_id[request_id]), tensors[-1], rtol=TOLERANCE, atol=TOLERANCE)
+    assert (refused.request_id, type(refused.error)) == (3, StoppingError)
+    assert [answer.request_id for answer in answers] == [1, 2]
+    for answer in answers:
+        np.testing.assert_allclose(output_of(answer), tensors[-1], rtol=TOLERANCE, atol=TOLERANCE)
 
 
 async def test_an_edge_without_time_to_drain_says_stopping_to_everyone_who_waits(
-    models: dict[str, HeldModel], runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+    models: dict[str, HeldModel], gate: Gate, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
 ) -> None:
-    service = await start_edge(settings(drain_s=0.0), models=slowed(models, 0.05))
-    async with open_channel(service.address) as channel:
+    service = await start_edge(settings(drain_s=0.0), models=gate.within(slowed(models, 0.05)))
+    async with stopped_after(service), open_channel(service.address) as channel:
         call = infer_call(channel)
-        for request_id in (1, 2, 3):
+        await held(call, gate, request(runtime, tensors, 1))
+        for request_id in (2, 3):
             await call.write(request(runtime, tensors, request_id))
-        await until(lambda: service.executor.reading().queue_length >= 3)
+        await until(lambda: service.executor.reading().queue_length == 3)
         stopping = asyncio.ensure_future(service.stop())
-        answers = [await asyncio.wait_for(call.read(), 10.0) for _ in range(3)]
+        waiting = [await asyncio.wait_for(call.read(), 10.0) for _ in range(2)]
+        gate.open()
+        in_service = await asyncio.wait_for(call.read(), 10.0)
         await stopping
-    assert all(isinstance(answer.error, StoppingError) for answer in answers)
+    assert [each.request_id for each in (*waiting, in_service)] == [2, 3, 1]
+    assert all(isinstance(each.error, StoppingError) for each in (*waiting, in_service))
 
 
 def test_the_shapes_of_the_tiny_model_are_those_of_its_tensors(tensors: list[NDArray[Any]]) -> None:

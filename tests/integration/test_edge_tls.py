@@ -16,6 +16,7 @@ from edge.load_payloads import load_tails
 from edge.models import HeldModel, load_models
 from edge.service import start_edge
 from edge.settings import EdgeSettings
+from tests.integration.stopping import stopped_after
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.access.rights import WithoutRole
 from twinsplit.clock import SystemClock
@@ -70,19 +71,17 @@ async def measured_service_s(address: str, folder: Path, tls: TlsFiles | None) -
 async def test_a_device_with_a_certificate_of_the_same_authority_is_served(
     models: dict[str, HeldModel], folder: Path, files: TlsFiles
 ) -> None:
-    edge = await start_edge(settings(files), models=models)
-    assert await measured_service_s(edge.address, folder, files) > 0.0
-    await edge.stop()
+    async with stopped_after(await start_edge(settings(files), models=models)) as edge:
+        assert await measured_service_s(edge.address, folder, files) > 0.0
 
 
 async def test_with_mutual_tls_a_device_without_a_certificate_or_without_tls_is_not(
     models: dict[str, HeldModel], folder: Path, files: TlsFiles
 ) -> None:
-    edge = await start_edge(settings(files), models=models)
-    for tls in (TlsFiles(ca=files.ca), None):
-        with pytest.raises(PeerError, match="use TLS or neither"):
-            await measured_service_s(edge.address, folder, tls)
-    await edge.stop()
+    async with stopped_after(await start_edge(settings(files), models=models)) as edge:
+        for tls in (TlsFiles(ca=files.ca), None):
+            with pytest.raises(PeerError, match="use TLS or neither"):
+                await measured_service_s(edge.address, folder, tls)
 
 
 async def test_the_twin_is_attached_to_with_tls(models: dict[str, HeldModel], files: TlsFiles) -> None:
@@ -95,11 +94,11 @@ async def test_the_twin_is_attached_to_with_tls(models: dict[str, HeldModel], fi
     def register(server: grpc.aio.Server) -> None:
         twin_pb2_grpc.add_TwinServiceServicer_to_server(Twin(), server)
 
-    twin = await start_server(register, "127.0.0.1:0", files, without_role=WithoutRole.EVERYTHING)
-    edge = await start_edge(settings(files, id="safe", twin=twin.address), models=models)
-    assert await asyncio.wait_for(hello, 10.0) == "safe"
-    await edge.stop()
-    await twin.stop()
+    server = await start_server(register, "127.0.0.1:0", files, without_role=WithoutRole.EVERYTHING)
+    async with stopped_after(server) as twin:
+        edge = await start_edge(settings(files, id="safe", twin=twin.address), models=models)
+        async with stopped_after(edge):
+            assert await asyncio.wait_for(hello, 10.0) == "safe"
 
 
 async def test_half_a_tls_configuration_is_refused_before_models_are_loaded(files: TlsFiles, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from benchmarks.testbed.process import HOST, free_ports
 from tests.faults.link import Switchboard
+from tests.integration.stopping import stopped_after
 from twinsplit.errors import (
     InsecureBindError,
     ListenError,
@@ -190,10 +191,9 @@ async def test_beyond_loopback_without_tls_needs_the_word(listen: str) -> None:
 
 
 async def test_the_word_is_enough() -> None:
-    server = await start_server(lambda _: None, "0.0.0.0:0", is_insecure=True)
-    assert server.address.startswith("0.0.0.0:")
-    assert not server.address.endswith(":0")
-    await server.stop()
+    async with stopped_after(await start_server(lambda _: None, "0.0.0.0:0", is_insecure=True)) as server:
+        assert server.address.startswith("0.0.0.0:")
+        assert not server.address.endswith(":0")
 
 
 async def test_nobody_there_is_named_in_time() -> None:
@@ -206,13 +206,13 @@ async def test_nobody_there_is_named_in_time() -> None:
 
 async def test_a_channel_finds_a_server_that_comes_back(twin: _Twin, running: RunningServer) -> None:
     async with open_channel(running.address) as channel:
-        await await_reachable(channel, running.address, timeout_s=5.0)
+        await await_reachable(channel, running.address, timeout_s=20.0)
         await running.stop()
         again = await start_server(lambda s: twin_pb2_grpc.add_TwinServiceServicer_to_server(twin, s), running.address)
-        stub = twin_pb2_grpc.TwinServiceStub(channel)
-        answer = await stub.GetTwin(twin_pb2.GetTwinRequest(device_id="d1"), wait_for_ready=True, timeout=10.0)
-        assert answer.twin.device_id == "d1"
-        await again.stop()
+        async with stopped_after(again):
+            stub = twin_pb2_grpc.TwinServiceStub(channel)
+            answer = await stub.GetTwin(twin_pb2.GetTwinRequest(device_id="d1"), wait_for_ready=True, timeout=20.0)
+            assert answer.twin.device_id == "d1"
 
 
 def _tls(folder: Path, authority: trustme.CA, name: str) -> TlsFiles:
@@ -226,7 +226,7 @@ def _tls(folder: Path, authority: trustme.CA, name: str) -> TlsFiles:
 async def _asked(address: str, tls: TlsFiles | None) -> bool:
     async with open_channel(address, tls) as channel:
         try:
-            await twin_pb2_grpc.TwinServiceStub(channel).GetTwin(twin_pb2.GetTwinRequest(), timeout=5.0)
+            await twin_pb2_grpc.TwinServiceStub(channel).GetTwin(twin_pb2.GetTwinRequest(), timeout=20.0)
         except grpc.aio.AioRpcError as failure:
             return type(error_from_rpc(failure, address)) is not PeerError
     return True
@@ -235,15 +235,15 @@ async def _asked(address: str, tls: TlsFiles | None) -> bool:
 async def test_tls_lets_in_those_who_know_the_authority(twin: _Twin, tmp_path: Path) -> None:
     ours = _tls(tmp_path, trustme.CA(), "ours")
     others = _tls(tmp_path, trustme.CA(), "others")
-    server = await start_server(
+    started = await start_server(
         lambda s: twin_pb2_grpc.add_TwinServiceServicer_to_server(twin, s),
         "127.0.0.1:0",
         TlsFiles(None, ours.cert, ours.key),
     )
-    assert await _asked(server.address, TlsFiles(ours.ca))
-    assert not await _asked(server.address, TlsFiles(others.ca))
-    assert not await _asked(server.address, None)
-    await server.stop()
+    async with stopped_after(started) as server:
+        assert await _asked(server.address, TlsFiles(ours.ca))
+        assert not await _asked(server.address, TlsFiles(others.ca))
+        assert not await _asked(server.address, None)
 
 
 async def test_mutual_tls_lets_in_only_those_with_a_certificate_of_the_authority(twin: _Twin, tmp_path: Path) -> None:
@@ -252,11 +252,11 @@ async def test_mutual_tls_lets_in_only_those_with_a_certificate_of_the_authority
     device = _tls(tmp_path, authority, "device")
     stranger = _tls(tmp_path, trustme.CA(), "stranger")
     server = await start_server(lambda s: twin_pb2_grpc.add_TwinServiceServicer_to_server(twin, s), "0.0.0.0:0", ours)
-    address = server.address.replace("0.0.0.0", "127.0.0.1")
-    assert await _asked(address, device)
-    assert not await _asked(address, TlsFiles(ours.ca))
-    assert not await _asked(address, TlsFiles(ours.ca, stranger.cert, stranger.key))
-    await server.stop()
+    async with stopped_after(server):
+        address = server.address.replace("0.0.0.0", "127.0.0.1")
+        assert await _asked(address, device)
+        assert not await _asked(address, TlsFiles(ours.ca))
+        assert not await _asked(address, TlsFiles(ours.ca, stranger.cert, stranger.key))
 
 
 async def test_a_server_with_an_authority_alone_is_half_configured(tmp_path: Path) -> None:

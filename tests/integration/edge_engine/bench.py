@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -36,21 +36,6 @@ async def running(
         yield service
     finally:
         await service.stop()
-
-
-class Stoppable(Protocol):
-    """A server of this process."""
-
-    async def stop(self) -> None: ...
-
-
-@asynccontextmanager
-async def stopped_after(server: Stoppable) -> AsyncIterator[None]:
-    """Stop the server whatever happens: one that runs on when its loop has ended fails other tests."""
-    try:
-        yield
-    finally:
-        await server.stop()
 
 
 def request(

@@ -19,10 +19,10 @@ from tests.integration.edge_engine.bench import (
     request,
     running,
     settings,
-    stopped_after,
     until,
 )
 from tests.integration.edge_engine.other_server import OtherServer
+from tests.integration.stopping import stopped_after
 from tests.integration.test_access import Certificates
 from tests.integration.test_edge_twin_link import FakeTwin, start_twin
 from twinsplit.certificates.subject import Role
