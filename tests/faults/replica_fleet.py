@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from benchmarks.light_devices import IdleEdge, LightDevice
-from benchmarks.testbed.process import HOST, ServiceProcess, free_ports, sample
+from benchmarks.testbed.process import HOST, ServiceProcess, free_ports, sample, total
 from benchmarks.testbed.scenarios import SHIPPED_MODEL
 from edge.twin_links import TwinLinks
 from tests.faults.link import Link, Switchboard
@@ -18,8 +20,11 @@ from twinsplit.model.manifest import manifest_digest, read_manifest
 from twinsplit.replicas.rendezvous import ranked
 from twinsplit.transport.tls import TlsFiles
 
-LEASE_S = 4.0
-PATIENCE_S = 30.0
+LEASE_S = 8.0
+"""Far more than a device needs to go elsewhere, on a machine with other work, too; less than keepalive needs to find a
+replica out that is silent."""
+PATIENCE_S = 60.0
+Metrics = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 class ReplicaFleet:
@@ -71,10 +76,23 @@ class ReplicaFleet:
         self.list(self.replicas[:listed])
         self.edge = IdleEdge().links(f"@{self._edge_list_path}", self.manifest, manifest_digest(self._manifest_bytes))
         self._tasks.append(asyncio.ensure_future(self.edge.run()))
-        for index in range(devices):
-            device = LightDevice(f"cam-{index}", f"@{self.list_path}", self.manifest, self._manifest_bytes, index)
+        for index, name in enumerate(self._names(devices)):
+            device = LightDevice(name, f"@{self.list_path}", self.manifest, self._manifest_bytes, index)
             self.devices.append(device)
             self._tasks.append(asyncio.ensure_future(device.run()))
+
+    def _names(self, count: int) -> list[str]:
+        """Names of devices of which every twin is the home of as many as the others, whatever its port."""
+        room = dict.fromkeys(self.replicas, count // len(self.replicas))
+        names: list[str] = []
+        for name in map("cam-{}".format, itertools.count()):
+            home = ranked(name, self.replicas)[0]
+            if room[home]:
+                room[home] -= 1
+                names.append(name)
+            if not any(room.values()):
+                return names
+        raise AssertionError("names do not end")
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -105,18 +123,34 @@ class ReplicaFleet:
                     found[view.device_id].append(back[direct])
         return found
 
+    async def await_held(self) -> None:
+        """Return when every device is held to be attached at the one replica where it is, and nowhere else."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (held := await self.held()) != {device.name: [device.route.address] for device in self.devices}:
+            assert time.monotonic() < deadline_s, held
+            await asyncio.sleep(0.1)
+
     async def reported(self) -> dict[str, int]:
         """By device, the ended tasks that are on record where it is attached."""
         fleet = await read_fleet([self._direct[address] for address in self.replicas], TlsFiles())
         return {view.device_id: sum(view.outcomes.values()) for _, view in fleet.devices() if view.is_attached}
 
-    async def heard(self, address: str) -> float:
-        """Messages that a twin has taken so far."""
-        metrics = await asyncio.to_thread(self.twins[address].metrics)
-        return sample(metrics, "twinsplit_heard_messages_total") or 0.0
+    async def heard_and_tasks(self, address: str) -> tuple[float, float]:
+        """Messages, and ended tasks in them, that a twin has taken so far."""
+        metrics = await self._metrics(address)
+        heard = sample(metrics, "twinsplit_heard_messages_total")
+        assert heard is not None
+        return heard, total(metrics, "twinsplit_tasks_reported_total")
 
     async def metric(self, address: str, name: str) -> float | None:
-        return sample(await asyncio.to_thread(self.twins[address].metrics), name)
+        return sample(await self._metrics(address), name)
+
+    async def _metrics(self, address: str) -> Metrics:
+        """Of a twin that runs; a busy machine may need more than one try."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while (metrics := await asyncio.to_thread(self.twins[address].metrics)) is None:
+            assert time.monotonic() < deadline_s, self.twins[address].last_lines()
+        return metrics
 
     def disorder(self) -> list[str]:
         """All plans that came to a device and should not have."""

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.light_devices import REPORT_S
 from tests.faults.replica_fleet import LEASE_S, PATIENCE_S, ReplicaFleet, running_fleet
-from twinsplit.replicas.choice import SPREAD_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 DEVICES = 24
-MOVED_WITHIN_S = SPREAD_S + 1.5
-"""One try of the replica that is gone, the drawn instant, the stream to the next one and its plan."""
-WINDOW_S = 4.0
+TASKS = 1000
+"""Of the whole fleet, over which messages are counted."""
 
 
 async def until(is_so: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
@@ -42,8 +40,7 @@ async def assert_in_order(fleet: ReplicaFleet) -> None:
     """No plan of two replicas at once, no task without a plan in force, every device at exactly one replica."""
     assert fleet.disorder() == []
     assert {device.name: device.tasks_without_plan for device in fleet.devices if device.tasks_without_plan} == {}
-    held = await fleet.held()
-    assert held == {device.name: [device.route.address] for device in fleet.devices}
+    await fleet.await_held()
 
 
 async def test_a_replica_that_is_killed_and_rejoins_moves_only_its_devices_and_no_plan_is_served_twice(
@@ -54,13 +51,12 @@ async def test_a_replica_that_is_killed_and_rejoins_moves_only_its_devices_and_n
         lost = fleet.replicas[0]
         orphans = [device for device in fleet.devices if device.route.address == lost]
         others = [device for device in fleet.devices if device.route.address != lost]
-        assert len(orphans) > 2
-        assert len(others) > 2
+        assert len(orphans) == len(others) / 2
         await asyncio.sleep(2.0 * REPORT_S)
 
         fleet.twins[lost].kill()
         took_s = await until(lambda: attached_without(fleet, lost))
-        assert took_s < MOVED_WITHIN_S
+        assert took_s < LEASE_S, "nobody waits for the end of a lease"
         heirs = [address for address in fleet.replicas if address != lost]
         assert all(device.route.address == fleet.home(device, tuple(heirs)) for device in orphans)
         await asyncio.sleep(1.0)
@@ -85,10 +81,10 @@ async def test_a_replica_lost_without_a_word_is_left_within_the_lease_and_told_w
         await until(lambda: fleet.are_home(fleet.replicas))
         lost = fleet.replicas[0]
         orphans = [device for device in fleet.devices if device.route.address == lost]
-        assert orphans
+        assert len(orphans) == len(fleet.devices) / 2
         assert fleet.links[lost].leave_half_open() == len(orphans)
         took_s = await until(lambda: attached_without(fleet, lost))
-        assert took_s < LEASE_S + MOVED_WITHIN_S
+        assert took_s < 2.0 * LEASE_S, "nobody waits for keepalive"
 
         # New connections to it work: the first thing that it hears is where its devices are.
         await until(lambda: not any(device.route.untold for device in orphans))
@@ -98,8 +94,8 @@ async def test_a_replica_lost_without_a_word_is_left_within_the_lease_and_told_w
         await until(lambda: fleet.are_home(fleet.replicas))
         await asyncio.sleep(1.0)
         assert {device.route.moves for device in orphans} == {2}
+        await fleet.await_held()
         assert fleet.disorder() == []
-        assert await fleet.held() == {device.name: [device.route.address] for device in fleet.devices}
 
 
 async def test_a_second_replica_takes_its_share_of_the_load_off_the_first(tmp_path: Path) -> None:
@@ -111,23 +107,18 @@ async def test_a_second_replica_takes_its_share_of_the_load_off_the_first(tmp_pa
         fleet.list(fleet.replicas)
         await until(lambda: fleet.are_home(fleet.replicas))
         after = await messages_per_task(fleet, (alone, second))
-        devices = Counter(device.route.address for device in fleet.devices)
         await assert_in_order(fleet)
     print(f"messages per task: {before:.3f} at the one replica, then {after[0]:.3f} and {after[1]:.3f}")
     assert before == pytest.approx(1.0, rel=0.1), "a report for every task, and a little of an idle edge"
-    for load, address in zip(after, (alone, second), strict=True):
-        assert load / before == pytest.approx(devices[address] / len(fleet.devices), rel=0.1)
-        assert 0.35 < load / before < 0.65
+    assert [load / before for load in after] == pytest.approx([0.5, 0.5], rel=0.1)
 
 
 async def messages_per_task(fleet: ReplicaFleet, addresses: tuple[str, ...]) -> list[float]:
-    """Messages that each of these takes, over tasks of the whole fleet: so it does not matter how fast they come."""
-
-    async def counted() -> tuple[int, list[float]]:
-        tasks = sum(device.tasks for device in fleet.devices)
-        return tasks, [await fleet.heard(address) for address in addresses]
-
-    tasks_before, before = await counted()
-    await asyncio.sleep(WINDOW_S)
-    tasks, after = await counted()
-    return [(b - a) / (tasks - tasks_before) for a, b in zip(before, after, strict=True)]
+    """Messages that each of these takes, over tasks that all of them take: so it does not matter how fast they come."""
+    first = [await fleet.heard_and_tasks(address) for address in addresses]
+    while True:
+        last = [await fleet.heard_and_tasks(address) for address in addresses]
+        heard, tasks = np.subtract(last, first).T
+        if tasks.sum() >= TASKS:
+            return list(heard / tasks.sum())
+        await asyncio.sleep(0.2)
