@@ -198,8 +198,8 @@ class TwinRoute:
     async def _tell(self, channel: grpc.aio.Channel) -> None:
         request = twin_pb2.ReleaseDeviceRequest(device_id=self._device_id, attachment_epoch=self.epochs.current)
         stub = twin_pb2_grpc.TwinServiceStub(channel)
-        self._signalling.note_sent("release", request.ByteSize())
         await stub.ReleaseDevice(request, timeout=LOOK_TIMEOUT_S)
+        self._signalling.note_sent("release", request.ByteSize())
 
     def _list_changed(self, replicas: tuple[str, ...]) -> None:
         self._listed = replicas

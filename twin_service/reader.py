@@ -113,5 +113,6 @@ async def reading(address: str, tls: TlsFiles) -> AsyncIterator[TwinReader]:
         SettingsError: the address is not HOST:PORT.
         TlsError: the TLS files cannot be used.
     """
-    async with open_channel(address, tls) as channel:
+    # Its calls fail with the first try to connect that fails.
+    async with open_channel(address, tls, connect_s=_TIMEOUT_S) as channel:
         yield TwinReader(channel, address)

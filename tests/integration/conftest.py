@@ -12,6 +12,13 @@ from edge.models import HeldModel, load_models
 from tests.unit.edge.tiny_model import boundary_tensors, write_tiny_model
 from twinsplit.clock import SystemClock
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.transport import limits
+
+
+@pytest.fixture(autouse=True)
+def _patient_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever connects within this process has the time that it takes on a busy machine."""
+    monkeypatch.setattr(limits, "CONNECT_S", 20.0)
 
 
 @pytest.fixture(scope="module")

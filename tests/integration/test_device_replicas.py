@@ -11,7 +11,7 @@ import pytest
 
 from device import twin_route
 from device.status_text import status_text
-from tests.integration.device_bench import running_device, until, write_network
+from tests.integration.device_bench import PATIENCE_S, running_device, until, write_network
 from tests.integration.test_device_twin_link import SpokenTwin, spoken_twin, wire_plan
 from tests.unit.device.made_up_device import offload_at
 from twinsplit.replicas import choice
@@ -49,6 +49,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("LOOK_FIRST_S", 0.05), ("LOOK_LAST_S", 0.1), ("RETURN_AFTER_S", 0.2), ("SPREAD_S", 0.1)):
         monkeypatch.setattr(choice, name, seconds)
     monkeypatch.setattr(twin_route, "_LOOK_AROUND_S", 0.02)
+    # A look that is not answered in time would be taken again, and its message counted again.
+    monkeypatch.setattr(twin_route, "LOOK_TIMEOUT_S", PATIENCE_S)
 
 
 @asynccontextmanager

@@ -14,16 +14,24 @@ from twinsplit.transport.tls import TlsFiles
 
 
 def open_channel(
-    address: str, tls: TlsFiles | None = None, *, max_message_bytes: int = CONTROL_MESSAGE_BYTES
+    address: str,
+    tls: TlsFiles | None = None,
+    *,
+    max_message_bytes: int = CONTROL_MESSAGE_BYTES,
+    connect_s: float | None = None,
 ) -> grpc.aio.Channel:
     """A channel to ``HOST:PORT``; it connects when first used and reconnects by itself, with growing pauses.
+
+    Args:
+        connect_s: how long one try to connect may take; who makes a single call gives it all the time of that call.
+            ``None``: as long as one that is tried again and again may take.
 
     Raises:
         SettingsError: ``address`` is not HOST:PORT.
         TlsError: the TLS files cannot be used.
     """
     target = str(Address.parse(address))
-    options = channel_options(max_message_bytes)
+    options = channel_options(max_message_bytes, connect_s)
     if tls is None or not tls.is_set:
         return grpc.aio.insecure_channel(target, options=options)
     return grpc.aio.secure_channel(target, tls.channel_credentials(), options=options)

@@ -52,8 +52,9 @@ def tensor_message_bytes(manifests: Iterable[Manifest]) -> int:
     return largest + largest // 8 + ENVELOPE_BYTES
 
 
-def channel_options(max_message_bytes: int) -> ChannelOptions:
-    """Options of every channel."""
+def channel_options(max_message_bytes: int, connect_s: float | None = None) -> ChannelOptions:
+    """Options of every channel; ``connect_s`` stands for :data:`CONNECT_S`."""
+    connect_s = CONNECT_S if connect_s is None else connect_s
     return [
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -65,7 +66,7 @@ def channel_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_FIRST_S * 1000)),
         # By its name a pause between tries; gRPC takes it for the time that one try has.
-        ("grpc.min_reconnect_backoff_ms", int(CONNECT_S * 1000)),
+        ("grpc.min_reconnect_backoff_ms", int(connect_s * 1000)),
         ("grpc.max_reconnect_backoff_ms", int(RECONNECT_LAST_S * 1000)),
         # Devices and edges are neighbours: a proxy of the environment would only be in the way.
         ("grpc.enable_http_proxy", 0),

@@ -7,6 +7,7 @@ import pytest
 from grpc._cython import cygrpc
 
 from twinsplit.transport.limits import (
+    CONNECT_S,
     ENVELOPE_BYTES,
     KEEPALIVE_TIME_S,
     KEEPALIVE_TIMEOUT_S,
@@ -45,6 +46,11 @@ def test_every_option_is_one_that_grpc_knows(options: object) -> None:
 def test_an_end_that_does_not_answer_a_probe_is_given_up_by_the_same_time_whoever_asked(options: object) -> None:
     found = dict(options(1))
     assert found["grpc.http2.ping_timeout_ms"] == found["grpc.keepalive_timeout_ms"] == KEEPALIVE_TIMEOUT_S * 1000
+
+
+def test_a_try_to_connect_has_as_long_as_its_caller_has() -> None:
+    assert dict(channel_options(1))["grpc.min_reconnect_backoff_ms"] == CONNECT_S * 1000
+    assert dict(channel_options(1, 10.0))["grpc.min_reconnect_backoff_ms"] == 10_000
 
 
 def test_two_servers_never_share_a_port() -> None:
