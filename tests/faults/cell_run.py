@@ -86,6 +86,7 @@ def run_cell(cell: Cell, stage: Stage) -> CellResult:
         loop.step(PATIENCE_S)
 
     loop.open, halted = await_moment(cell.moment, stage)
+    began_at_s = time.monotonic()
     with resumed_at_the_end(stage):
         injection = inject(cell, stage)
         if halted is not None and (cell.fault is not Fault.BLACK_HOLED or halted not in stage.links_of(cell.service)):
@@ -114,7 +115,7 @@ def run_cell(cell: Cell, stage: Stage) -> CellResult:
     problems += books_problems(submissions, lines, cell)
     waiting_s = max(map(added_waiting_s, lines), default=0.0)
     if cell.service is Service.DEVICE and cell.fault is Fault.STOPPED:
-        waiting_s = max(0.0, waiting_s - FAULT_S)
+        waiting_s = max(0.0, waiting_s - (ended_at_s - began_at_s))
     if waiting_s > WAITING_BOUND_S:
         problems.append(f"a task waited {waiting_s:.3f} s, more than {WAITING_BOUND_S:.3f} s")
     return CellResult(

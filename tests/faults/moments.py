@@ -11,7 +11,7 @@ from tests.faults.link import Link, Way
 from tests.faults.program import Submission
 from tests.faults.stage import Stage
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 HALF_A_PAYLOAD_BYTES = 400
 """A payload is 944 bytes and its envelope; what else goes up meanwhile has a few tens."""
 HALF_A_PLAN_BYTES = 200
@@ -30,7 +30,14 @@ def await_moment(moment: Moment, stage: Stage) -> tuple[Submission | None, Link 
         return None, None
     if moment is Moment.MID_TASK:
         submission = device.program.submit(stage.frame)
-        _until(lambda: device.status()["task"] is not None, moment)
+
+        def is_in_service() -> bool:
+            nonlocal submission
+            if submission.over.is_set():  # between two looks
+                submission = device.program.submit(stage.frame)
+            return device.status()["task"] is not None
+
+        _until(is_in_service, moment)
         return submission, None
     if moment is Moment.MID_UPLOAD:
         link = stage.device_edges[0]

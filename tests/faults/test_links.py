@@ -38,6 +38,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def device(stage: Stage) -> Iterator[Device]:
     """The device, whose books are looked at afterwards."""
     stage.await_whole()
+    assert stage.devices[0].settled() == []
     first = len(stage.devices[0].program.submissions)
     yield stage.devices[0]
     for link in stage.links:
@@ -116,12 +117,14 @@ def test_a_disk_that_is_full_delays_no_task_and_leaves_no_gap_in_the_records(sta
     limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (device.sink.stat().st_size + 10, limits[1]))
     try:
-        tasks = answered([device.program.submit(stage.frame) for _ in range(5)])
-        waiting = sample(device.process.metrics(), "twinsplit_sink_waiting_records")
+        # One after the other: none waits for another.
+        tasks = [answered([device.program.submit(stage.frame)])[0] for _ in range(5)]
+        deadline_s = time.monotonic() + PATIENCE_S
+        while sample(device.process.metrics(), "twinsplit_sink_waiting_records") != 5.0:
+            assert time.monotonic() < deadline_s, has_not_fired(Fault.FULL_DISK)
     finally:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
-    assert waiting == 5.0, has_not_fired(Fault.FULL_DISK)
-    assert {task["outcome"] for task in tasks} == {"edge"}
+    assert max(map(added_waiting_s, tasks)) < WAITING_BOUND_S
     assert "sink-fails" in device.process.log_path.read_text() or _is_log_full(device.process.log_path, device.sink)
 
 
@@ -139,7 +142,7 @@ def test_a_twin_whose_disk_is_full_goes_on_from_memory_and_saves_later(stage: St
         deadline_s = time.monotonic() + PATIENCE_S
         while "state-not-saved" not in stage.twin.log_path.read_text():
             (task,) = answered([device.program.submit(stage.frame)])
-            assert task["outcome"] == "edge"
+            assert task["outcome"] in ("edge", "device")
             assert time.monotonic() < deadline_s, has_not_fired(Fault.FULL_DISK)
         stage.device_twin.reset()
         stage.await_whole()

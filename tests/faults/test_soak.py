@@ -19,7 +19,7 @@ def _say(fault: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_minutes_of_random_faults_lose_nothing_double_nothing_and_grow_nothing(tmp_path: Path) -> None:
     result = soak(tmp_path, SECONDS, SEED, _say)
     assert result.problems == ()
