@@ -29,7 +29,7 @@ from twinsplit.reckoning import BacklogState
 from twinsplit.types import TaskRecord
 
 ANY_PORT = "127.0.0.1:0"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 BINS = 3
 
 

@@ -68,13 +68,21 @@ class RunningDevice:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=ENVIRONMENT
             )
-        deadline_s = time.monotonic() + PATIENCE_S
-        while b"device-running" not in log.read_bytes():
-            assert self.process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline_s, log.read_text()
-            time.sleep(0.02)
+        try:
+            self._await_start()
+        except BaseException:
+            self.process.kill()
+            self.process.communicate()
+            raise
         running = event(log.read_bytes(), "device-running")
         self.address, self.http_address = str(running["address"]), str(running["http_address"])
+
+    def _await_start(self) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while b"device-running" not in self.log.read_bytes():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline_s, self.log.read_text()
+            time.sleep(0.02)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes]:
         self.process.send_signal(number)
