@@ -110,7 +110,7 @@ wheel: $(VENV)/.dev ## build dist/twinsplit-*.whl
 
 # A version such as 2.13.0+cpu counts as newer than 2.13.0, the CUDA build, wherever it is found.
 wheelhouse: $(VENV)/.created ## torch's wheel for the CPU into wheelhouse/, for images built where PyTorch's index is out of reach
-	@ls wheelhouse/torch-*.whl 2>/dev/null || $(BIN)/python -m pip download --quiet --disable-pip-version-check --retries 0 \
+	@ls wheelhouse/torch-*.whl 2>/dev/null || $(BIN)/python -m pip download --quiet --disable-pip-version-check --retries 2 \
 	  --extra-index-url $(TORCH_INDEX) --constraint constraints.txt --no-deps --only-binary=:all: --python-version 3.11 \
 	  --dest wheelhouse torch
 
