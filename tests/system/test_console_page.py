@@ -190,6 +190,24 @@ def test_what_if_shows_another_plan_and_leaves_the_device_alone(services: LiveSe
     assert page.errors() == []
 
 
+@pytest.mark.parametrize("name", ["alpha_s", "beta_s_per_joule", "goodput_bytes_per_s"])
+def test_every_slider_asks_for_the_plan_with_what_it_stands_for(page: Browser, name: str) -> None:
+    slider = f"what-if-{name.replace('_', '-')}"
+    page.wait_for(f"!document.getElementById('{slider}').disabled")
+    _move_slider(page, slider, -1)
+    page.wait_for('document.querySelector(".what-if-status").textContent.includes(" cells would decide otherwise")')
+    assert page.text("#plan-title") == "Plan that would stand"
+    asked = page.run(
+        """
+        return performance.getEntriesByType("resource").map((each) => new URL(each.name))
+          .filter((url) => url.pathname.endsWith("/what-if")).map((url) => [...url.searchParams.keys()]);
+        """
+    )
+    assert [name] in asked
+    assert all(keys == [name] for keys in asked)
+    assert page.errors() == []
+
+
 def test_weights_are_applied_with_the_token_only(services: LiveServices, page: Browser) -> None:
     before = _chosen(services)
     refused = page.run(
