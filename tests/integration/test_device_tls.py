@@ -108,7 +108,7 @@ async def test_local_programs_reach_a_device_with_a_certificate_by_tls(model, fi
         open_channel(bench.device.address, TlsFiles(files.ca)) as channel,
     ):
         stub = device_pb2_grpc.DeviceServiceStub(channel)
-        response = await stub.GetStatus(device_pb2.GetStatusRequest(), timeout=5.0)
+        response = await stub.GetStatus(device_pb2.GetStatusRequest(), timeout=20.0)
     assert '"entered": 0' in response.status_json
 
 

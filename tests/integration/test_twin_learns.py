@@ -7,13 +7,13 @@ import importlib.util
 import json
 import logging
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from tests.integration.device_bench import until
 from tests.integration.test_twin_streams import attached_device, attached_edge, running
 from tests.unit.learning.made_up_tasks import made_up_tasks
 from tests.unit.twin_service.made_up_twins import DIGEST, MANIFEST
@@ -30,6 +30,10 @@ from twinsplit.types import Decision
 QUICK = LearningOptions(TrainingOptions(steps=150, learning_rate=1e-2, slow_copy_steps=30), GateOptions(least_tasks=20))
 
 
+LESSON_S = 60.0
+"""A lesson takes two seconds; on a busy machine longer."""
+
+
 def teach(twin: TwinService, options: LearningOptions = QUICK) -> None:
     """The learner is told of tasks in which offloading brought 0.8 s less than open-loop believes."""
     learner = twin.exchange.core.learner
@@ -37,14 +41,6 @@ def teach(twin: TwinService, options: LearningOptions = QUICK) -> None:
     learner.settings = LearnerSettings(options, least_tasks=200)
     for task in made_up_tasks(200, model_digest=DIGEST, epochs=4, offload_bias_s=-0.8):
         learner.task_replayed(task)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("waited in vain")
 
 
 @pytest.mark.slow
@@ -56,7 +52,7 @@ async def test_what_is_learnt_reaches_the_devices_is_kept_and_is_shown(tmp_path:
         assert before.decision(0, 0, 0, 0.0).is_offload
         learner = twin.exchange.core.learner
         teach(twin)
-        await until(lambda: bool(learner.results))
+        await until(lambda: bool(learner.results), LESSON_S)
         assert learner.results == {Result.PROMOTED: 1}
         after = plan_from_wire(await device.hear("plan"))
         assert after.plan_id > before.plan_id
@@ -103,7 +99,7 @@ async def test_a_service_that_stops_gives_up_its_lesson(tmp_path: Path) -> None:
         teach(twin, LearningOptions(TrainingOptions(steps=10**7), QUICK.gate))
         await until(lambda: twin._learning.core_share() > 0.0)
         stopped_s = time.monotonic()
-    assert time.monotonic() - stopped_s < 3.0
+    assert time.monotonic() - stopped_s < LESSON_S / 2.0, "all of its steps take hours"
     with closing(SqliteStore(tmp_path)) as store:
         assert store.weights() == []
 
@@ -117,7 +113,7 @@ async def test_tasks_that_hold_no_numbers_are_named_and_the_service_goes_on(tmp_
         for task in made_up_tasks(30, model_digest=DIGEST, epochs=4):
             task.step_cost_s[0] = float("nan")
             learner.task_replayed(task)
-        await until(lambda: bool(learner.results))
+        await until(lambda: bool(learner.results), LESSON_S)
         assert learner.results == {Result.FAILED: 1}
         assert learner.net(DIGEST) is None
         await device.say(poll=twin_pb2.PollRequest(task_id=1))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from tests.integration.device_bench import until
 from tests.integration.test_twin_streams import attached_device, attached_edge, backlog_report, running
 from tests.unit.twin_service.made_up_twins import DIGEST
 from twin_service.cli import twin as twin_command
@@ -66,14 +66,6 @@ async def told(twin: TwinService) -> None:
         await edge.say(backlog=report)
         await device.say(heartbeat=twin_pb2.DeviceHeartbeat(state=STATE))
         await until(lambda: twin.exchange.core.workload.replayed == 1)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("waited in vain")
 
 
 async def test_a_task_is_replayed_and_survives_a_restart(tmp_path: Path) -> None:

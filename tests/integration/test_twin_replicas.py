@@ -52,7 +52,7 @@ async def test_a_device_that_has_gone_is_let_go_of_when_it_says_so_and_everybody
         assert plan_there.attachment_epoch == 51
         assert plan_there.plan_id > plan.plan_id
 
-        findings = await peer_findings(DoctorSettings(twin=replicas, id="cam"), None, timeout_s=5.0)
+        findings = await peer_findings(DoctorSettings(twin=replicas, id="cam"), None, timeout_s=20.0)
         found = [f for f in findings if f.check is Check.TWIN_REPLICAS]
         assert [f.verdict for f in found] == [Verdict.BAD, Verdict.BAD]
         assert "each hold it to be attached" in found[0].text

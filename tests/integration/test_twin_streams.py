@@ -26,6 +26,7 @@ from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES
 from twinsplit.transport.status import error_from_rpc
 from twinsplit.transport.tls import TlsFiles
 
+PATIENCE_S = 20.0
 NOW = 5.0
 """What these devices' clocks say."""
 
@@ -54,7 +55,7 @@ class Peer:
     async def hear(self, kind: str) -> object:
         """The next message of ``kind``; others are passed over."""
         while True:
-            response = await asyncio.wait_for(self.call.read(), 5.0)
+            response = await asyncio.wait_for(self.call.read(), PATIENCE_S)
             assert response is not grpc.aio.EOF, f"the stream ended while waiting for {kind}"
             if response.WhichOneof("kind") == kind:
                 return getattr(response, kind)
@@ -175,7 +176,7 @@ async def test_a_live_read_asks_the_device_and_a_silent_one_is_answered_by_the_t
     async with running(tmp_path) as twin, open_channel(twin.address) as channel:
         device, _ = await attached_device(channel)
         stub = twin_pb2_grpc.TwinServiceStub(channel)
-        request = twin_pb2.GetTwinRequest(device_id="cam", live_if_older_than_s=0.0, timeout_s=5.0)
+        request = twin_pb2.GetTwinRequest(device_id="cam", live_if_older_than_s=0.0, timeout_s=PATIENCE_S)
         read = asyncio.ensure_future(stub.GetTwin(request))
         asked = await device.hear("live")
         started = twin_pb2.StartReport(task_id=3, started_age_s=0.15, queue_length=2)
@@ -243,7 +244,10 @@ async def test_readers_see_all_twins_and_changes_as_they_come(tmp_path: Path) ->
             watched = reader.watch(0.05)
             assert len((await anext(watched)).devices) == 1
             await attached_device(channel, device_id="dock")
-            assert [view.device_id for view in (await anext(watched)).devices] == ["cam", "dock"]
+            # How much of what it says falls into one look is the machine's affair.
+            while len((seen := await anext(watched)).devices) < 2:
+                pass
+            assert [view.device_id for view in seen.devices] == ["cam", "dock"]
             await watched.aclose()
             view, _ = await reader.device("cam")
             assert f"plan {view.plan_id} by multi-step" in device_text(view, is_live=False)

@@ -23,7 +23,7 @@ from twinsplit.types import Decision
 
 async def scrape(http_address: str) -> str:
     def read() -> str:
-        with urllib.request.urlopen(f"http://{http_address}/metrics", timeout=5.0) as answer:
+        with urllib.request.urlopen(f"http://{http_address}/metrics", timeout=20.0) as answer:
             return str(answer.read().decode())
 
     return await asyncio.to_thread(read)
