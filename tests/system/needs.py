@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEBIAN_PYTHON = "/usr/bin/python3"
+_LONGEST_S = 120.0
+"""A program that answers no sooner, such as one that asks a dead engine, is not there."""
 ARM64_PYTHON_IMAGE = "arm64v8/python:3.11-slim"
 """The official image under the name that it has for 64-bit ARM alone."""
 
@@ -32,8 +34,8 @@ class Need:
 
 def _runs(*command: str) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
+        return subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
         return False
 
 

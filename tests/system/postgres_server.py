@@ -24,7 +24,7 @@ from tests.system.needs import postgres_programs
 
 USER = "postgres"
 PASSWORD = "s3cr3t-0f-the-test"
-_START_S = 30.0
+_START_S = 120.0
 _SETTINGS = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -59,7 +59,7 @@ class PostgresServer:
         """At once, ending all sessions, as a crash does."""
         if self.process is not None:
             self.process.send_signal(signal.SIGQUIT)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def run(self, statement: str, *values: object, database: str = "twinsplit") -> list[tuple[Any, ...]]:

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import yaml
 
 _ROOT = Path(__file__).resolve().parents[2]
 CONFIG = _ROOT / "deploy/prometheus/prometheus.yml"
-_START_S = 30.0
+_START_S = 120.0
 
 
 class PrometheusServer:
@@ -89,7 +89,10 @@ def prometheus(folder: Path, port: int, targets: Mapping[str, Sequence[str]]) ->
         yield PrometheusServer(f"http://127.0.0.1:{port}")
     finally:
         process.terminate()
-        process.wait(15.0)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(15.0)
+        process.kill()
+        process.wait()
 
 
 def _is_ready(port: int) -> bool:

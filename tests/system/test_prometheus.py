@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 from benchmarks.testbed.process import HOST, ServiceProcess, free_ports
 from tests.system.prometheus_server import PrometheusServer, prometheus
 
-pytestmark = pytest.mark.needs("promtool")
+pytestmark = [pytest.mark.needs("promtool"), pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -29,6 +30,8 @@ EMPTY = "May be empty: "
 """As deploy/grafana/boards/panels.py writes it into a panel's description."""
 OBSERVED_S = 40.0
 LATELY_S = 20.0
+SETTLED_S = 60.0
+"""Other work of the machine may bring services near an alert, for a while."""
 COMPARISON = re.compile(r"\s(==|>|<)\s[\d.]+$")
 
 VECTORS_THAT_MAY_BE_EMPTY = {
@@ -114,14 +117,12 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
                 service.wait_until_ready()
         with prometheus(folder, _port(port), targets) as server:
             began_s = time.monotonic()
-            server.await_values("twinsplit_regret_seconds_count > 0", 30.0)
+            server.await_values("twinsplit_regret_seconds_count > 0", 120.0)
             time.sleep(max(0.0, began_s + OBSERVED_S - time.monotonic()))
             # A call that ends, as people make it.
-            status = ["-c", load, "device", "status", device]
-            asked = ServiceProcess("status", status, folder)
-            asked.start()
-            time.sleep(3.0)
-            asked.stop()
+            status = [sys.executable, "-c", load, "device", "status", device]
+            subprocess.run(status, cwd=ROOT, check=True, capture_output=True, timeout=60.0)
+            server.await_values('twinsplit_rpc_handled_total{method="GetStatus"} > 0', 30.0)
             for service in services:
                 service.check()
             yield Observed(server, device_http, time.monotonic() - began_s)
@@ -145,7 +146,6 @@ def _asked(expression: str, device: str) -> str:
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
-@pytest.mark.timeout(180)
 def test_every_panel_shows_something_or_says_why_not(observed: Observed, path: Path) -> None:
     board = json.loads(path.read_text(encoding="utf-8"))
     empty, excused = [], []
@@ -208,7 +208,12 @@ def test_every_rule_is_evaluated_and_has_a_vector(observed: Observed) -> None:
 def test_services_that_are_well_come_near_no_alert(observed: Observed) -> None:
     """Most alerts wait for minutes; what would fire then is pending now."""
     lasting = 'count_over_time(ALERTS{alertname=~"Twinsplit.+"}[10s]) >= 9'  # rules are evaluated every second
-    alerts = observed.server.data("query", query=lasting)["result"]
-    near = {series["metric"]["alertname"] for series in alerts}
-    # The device's segments are emulated to take 8 ms; where many processes share two cores they come late.
-    assert near <= {"TwinsplitMirrorWrong"}
+    until_s = time.monotonic() + SETTLED_S
+    while True:
+        alerts = observed.server.data("query", query=lasting)["result"]
+        near = {series["metric"]["alertname"] for series in alerts}
+        # The device's segments are emulated to take 8 ms; where many processes share two cores they come late.
+        if near <= {"TwinsplitMirrorWrong"}:
+            return
+        assert time.monotonic() < until_s, near
+        time.sleep(1.0)
