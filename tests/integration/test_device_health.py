@@ -37,8 +37,9 @@ async def test_a_device_that_heat_slows_down_reckons_with_it_at_once_and_takes_i
         await until(lambda: health(bench)["is_throttled"] is False)
         before = bench.device.status()["tracked"]["segment_s"]
         lower(places, 1_200_000)
-        await until(lambda: health(bench)["is_throttled"] is True)
-        assert health(bench)["speed_share"] == 0.5
+        # A look may come between the two files that are written.
+        await until(lambda: health(bench)["speed_share"] == 0.5)
+        assert health(bench)["is_throttled"] is True
         assert bench.device.status()["tracked"]["segment_s"] == pytest.approx([2.0 * s for s in before])
         lower(places, 2_400_000)
         await until(lambda: health(bench)["speed_share"] == 1.0)

@@ -23,7 +23,7 @@ from twinsplit.cli import run as command_line
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TWINSPLIT_")}
 
 
@@ -83,6 +83,18 @@ class RunningDevice:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline_s, self.log.read_text()
             time.sleep(0.02)
+
+    def wait_until_entered(self, tasks: int) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while self._entered() < tasks:
+            assert time.monotonic() < deadline_s, self.log.read_text()
+            time.sleep(0.02)
+
+    def _entered(self) -> float:
+        with urllib.request.urlopen(f"http://{self.http_address}/metrics", timeout=PATIENCE_S) as answer:
+            lines = answer.read().decode().splitlines()
+        (line,) = (line for line in lines if line.startswith("twinsplit_tasks_entered_total "))
+        return float(line.rpartition(" ")[2])
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes]:
         self.process.send_signal(number)
@@ -163,9 +175,9 @@ def test_a_full_disk_harms_no_task_and_is_said_at_the_end(model, frames):
 
 
 def test_sigterm_finishes_what_was_accepted(model, frames, start):
-    source = ("--source", f"frames:{frames}", "--arrivals", "periodic:50", "--sink", "-")
+    source = ("--source", f"frames:{frames}", "--arrivals", "periodic:50", "--sink", "-", "--queue-capacity", 10_000)
     device = start(model, *source, "--emulate-slowdown", 1.0)
-    time.sleep(0.3)
+    device.wait_until_entered(10)
     code, output = device.stop()
     stopped = event(device.log.read_bytes(), "device-stopped")
     assert code == 0
@@ -179,7 +191,7 @@ def test_sigterm_finishes_a_frame_that_is_being_prepared(model, frames, tmp_path
     with Image.open(next(frames.iterdir())) as picture:
         picture.resize((4000, 3000)).save(folder / "large.jpg")
     device = start(model, "--source", f"frames:{folder}", "--arrivals", "periodic:50", "--sink", "-")
-    time.sleep(0.5)
+    device.wait_until_entered(1)  # and the next one is being prepared, which takes far longer than 20 ms
     code, output = device.stop()
     assert code == 0
     records = lines_of(output)
@@ -202,9 +214,9 @@ def test_it_answers_status_health_metrics_and_submissions_while_it_runs(model, f
     status = command("status", device.address)
     assert b"tasks: 2 entered = " in status.stdout
     assert json.loads(command("status", device.address, "--json").stdout)["entered"] == 2
-    with urllib.request.urlopen(f"http://{device.http_address}/metrics", timeout=10.0) as answer:
+    with urllib.request.urlopen(f"http://{device.http_address}/metrics", timeout=PATIENCE_S) as answer:
         assert "twinsplit_tasks_entered_total 2.0" in answer.read().decode()
-    with urllib.request.urlopen(f"http://{device.http_address}/readyz", timeout=10.0) as answer:
+    with urllib.request.urlopen(f"http://{device.http_address}/readyz", timeout=PATIENCE_S) as answer:
         assert answer.status == 200
     assert device.stop(signal.SIGINT)[0] == 0
 

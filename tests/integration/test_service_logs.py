@@ -103,12 +103,17 @@ def _on_a_terminal(commands: dict[str, list[str]], *flags: str) -> dict[str, lis
         ours, theirs = pty.openpty()
         started[name] = ours, subprocess.Popen([*command, *flags], env=ENVIRONMENT, stdout=theirs, stderr=theirs)
         os.close(theirs)
-    for name, (ours, process) in started.items():
-        written, deadline_s = b"", time.monotonic() + PATIENCE_S
-        with contextlib.suppress(OSError):  # the terminal's other end was closed
-            while (data := os.read(ours, 4096)) and time.monotonic() < deadline_s:
-                written += data
-        os.close(ours)
-        assert process.wait(PATIENCE_S) == 6
-        found[name] = written.decode().splitlines()
+    try:
+        for name, (ours, process) in started.items():
+            written, deadline_s = b"", time.monotonic() + PATIENCE_S
+            with contextlib.suppress(OSError):  # the terminal's other end was closed
+                while (data := os.read(ours, 4096)) and time.monotonic() < deadline_s:
+                    written += data
+            assert process.wait(PATIENCE_S) == 6
+            found[name] = written.decode().splitlines()
+    finally:
+        for ours, process in started.values():
+            os.close(ours)
+            process.kill()
+            process.wait()
     return found

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.device_bench import until
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.systemd.notification import ServiceManager
 
@@ -59,16 +60,19 @@ def systemd() -> Iterator[Systemd]:
 
 async def test_a_hung_event_loop_gives_no_sign_of_life_and_one_that_turns_again_does(systemd: Systemd) -> None:
     manager = ServiceManager(systemd.address, watchdog_s=0.02)
+    began_s = time.monotonic()
     manager.serving("here")
-    await asyncio.sleep(0.1)
-    first, *beats = systemd.waiting()
-    assert first == "READY=1\nSTATUS=here"
+    beats: list[str] = []
+    while len(beats) < 5:
+        await asyncio.sleep(0.01)
+        beats += systemd.waiting()
+    took_s = time.monotonic() - began_s
+    assert beats.pop(0) == "READY=1\nSTATUS=here"
     assert set(beats) == {"WATCHDOG=1"}
-    assert 3 <= len(beats) <= 11  # one at once, then every 10 ms
+    assert len(beats) <= 1 + took_s / 0.01, "one at once, then every 10 ms at most"
     time.sleep(0.1)  # noqa: ASYNC251 - the loop hangs
     assert systemd.waiting() == []
-    await asyncio.sleep(0.03)
-    assert "WATCHDOG=1" in systemd.waiting()
+    await until(lambda: "WATCHDOG=1" in systemd.waiting())
     manager.stopping()
     manager.close()
     assert [message for message in systemd.waiting() if message.startswith("STOPPING=1")]
@@ -93,9 +97,17 @@ def test_an_edge_is_ready_once_it_serves_lives_at_half_the_interval_and_says_tha
         address = re.fullmatch(r"READY=1\nSTATUS=edge on 127\.0\.0\.1:(\d+)", ready)
         assert address, ready
         socket.create_connection(("127.0.0.1", int(address[1])), timeout=5.0).close()
-        began_s = time.monotonic()
-        assert [systemd.next() for _ in range(4)] == ["WATCHDOG=1"] * 4
-        assert time.monotonic() - began_s == pytest.approx(0.6, abs=0.3)
+        # A busy machine makes single ones late; an edge that gave them at the whole interval would always be late.
+        took_s = 1.0
+        for _ in range(20):
+            systemd.waiting()
+            began_s = time.monotonic()
+            assert [systemd.next() for _ in range(4)] == ["WATCHDOG=1"] * 4
+            took_s = time.monotonic() - began_s
+            assert took_s > 0.55, "after three intervals at the earliest, for none was waiting"
+            if took_s < 0.9:
+                break
+        assert took_s < 0.9, "an edge tells of its life at the half of the interval"
         edge.send_signal(signal.SIGTERM)
         assert edge.wait(PATIENCE_S) == 0
         assert systemd.waiting()[-1].startswith("STOPPING=1")
