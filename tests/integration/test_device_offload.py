@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from tests.integration.device_bench import (
     write_network,
 )
 from tests.unit.device.made_up_device import offload_at
-from twinsplit.types import Decision, Outcome, Payload, Reason
+from twinsplit.types import Decision, Outcome, Payload, Reason, TaskRecord
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +85,7 @@ async def test_the_backlog_of_answers_and_a_measured_way_reach_the_device(model,
 
 
 async def test_an_edge_that_dies_and_comes_back_loses_no_task(model, frames, labels):
-    async with running_device(model, answer_timeout_s=5.0) as bench:
+    async with running_device(model, answer_timeout_s=PATIENCE_S) as bench:
         async with running_edge(model) as edge:
             address = edge.address
             bench.plan(offload_at(1), address)
@@ -132,7 +134,7 @@ async def test_an_edge_too_slow_is_not_waited_for(model, frames, labels):
         (Outcome.DEVICE, Reason.EDGE_TOO_LATE),
         (Outcome.DEVICE, Reason.EDGE_REFUSED),  # the edge saw itself that it would be late
     }
-    assert all(r.latency_s < 5.0 and r.label == labels[r.frame] for r in records)
+    assert all(r.latency_s < PATIENCE_S and r.label == labels[r.frame] for r in records)
 
 
 async def test_an_edge_without_the_model_refuses_and_the_device_finishes(model, head, frames, labels):
@@ -164,21 +166,30 @@ async def test_a_device_with_only_the_head_answers_by_its_exit_when_the_edge_is_
 
 
 async def test_an_emulated_outage_loses_the_connection_and_no_task(model, frames):
-    outage = ("0.6+0.5",)
+    # The first one may be over before the first task, where this machine is busy.
+    outages = tuple(f"{at_s:g}+0.5" for at_s in (0.6, 3.0, 6.0, 9.0, 12.0))
     async with (
         running_edge(model) as edge,
         running_device(
-            model, edge=edge.address, emulate_uplink_bytes_per_s=1e6, emulate_uplink_outages=outage
+            model, edge=edge.address, emulate_uplink_bytes_per_s=1e6, emulate_uplink_outages=outages
         ) as bench,
     ):
         bench.plan(offload_at(1), edge.address)
-        reasons: Counter[Reason] = Counter()
-        for ended in range(1, 61):
-            await bench.submit(frames[:1])
-            reasons[(await bench.ended(ended))[-1].reason] += 1
-            await asyncio.sleep(0.03)
-    assert reasons[Reason.BREAKER_OPEN] + reasons[Reason.EDGE_LOST] > 0, "the outage was felt"
-    assert bench.records[-1].outcome is Outcome.EDGE, "and is over"
+        await bench.edge_is("closed")
+
+        async def ended_by(is_awaited: Callable[[TaskRecord], bool]) -> None:
+            deadline_s = time.monotonic() + PATIENCE_S
+            while True:
+                await bench.submit(frames[:1])
+                record = (await bench.ended(len(bench.records) + 1))[-1]
+                assert record.outcome in (Outcome.EDGE, Outcome.DEVICE)
+                if is_awaited(record):
+                    return
+                assert time.monotonic() < deadline_s, Counter(r.reason for r in bench.records)
+                await asyncio.sleep(0.03)
+
+        await ended_by(lambda record: record.reason in (Reason.BREAKER_OPEN, Reason.EDGE_LOST))
+        await ended_by(lambda record: record.outcome is Outcome.EDGE)
 
 
 async def test_an_emulated_uplink_is_as_slow_as_told(model, frames):
@@ -189,15 +200,25 @@ async def test_an_emulated_uplink_is_as_slow_as_told(model, frames):
         bench.plan(offload_at(1), edge.address, representation=0)  # 1024 bytes
         await bench.edge_is("closed")
         await until(lambda: bench.device.status()["tracked"]["round_trip_s"] is not None)
-        await bench.submit(frames[:1])
-        await bench.ended(1)
-        await bench.submit(frames[:1])
-        (_, record) = await bench.ended(2)
-        tracked = bench.device.status()["tracked"]
+        # Never faster than told. How much slower is the machine's affair, but not every time.
+        told_s = 0.1024 + 0.04
+        for _ in range(40):
+            await bench.submit(frames[:1])
+            record = (await bench.ended(len(bench.records) + 1))[-1]
+            tracked = bench.device.status()["tracked"]
+            assert record.outcome is Outcome.EDGE
+            assert record.stages.upload > 0.95 * told_s
+            assert tracked["round_trip_s"] > 0.95 * 0.04
+            if (
+                len(bench.records) >= 2
+                and record.stages.upload < 1.3 * told_s
+                and tracked["goodput_bytes_per_s"] == pytest.approx(10_000.0, rel=0.3)
+                and tracked["round_trip_s"] < 0.07
+            ):
+                break
+        else:
+            raise AssertionError((record.stages, tracked))
         assert bench.device.status()["emulation"]["uplink"]["bytes_per_s"] == 10_000.0
-    assert record.stages.upload == pytest.approx(0.1024 + 0.04, rel=0.3)
-    assert tracked["goodput_bytes_per_s"] == pytest.approx(10_000.0, rel=0.3)
-    assert tracked["round_trip_s"] == pytest.approx(0.04, abs=0.03)
 
 
 async def test_stopping_gives_every_task_its_outcome(model, frames):

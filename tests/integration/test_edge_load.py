@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from PIL import Image
 
 from edge.load import LoadGenerator, LoadSummary
-from edge.load_pattern import LoadShape, Pattern
+from edge.load_pattern import LoadShape, Pattern, arrivals_s
 from edge.load_payloads import load_tails
 from edge.models import HeldModel, load_models
 from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
+from tests.integration.device_bench import until
+from tests.integration.stopping import stopped_after
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.clock import SystemClock
 from twinsplit.errors import FrameError, PeerError, SettingsError, SourceError, WrongDigestError
@@ -64,10 +67,15 @@ async def test_the_offered_load_keeps_the_edge_busy_for_its_share(edge: EdgeServ
         seen: list[int] = []
         summary = await generator.run(1.5, progress=lambda s: seen.append(s.arrivals), progress_s=0.2)
     assert_adds_up(summary)
-    assert summary.assumed_service_s == pytest.approx(3 * SEGMENT_S, rel=0.5)
-    assert summary.offered_load == pytest.approx(0.5, rel=0.35)
-    assert summary.answered > 0.8 * summary.sent
-    assert summary.mean_service_s == pytest.approx(3 * SEGMENT_S, rel=0.5)
+    # Emulated, and so never less than that; a busy machine makes it more.
+    assert summary.assumed_service_s > 0.95 * 3 * SEGMENT_S
+    assert summary.mean_service_s is not None
+    assert summary.mean_service_s > 0.95 * 3 * SEGMENT_S
+    assert summary.answered > 0
+    due = itertools.takewhile(lambda at_s: at_s <= 1.5, arrivals_s(shape, summary.assumed_service_s, 3))
+    assert summary.arrivals == sum(1 for _ in due)
+    assert summary.elapsed_s >= 1.5
+    assert summary.offered_load == pytest.approx(summary.arrivals * summary.assumed_service_s / summary.elapsed_s)
     assert seen == sorted(seen)
     assert seen
     assert summary.as_dict()["offered_load"] == summary.offered_load
@@ -93,7 +101,8 @@ async def test_the_same_seed_sends_the_same_number_of_tails(edge: EdgeService, f
     for _ in range(2):
         async with open_channel(edge.address) as channel:
             tails = load_tails(folder, count=2)
-            sent.append((await LoadGenerator(channel, edge.address, tails, shape, 5, service_s=0.01).run(0.3)).sent)
+            summary = await LoadGenerator(channel, edge.address, tails, shape, 5, service_s=0.01).run(0.3)
+            sent.append(summary.arrivals)
     assert sent[0] == sent[1] > 0
 
 
@@ -101,21 +110,18 @@ async def test_the_same_seed_sends_the_same_number_of_tails(edge: EdgeService, f
 async def test_an_edge_that_dies_is_counted_and_the_run_goes_on(models: dict[str, HeldModel], folder: Path) -> None:
     service = await start_edge(settings(), models=models)
     shape = LoadShape(Pattern.POISSON, offered_load=0.5)
-    async with open_channel(service.address) as channel:
+    async with stopped_after(service), open_channel(service.address) as channel:
         generator = LoadGenerator(channel, service.address, load_tails(folder, count=1), shape, 1, service_s=0.005)
-
-        stopping: list[asyncio.Future[None]] = []
-
-        def stop_once(_: LoadSummary) -> None:
-            if not stopping:
-                stopping.append(asyncio.ensure_future(service.stop()))
-
-        summary = await generator.run(1.0, progress=stop_once, progress_s=0.3)
-        await asyncio.gather(*stopping)
-    assert_adds_up(summary)
-    assert summary.answered > 0
-    assert summary.unsent + summary.lost + summary.refused_total > 0
-    assert summary.elapsed_s >= 1.0
+        run = asyncio.ensure_future(generator.run())
+        try:
+            await until(lambda: generator.summary.answered > 0)
+            await service.stop()
+            missed = generator.summary.unsent
+            await until(lambda: generator.summary.unsent > missed)
+        finally:
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+    assert_adds_up(generator.summary)
 
 
 async def test_a_load_of_another_model_is_told_so_before_the_run(edge: EdgeService, tmp_path: Path) -> None:

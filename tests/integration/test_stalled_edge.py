@@ -134,7 +134,7 @@ async def test_a_device_with_a_stalled_edge_keeps_within_its_bounds_and_answers_
     model = write_network(tmp_path / "model")
     frames = sorted(write_frames(tmp_path / "frames").iterdir()) * 12
     _, manifest_bytes = read_manifest(model)
-    bounds = {"kept_tensors": 2, "answer_timeout_s": 0.05, "queue_capacity": 16}
+    bounds = {"kept_tensors": 2, "answer_timeout_s": 0.2, "queue_capacity": 16}
     async with (
         stalled_edge(manifest_digest(manifest_bytes)) as (edge, address),
         running_device(model, **bounds) as bench,

@@ -230,7 +230,7 @@ async def test_a_collector_that_never_answers_keeps_no_service_from_stopping(mod
                 began_s = time.monotonic()
             stopped_s = time.monotonic() - began_s
     assert all(record.outcome.is_answered for record in records)
-    assert 0.3 <= stopped_s < 3.0, "its five seconds for a batch were not waited for"
+    assert 0.3 <= stopped_s < 5.0, "its five seconds for a batch were not waited for"
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://"])
