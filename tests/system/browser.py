@@ -58,7 +58,7 @@ class Browser:
         assert "error" not in answer, answer["error"]
         return answer.get("value")
 
-    def wait_for(self, condition: str, *arguments: object, timeout_s: float = 20.0) -> Any:
+    def wait_for(self, condition: str, *arguments: object, timeout_s: float = 60.0) -> Any:
         """The first value of the expression ``condition`` that is true."""
         until_s = time.monotonic() + timeout_s
         while True:
@@ -115,7 +115,7 @@ def chromium() -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # Named, so that selenium looks for no driver elsewhere.
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
-    driver.set_script_timeout(30)
+    driver.set_script_timeout(90)
     try:
         yield Browser(driver)
     finally:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,16 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.testbed.process import free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TWINSPLIT_")}
-_START_S = 60.0
+_START_S = 120.0
 
 
 def free_port() -> int:
-    """A port that nobody listens at now: for a service that must come back at the same place."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a service that must come back at the same place."""
+    (port,) = free_ports(1)
+    return port
 
 
 @dataclass

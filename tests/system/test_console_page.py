@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.system.browser import Browser, chromium
 from tests.system.console_crowd import MARKUP, Crowd
 from tests.system.live_services import LiveServices, live_services
 
-pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(400)]
 
 DESK = (1440, 900)
 PHONE = (360, 740)
@@ -61,7 +62,7 @@ def page(services: LiveServices, tab: Browser) -> Iterator[Browser]:
     tab.open("about:blank")
     tab.requests()
     tab.open(f"{services.console}#device=camera-1")
-    tab.wait_for(SHOWN, timeout_s=60)
+    tab.wait_for(SHOWN, timeout_s=120)
     yield tab
     asked = [url for url in tab.requests() if not url.startswith(("about:", "chrome:"))]
     assert asked
@@ -85,8 +86,8 @@ def _ask_for_another_plan(page: Browser) -> None:
     changed = 'document.querySelectorAll(".plan td[data-changed]").length'
     asked = 'document.querySelector(".what-if-status").textContent.includes(" cells would decide otherwise")'
     for position in (-1, 1, -0.5, 0.5):
+        page.run('document.querySelector(".what-if-status").textContent = "";')
         _move_slider(page, "what-if-alpha-s", position)
-        page.run("await new Promise((resolve) => setTimeout(resolve, 400));")
         page.wait_for(asked)
         if page.run(f"return {changed};"):
             return
@@ -130,16 +131,22 @@ def test_the_page_draws_device_plan_edge_and_tasks(page: Browser) -> None:
 
 
 def test_segments_are_as_wide_as_they_take_time(services: LiveServices, page: Browser) -> None:
-    widths = page.each(".strip-large .strip-segment", "it.getBoundingClientRect().width")
-    service_s = [segment["service_s"] for segment in _chosen(services)["model"]["segments"]]
-    for width, time_s in zip(widths, service_s, strict=True):
-        assert width / sum(widths) == pytest.approx(time_s / sum(service_s), abs=0.03)
+    def shares(values: list[float]) -> list[float]:
+        return [value / sum(values) for value in values]
+
+    for _ in range(20):  # times are measured all the while, and change between the one look and the other
+        widths = page.each(".strip-large .strip-segment", "it.getBoundingClientRect().width")
+        service_s = [segment["service_s"] for segment in _chosen(services)["model"]["segments"]]
+        if shares(widths) == pytest.approx(shares(service_s), abs=0.03):
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"{shares(widths)} of the width, {shares(service_s)} of the time")
 
 
 def test_the_predicted_position_moves_smoothly_between_snapshots(page: Browser) -> None:
-    # Snapshots come every 0.5 s, so that four steps forward within 0.3 s are the page's own.
-    page.run(
-        f"""
+    # Snapshots come every 0.5 s, so that four steps forward within 0.3 s are the page's own. A machine that is busy
+    # with other work draws them at last.
+    look = f"""
         let run = [];
         const until = performance.now() + 25_000;
         while (performance.now() < until) {{
@@ -149,21 +156,22 @@ def test_the_predicted_position_moves_smoothly_between_snapshots(page: Browser) 
           if (share === null || (run.length && share < run.at(-1).share)) run = [];
           if (share !== null && share !== run.at(-1)?.share) run.push({{ share, at: performance.now() }});
           run = run.filter((step) => step.at > performance.now() - 300);
-          if (run.length > 4) return;
+          if (run.length > 4) return true;
         }}
-        throw new Error("no smooth motion was seen");
+        return false;
         """
-    )
+    assert any(page.run(look) for _ in range(4)), "no smooth motion was seen"
 
 
 def test_without_motion_the_position_stands_between_snapshots(page: Browser) -> None:
     page.prefer(prefers_reduced_motion="reduce")
-    page.run("await new Promise((resolve) => setTimeout(resolve, 200));")
+    page.wait_for('matchMedia("(prefers-reduced-motion: reduce)").matches')
+    page.run("await new Promise((resolve) => setTimeout(resolve, 500));")  # and the position stands for one snapshot
     changes = []
     while not any(changes) and len(changes) < 5:  # none at all: it was idle whenever a snapshot was taken
         seen = page.run(SAMPLED_MOTION)
         changes.append(sum(before != after for before, after in itertools.pairwise(seen)))
-    assert 0 < changes[-1] <= 8, changes  # six or seven snapshots came in that time
+    assert 0 < changes[-1] <= 12, changes  # six or seven snapshots came in that time, and some that were late
 
 
 def test_tasks_come_in_with_answer_reason_payoffs_and_picture(page: Browser) -> None:
@@ -263,8 +271,8 @@ def test_the_page_comes_back_with_a_killed_twin(services: LiveServices, page: Br
     services.start_twin()
     page.wait_for('document.querySelector("#link").textContent === "live"')
     page.errors()  # those of the time without a twin
-    page.wait_for('document.querySelector("#device-state").textContent === "attached"', timeout_s=40)
-    page.wait_for('document.querySelectorAll("#feed .task").length > 2', timeout_s=40)
+    page.wait_for('document.querySelector("#device-state").textContent === "attached"', timeout_s=90)
+    page.wait_for('document.querySelectorAll("#feed .task").length > 2', timeout_s=90)
     page.wait_for(f"!{MARKER}.hidden")
     assert page.errors() == []
 

@@ -39,7 +39,7 @@ def _run_as_nobody(home: Path, *command: str, cwd: Path) -> subprocess.Completed
 
 
 @pytest.mark.needs("root", "debian-python", "git")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_make_demo_needs_no_more_than_debians_python_make_and_git(home: Path) -> None:
     clone = home / "twinsplit"
     subprocess.run(["git", "clone", "-q", "--no-hardlinks", str(_ROOT), str(clone)], check=True)

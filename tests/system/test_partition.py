@@ -68,6 +68,8 @@ class Cable:
 
 @contextmanager
 def cable() -> Iterator[Cable]:
+    # One that a run left behind which was killed.
+    subprocess.run(("ip", "netns", "del", NAMESPACE), check=False, capture_output=True)
     ip("netns", "add", NAMESPACE)
     try:
         far_ip("link", "set", "lo", "up")

@@ -14,7 +14,7 @@ import pytest
 from tests.system.needs import DEBIAN_PYTHON
 from tests.wheels import ROOT, built_wheel
 
-pytestmark = [pytest.mark.needs("debian-python"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs("debian-python"), pytest.mark.timeout(900)]
 
 ROLES = {"device-cpu": "device", "edge-cpu": "edge", "twin": "twin_service"}  # extra -> package that is started
 

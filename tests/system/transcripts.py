@@ -7,9 +7,12 @@ shell, in the order in which they stand.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +86,16 @@ class Shell:
         return int(lines.pop().split()[1]), lines
 
     def close(self) -> None:
-        """End the shell; what it left running is the document's to stop."""
+        """End the shell and all that it left running, also in the middle of a command."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
-        self._bash.stdin.close()
-        self._bash.wait(10)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(self._bash.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                self._bash.wait(10)
+        with suppress(BrokenPipeError):
+            self._bash.stdin.close()
         self._bash.stdout.close()
 
     def _until_mark(self) -> Iterator[str]:
