@@ -48,7 +48,7 @@ async def test_its_metrics_tell_how_many_requests_wait_and_how_long_they_did(
     frames = sorted(write_frames(tmp_path, 6).iterdir())
     assert triton.metrics_url is not None
     settings = {"engine": f"oip://{triton.address}", "engine_metrics": (triton.metrics_url,)}
-    async with running_edge(model, **settings) as edge, running_device(model) as device:
+    async with running_edge(model, **settings) as edge, running_device(model, answer_timeout_s=60.0) as device:
         device.plan(offload_at(1), edge.address, representation=0)
         await device.submit(frames)
         await device.ended(len(frames))

@@ -23,6 +23,8 @@ from twinsplit.types import Decision, Outcome, Reason, TaskRecord
 pytestmark = pytest.mark.slow
 
 FRAMES = 6
+PATIENT = {"answer_timeout_s": 60.0, "drain_s": 60.0}
+"""No task ends on the device because the machine is busy with other work."""
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +60,8 @@ async def test_devices_of_both_versions_are_answered_each_by_its_own(models: Pat
     assert labels[1] != labels[2], "the versions can be told apart"
     async with (
         running_edge(models.parent) as edge,
-        running_device(models / "1", id="old") as old,
-        running_device(models / "2", id="new") as new,
+        running_device(models / "1", id="old", **PATIENT) as old,
+        running_device(models / "2", id="new", **PATIENT) as new,
     ):
         assert old.digest != new.digest
         for _ in range(2):
@@ -74,13 +76,13 @@ async def test_a_device_that_is_rolled_first_finishes_by_itself_until_the_edge_h
 ) -> None:
     labels = {version: expected_labels(models / str(version), frames[0].parent) for version in (1, 2)}
     async with running_edge(models / "1") as edge:
-        async with running_device(models / "1") as old:
+        async with running_device(models / "1", **PATIENT) as old:
             await answered_by(old, edge.address, frames[:3])
             # Rolled while tasks run: what was accepted is finished by the old version.
             await old.submit(frames[3:])
         assert {record.frame: record.label for record in old.records} == labels[1]
         assert old.device.summary()["entered"] == len(old.records) == FRAMES
-        async with running_device(models / "2") as new:
+        async with running_device(models / "2", **PATIENT) as new:
             new.plan(offload_at_1, edge.address, representation=0)
             await new.submit(frames)
             refused = list(await new.ended(FRAMES))

@@ -24,7 +24,9 @@ from twinsplit.types import Decision, Outcome, Reason, TaskRecord
 
 pytestmark = pytest.mark.slow
 
-DAY_NS = 86_400 * 10**9
+HOUR_NS = 3_600 * 10**9
+"""Far less than a jump, and more than any machine is late."""
+DAY_NS = 24 * HOUR_NS
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,9 @@ async def test_a_wall_clock_that_jumps_changes_no_duration_and_no_outcome(
         EdgeSettings(models=model, listen=ANY_PORT, http_listen=ANY_PORT, twin=twin.address, drain_s=0.0), clock=clock
     )
     device = await start_device(
-        DeviceSettings(model=model, listen=ANY_PORT, http_listen=ANY_PORT, twin=twin.address, energy="model"),
+        DeviceSettings(
+            model=model, listen=ANY_PORT, http_listen=ANY_PORT, twin=twin.address, energy="model", answer_timeout_s=60.0
+        ),
         clock=clock,
     )
     records: list[TaskRecord] = []
@@ -78,10 +82,10 @@ async def test_a_wall_clock_that_jumps_changes_no_duration_and_no_outcome(
         for jump_ns in (0, DAY_NS, -DAY_NS):
             clock.jump_ns = jump_ns
             seen_ns = twin.exchange.described("device").unix_ns
-            assert abs(seen_ns - SystemClock().unix_ns() - jump_ns) < 1e9, "the services do not see the jump"
+            assert abs(seen_ns - SystemClock().unix_ns() - jump_ns) < HOUR_NS, "the services do not see the jump"
             found = await ended(3)
             assert {record.outcome for record in found} == {Outcome.EDGE}
-            assert max(record.latency_s for record in found) < 2.0
+            assert max(record.latency_s for record in found) < HOUR_NS / 1e9
             assert device.status()["plan"]["in_force"]
     finally:
         await device.stop()

@@ -133,7 +133,9 @@ async def test_a_device_obeys_a_twin_of_a_newer_version(tmp_path: Path) -> None:
     representation = next(i for i, entry in enumerate(manifest.cuts[1].representations) if entry.is_offered)
     edge, edge_address = edge_process(SHIPPED_MODEL, tmp_path)
     async with newer_twin() as (twin, twin_address):
-        device, device_address = device_process(SHIPPED_MODEL, twin_address, edge_address, tmp_path)
+        device, device_address = device_process(
+            SHIPPED_MODEL, twin_address, edge_address, tmp_path, "--answer-timeout-s=60"
+        )
         async with processes(edge, device), submitting(device_address) as program:
             await twin.hear("hello")
             await edge_connected(device)
