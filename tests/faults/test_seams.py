@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,28 +56,40 @@ async def test_a_wall_clock_that_jumps_changes_no_duration_and_no_outcome(
     model: Path, frames: list[Path], tmp_path: Path
 ) -> None:
     clock = JumpingClock()
-    twin = await start_twin(
-        TwinSettings(listen=ANY_PORT, http_listen=ANY_PORT, state=tmp_path, rule="edge-only", save_s=0.05), clock=clock
-    )
-    edge = await start_edge(
-        EdgeSettings(models=model, listen=ANY_PORT, http_listen=ANY_PORT, twin=twin.address, drain_s=0.0), clock=clock
-    )
-    device = await start_device(
-        DeviceSettings(
-            model=model, listen=ANY_PORT, http_listen=ANY_PORT, twin=twin.address, energy="model", answer_timeout_s=60.0
-        ),
-        clock=clock,
-    )
     records: list[TaskRecord] = []
+    async with AsyncExitStack() as running:
+        twin = await start_twin(
+            TwinSettings(listen=ANY_PORT, http_listen=ANY_PORT, state=tmp_path, rule="edge-only", save_s=0.05),
+            clock=clock,
+        )
+        running.push_async_callback(twin.stop)
+        edge = await start_edge(
+            EdgeSettings(models=model, listen=ANY_PORT, http_listen=ANY_PORT, twin=twin.address, drain_s=0.0),
+            clock=clock,
+        )
+        running.push_async_callback(edge.stop)
+        device = await start_device(
+            DeviceSettings(
+                model=model,
+                listen=ANY_PORT,
+                http_listen=ANY_PORT,
+                twin=twin.address,
+                energy="model",
+                answer_timeout_s=60.0,
+            ),
+            clock=clock,
+        )
+        running.push_async_callback(device.stop)
 
-    async def ended(count: int) -> list[TaskRecord]:
-        first = len(records)
-        for path in frames[:count]:
-            await device.submit(path.name, path.read_bytes(), lambda record, answer, problem: records.append(record))
-        await until(lambda: len(records) == first + count)
-        return records[first:]
+        async def ended(count: int) -> list[TaskRecord]:
+            first = len(records)
+            for path in frames[:count]:
+                await device.submit(
+                    path.name, path.read_bytes(), lambda record, answer, problem: records.append(record)
+                )
+            await until(lambda: len(records) == first + count)
+            return records[first:]
 
-    try:
         await until(lambda: device.status()["plan"]["in_force"] and device.status()["edge"] is not None)
         await until(lambda: device.status()["edge"]["breaker"] == "closed")
         for jump_ns in (0, DAY_NS, -DAY_NS):
@@ -87,10 +100,6 @@ async def test_a_wall_clock_that_jumps_changes_no_duration_and_no_outcome(
             assert {record.outcome for record in found} == {Outcome.EDGE}
             assert max(record.latency_s for record in found) < HOUR_NS / 1e9
             assert device.status()["plan"]["in_force"]
-    finally:
-        await device.stop()
-        await edge.stop()
-        await twin.stop()
     assert clock.jumped_reads > 0, has_not_fired(Fault.CLOCK_JUMP)
     assert device.summary()["entered"] == len(records) == 9
 
