@@ -18,6 +18,8 @@ from twin_service.console.snapshots import Snapshots
 from twinsplit.errors import UnknownTwinError
 from twinsplit.telemetry.signalling import SignallingCount
 
+PATIENCE_S = 20.0
+
 
 def console(**more: Any) -> Console:
     world = World()
@@ -53,11 +55,10 @@ class Reader:
 
 
 async def until(condition: Any) -> None:
-    for _ in range(2000):
-        if condition():
-            return
+    deadline_s = asyncio.get_running_loop().time() + PATIENCE_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline_s, "it did not come about"
         await asyncio.sleep(0.001)
-    raise AssertionError("it did not come about")
 
 
 @pytest.fixture

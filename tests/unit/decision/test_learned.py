@@ -164,9 +164,9 @@ def test_a_decision_at_a_point_takes_less_than_40_microseconds() -> None:
     values, net, at = values_of(s), drawn(), (1, 1, 0.5, 0.1, 0.01)
     spans_s = []
     for _ in range(20):
-        started_s = time.perf_counter()
+        started_s = time.thread_time()
         for _ in range(100):
             payoffs = values.at(*at)
             decide(payoffs, correction_at(net, values, payoffs, *at, (0.1, 0.2, 0.3)))
-        spans_s.append((time.perf_counter() - started_s) / 100)
+        spans_s.append((time.thread_time() - started_s) / 100)
     assert min(spans_s) < 40e-6

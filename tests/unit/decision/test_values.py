@@ -118,10 +118,10 @@ def test_a_point_costs_less_than_15_microseconds() -> None:
     values = OpenLoopValues(situation_of(MANIFESTS[0], 1))
     spans_s = []
     for _ in range(20):
-        started_s = time.perf_counter()
+        started_s = time.thread_time()
         for _ in range(200):
             values.at(1, 2, 1.5, 0.07, 0.01)
-        spans_s.append((time.perf_counter() - started_s) / 200)
+        spans_s.append((time.thread_time() - started_s) / 200)
     assert min(spans_s) < 15e-6
 
 

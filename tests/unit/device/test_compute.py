@@ -77,7 +77,7 @@ class Bench:
 
     def next(self, kind: type):
         while True:
-            instruction = self.delivered.get(timeout=5.0)
+            instruction = self.delivered.get(timeout=20.0)
             if isinstance(instruction, kind):
                 return instruction
 
@@ -181,7 +181,7 @@ def test_a_step_does_not_wait_for_the_report_of_its_start():
 
     def deliver(instructions: list) -> None:
         if any(isinstance(one, StartReport) for one in instructions):
-            was_begun_at.append(has_begun.wait(1.0))
+            was_begun_at.append(has_begun.wait(5.0))
 
     runtime.run_segment = run_segment
     engine = Engine(device.pipeline, runtime, device.clock, deliver)

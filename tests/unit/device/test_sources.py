@@ -330,7 +330,7 @@ class TestFeeder:
         source = FolderSource(folder, Periodic(2.0), clock.monotonic_s)
         feeder = Feeder(source, watch, lambda f: taken.append(f.name), ended.set, clock.monotonic_s, **limits)
         feeder.start()
-        assert ended.wait(5.0)
+        assert ended.wait(20.0)
         feeder.stop()
         return taken
 
@@ -355,7 +355,7 @@ class TestFeeder:
 
         ended = threading.Event()
         Feeder(Broken(), watch, lambda f: None, ended.set, clock.monotonic_s).start()
-        assert ended.wait(5.0)
+        assert ended.wait(20.0)
 
 
 class TestOpening:

@@ -66,7 +66,7 @@ def test_it_looks_by_itself_until_closed_and_then_lets_the_meter_go() -> None:
     assert (Sampler(meter, print, ManualClock()).interval_s, sampler.interval_s) == (0.25, 0.001)
     sampler.start()
     for _ in range(3):
-        assert looked.acquire(timeout=5.0)
+        assert looked.acquire(timeout=20.0)
     sampler.close()
     assert meter.is_closed
 
@@ -82,6 +82,6 @@ def test_a_ticker_that_is_closed_does_nothing_more() -> None:
     ticker.close()
     ticker = Ticker("test", 3600.0, work)
     ticker.start()
-    assert began.wait(5.0)
+    assert began.wait(20.0)
     ticker.close()
     assert len(calls) == 1

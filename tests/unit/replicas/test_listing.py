@@ -50,6 +50,21 @@ def test_a_file_that_is_no_list_is_named(tmp_path: Path, data: bytes, said: str)
     assert str(path) in str(caught.value)
 
 
+async def looked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Return when a look that began later than now is over."""
+    read, looks = ReplicaSource.read, []
+
+    def counted(source: ReplicaSource) -> tuple[str, ...]:
+        looks.append(None)
+        return read(source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ReplicaSource, "read", counted)
+        # A second look begins once what the first found has been told.
+        while len(looks) < 2:  # noqa: ASYNC110 - a thread looks, and has no event
+            await asyncio.sleep(0.001)
+
+
 async def test_changes_of_the_file_are_told_and_what_is_no_list_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,9 +75,9 @@ async def test_changes_of_the_file_are_told_and_what_is_no_list_is_passed_over(
     following = asyncio.ensure_future(source.follow(source.read(), told.append, EventLog("test")))
     for text in ("a:7000,b:7000", "", "a:70000", "b:7000"):
         path.write_text(text)
-        await asyncio.sleep(0.03)
+        await looked_twice(monkeypatch)
     path.unlink()
-    await asyncio.sleep(0.03)
+    await looked_twice(monkeypatch)
     assert not following.done(), "a list that is gone is waited for"
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)

@@ -35,7 +35,7 @@ def start() -> Iterator[Start]:
 def _get(server: Exposition, path: str, method: str = "GET") -> tuple[int, str]:
     request = urllib.request.Request(f"http://{server.address}{path}", method=method)
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -133,7 +133,7 @@ def test_nothing_can_be_changed(start: Start, method: str) -> None:
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])
 def test_a_head_request_has_no_body(start: Start, path: str) -> None:
     host, port = start().address.split(":")
-    with socket.create_connection((host, int(port)), 5.0) as connection:
+    with socket.create_connection((host, int(port)), 20.0) as connection:
         connection.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert b" 200 OK\r\n" in answer
@@ -159,13 +159,15 @@ def test_a_loop_that_hangs_is_unhealthy(start: Start, monkeypatch: pytest.Monkey
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     loop.call_soon_threadsafe(release.wait)
-    server = start(loop=loop)
-    for path in ("/healthz", "/readyz", "/metrics"):
-        assert _get(server, path) == (503, "the service's event loop does not answer\n")
-    release.set()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    try:
+        server = start(loop=loop)
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert _get(server, path) == (503, "the service's event loop does not answer\n")
+    finally:
+        release.set()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
     assert _get(server, "/healthz")[0] == 503
 
 
@@ -188,9 +190,11 @@ def test_ipv6_is_served_where_the_machine_has_it() -> None:
             start_exposition("edge", "[::1]:0", list)
         return
     server = start_exposition("edge", "[::1]:0", list)
-    assert server.address.startswith("[::1]:")
-    assert _get(server, "/healthz")[0] == 200
-    server.stop()
+    try:
+        assert server.address.startswith("[::1]:")
+        assert _get(server, "/healthz")[0] == 200
+    finally:
+        server.stop()
 
 
 def test_a_client_that_leaves_at_once_disturbs_nobody(start: Start) -> None:
