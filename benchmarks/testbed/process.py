@@ -28,6 +28,8 @@ _LOOK_EVERY_S = 0.05
 _LAST_LINES = 8
 _PORTS = (20_000, 32_000)
 _DRAW = random.SystemRandom()
+_MARKS: list[socket.socket] = []
+"""Of ports that :func:`free_ports` has given away."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -38,19 +40,23 @@ class ServiceEndedError(TwinsplitError):
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback interface that were free a moment ago, all different.
 
-    They lie below those that the system gives to outgoing connections, which could take one before its service does.
+    They lie below those that the system gives to outgoing connections, which could take one before its service does,
+    and no other process that asks here gets one of them as long as this one lives.
     """
     found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        while len(found) < count:
-            candidate = socket.socket()
-            try:
-                candidate.bind((HOST, _DRAW.randrange(*_PORTS)))
-            except OSError:
-                candidate.close()
-                continue
-            stack.callback(candidate.close)
-            found.append(candidate.getsockname()[1])
+    while len(found) < count:
+        port = _DRAW.randrange(*_PORTS)
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            # A name of the abstract namespace: one process has it, and it goes with the process.
+            mark.bind(f"\0twinsplit-port-{port}")
+            with socket.socket() as candidate:
+                candidate.bind((HOST, port))
+        except OSError:
+            mark.close()
+            continue
+        _MARKS.append(mark)
+        found.append(port)
     return found
 
 

@@ -28,8 +28,8 @@ from twinsplit.model.runtime import PROVIDERS
 from twinsplit.plan import Plan
 from twinsplit.types import Decision
 
-SEGMENT_S = 0.4
-"""Every segment is emulated to last so long, so that a message arrives well within one."""
+FIRST_SEGMENT_S, SEGMENT_S = 1.5, 0.1
+"""The first segment is emulated to last so long that a message arrives well within it on a busy machine, too."""
 SLOWDOWN = 100.0
 BREAK_S = 0.5
 
@@ -73,7 +73,7 @@ async def slow_device(folder: Path) -> AsyncIterator[Stage]:
             threads=1,
             machine="made up",
             repeats=1,
-            segment_s=(SEGMENT_S / SLOWDOWN,) * manifest.held_segments,
+            segment_s=(FIRST_SEGMENT_S / SLOWDOWN, *(SEGMENT_S / SLOWDOWN,) * (manifest.held_segments - 1)),
             exit_s=(1e-5,) * len(manifest.exits),
             encode_s={},
         ),
