@@ -76,6 +76,7 @@ def _listens(port: int) -> bool:
 
 
 @pytest.mark.needs("glibc-2.34")
+@pytest.mark.timeout(400)
 async def test_each_task_is_one_whole_trace_behind_a_collector(
     collector: tuple[str, Received], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
