@@ -35,7 +35,7 @@ from twinsplit.model.runtime import PROVIDERS
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.channel import open_channel
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models/alexnet-fashion/1"

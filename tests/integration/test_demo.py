@@ -11,7 +11,7 @@ import pytest
 
 from twinsplit.errors import StorageError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 COMMAND = (sys.executable, "-c", "from twinsplit.cli import main; main()", "demo")
 RULE_KEYS = {
@@ -30,7 +30,7 @@ RULE_KEYS = {
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.fixture(scope="module")

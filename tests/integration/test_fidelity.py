@@ -13,7 +13,7 @@ from benchmarks.fidelity import BOUNDS, STAGES, run_fidelity
 from benchmarks.scenario import changed_scenario
 from benchmarks.testbed.scenarios import DEMO
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_both_sides_run_the_same_tasks_and_are_laid_side_by_side(

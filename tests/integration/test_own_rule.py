@@ -19,7 +19,7 @@ from benchmarks.testbed.scenarios import DEMO
 from twin_service.decision.loading import load_rule
 from twinsplit.errors import RuleError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "how-to" / "own-rule.md"
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from twinsplit.cli import main; main()", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=110)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
 
 
 def test_it_runs_in_the_simulator_by_table_and_at_exact_points_alike(folder: Path) -> None:

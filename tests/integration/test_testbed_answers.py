@@ -38,7 +38,7 @@ from twinsplit.types import Decision
 FRAMES = 3
 MARGIN = 0.5
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

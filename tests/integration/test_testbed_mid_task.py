@@ -33,7 +33,7 @@ FIRST_SEGMENT_S, SEGMENT_S = 1.5, 0.1
 SLOWDOWN = 100.0
 BREAK_S = 0.5
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from benchmarks.testbed.scenarios import DEMO
 from benchmarks.testbed.speeds import Speeds, measured_speeds
 from tests.alone.test_signalling import MAX_MESSAGES_PER_TASK, SIGNALLED
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
