@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("twin", "edge", "device-fast", "device-slow", "load", "prometheus")
 """All but Grafana, whose image is not at hand everywhere."""
 PORTS = ("CONSOLE_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "TWIN_PORT", "EDGE_PORT")
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class ComposeProject:
@@ -110,13 +109,3 @@ def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE
             pass
         assert time.monotonic() < ends_s, f"not within {patience_s:g} s: {what}"
         time.sleep(0.5)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.compose_project import PORTS, ROOT, SERVICES, ComposeProject, free_ports, until
+from benchmarks.testbed.process import free_ports
+from tests.system.compose_project import PORTS, ROOT, SERVICES, ComposeProject, until
 from twinsplit.telemetry.catalogue import CATALOGUE
 
 pytestmark = [pytest.mark.needs("docker", "docker-compose"), pytest.mark.timeout(900)]
@@ -215,7 +216,7 @@ def test_an_edge_refuses_what_it_cannot_finish_in_time(up: ComposeProject) -> No
 def _device_outside(machine: Path, up: ComposeProject, name: str, *tls: str) -> "subprocess.Popen[bytes]":
     """A device that runs for some seconds outside the project and writes its tasks into ``machine``/NAME.jsonl."""
     command = [sys.executable, "-m", "device", "--id", name, "--twin", f"{LAN}:{up.ports['TWIN_PORT']}", *tls]
-    command += ["--model", "model", "--source", "frames:model/frames", "--arrivals", "poisson:5", "--duration-s", "20"]
+    command += ["--model", "model", "--source", "frames:model/frames", "--arrivals", "poisson:5", "--duration-s", "30"]
     command += ["--sink", f"{name}.jsonl", "--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
     command += ["--emulate-slowdown", "250", "--emulate-uplink-bytes-per-s", "20000"]
     environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ} | {"PYTHONPATH": str(ROOT)}
@@ -231,7 +232,12 @@ def test_a_device_outside_joins_with_its_folder_and_one_without_a_certificate_is
     tls = [word for name in ("ca", "cert", "key") for word in (f"--tls-{name}", f"camera-1/{name}.pem")]
     devices = {"camera-1": tls, "plain": [], "uncertified": tls[:2]}
     running = [_device_outside(tmp_path, up, name, *options) for name, options in devices.items()]
-    assert [device.wait(60) for device in running] == [0, 0, 0]
+    try:
+        assert [device.wait(180) for device in running] == [0, 0, 0]
+    finally:
+        for device in running:
+            device.kill()
+            device.wait()
 
     outcomes = {
         name: {json.loads(line)["outcome"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()}
