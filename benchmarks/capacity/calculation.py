@@ -14,8 +14,8 @@ _COMPARED = (2_000, 50)
 
 
 def calculated(documents: Mapping[str, Mapping[str, Any]], assumed: Assumptions) -> dict[str, Any]:
-    """``origins``, ``inputs``, ``assumed``, ``limits``, ``fleets``, ``halved``, and the ``simulation`` that much of it
-    was measured in.
+    """``origins``, ``inputs``, ``assumed``, ``limits``, ``fleets``, ``halved``, and the simulated fleets that
+    much of it was measured in: ``simulation``, ``settled``.
 
     Raises:
         InputError: a document lacks what is needed of it.
@@ -29,8 +29,20 @@ def calculated(documents: Mapping[str, Mapping[str, Any]], assumed: Assumptions)
         "limits": [asdict(limit) for limit in limits(inputs, assumed)],
         "fleets": [needs(inputs, assumed, devices).described() for devices in FLEETS],
         "halved": halved(inputs, assumed, *_COMPARED),
-        "foretold_documents": foretold_documents(inputs, assumed, simulation),
+        "foretold_documents": foretold_documents(assumed, simulation),
         "simulation": simulation,
+        "settled": _settled(documents["capacity-settled"]["results"]),
+    }
+
+
+def _settled(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Devices, edges, and tasks of a device before and while rates and times were counted."""
+    devices, counted = run["devices"], run["settled"]["tasks"]
+    return {
+        "devices": devices,
+        "edges": run["edges"],
+        "tasks_before": (run["tasks"] - counted) / devices,
+        "tasks_counted": counted / devices,
     }
 
 

@@ -8,10 +8,20 @@ from typing import Any
 
 from twinsplit.errors import TwinsplitError
 
-NEEDED = ("load-twin", "load-edge", "planning", "signalling-fleet", "capacity-simulation", "capacity-one-edge")
+NEEDED = (
+    "load-twin",
+    "load-edge",
+    "planning",
+    "signalling-fleet",
+    "capacity-simulation",
+    "capacity-settled",
+    "capacity-one-edge",
+)
 """Documents, without ``.json``."""
 _TASK_KINDS = ("device task", "device start", "device progress", "twin plan", "twin backlog", "twin edges")
 """Messages that tasks bring about; all others go by time."""
+_CHANGING_KINDS = ("device task", "device start", "device progress")
+_ALIVE_KINDS = ("device heartbeat",)
 _EDGE_KINDS = ("edge backlog", "edge heartbeat", "twin interest")
 _WITHIN = ("rule",)
 
@@ -51,8 +61,8 @@ class Inputs:
     payload_bytes: float
     offloaded: float
     """Share of tasks that end at an edge."""
-    simulated_rate_per_s: float
-    """Tasks per device and second for which the following rates were counted."""
+    settled_rate_per_s: float
+    """Tasks per device and second for which the following rates were counted, in a fleet that has run for a while."""
     messages_per_task: float
     message_bytes_per_task: float
     messages_per_s: float
@@ -91,13 +101,16 @@ def inputs_of(documents: Mapping[str, Mapping[str, Any]]) -> Inputs:
     most = max(twin["by_devices"], key=lambda point: int(point["devices"]))
     best = max(edge["capacity"], key=lambda point: float(point["answers_per_s"]))
     largest = max(documents["planning"]["results"]["rows"], key=lambda row: int(row["devices"]))
-    many, one = (documents[name]["results"] for name in ("capacity-simulation", "capacity-one-edge"))
+    many = documents["capacity-simulation"]["results"]
+    fleet, one = (_settled(documents, name) for name in ("capacity-settled", "capacity-one-edge"))
     store = many["store"]
     if not store["documents_written"]:
         raise InputError("capacity-simulation.json: too short, nothing was saved")
-    device_s, edge_s = many["devices"] * many["simulated_s"], many["edges"] * many["simulated_s"]
-    served = many["served"]
-    save = served["save"]
+    settled = fleet["settled"]
+    device_s, edge_s = fleet["devices"] * settled["seconds"], fleet["edges"] * settled["seconds"]
+    messages, sizes, tasks = settled["messages"], settled["bytes"], settled["tasks"]
+    reports = settled["served"]["edge report"]
+    save = many["served"]["save"]
     return Inputs(
         twin_task_s=most["service_cpu_cores"] / most["reports_per_s"],
         twin_devices_held=max((point["devices"] for point in twin["by_devices"] if point["is_held"]), default=0),
@@ -105,25 +118,25 @@ def inputs_of(documents: Mapping[str, Mapping[str, Any]]) -> Inputs:
         twin_is_quick=twin["is_quick"],
         twin_device_bytes=1e3 * most["memory_kb_per_device"],
         twin_base_bytes=1e6 * most["service_memory_mb"] - 1e3 * most["memory_kb_per_device"] * most["devices"],
-        many_edges=many["edges"],
-        many_edges_task_s=_per_task_s(many),
-        one_edge_task_s=_per_task_s(one),
+        many_edges=fleet["edges"],
+        many_edges_task_s=_per_task_s(settled),
+        one_edge_task_s=_per_task_s(one["settled"]),
         attach_s=_seconds(many["attached"]) / many["devices"],
         plan_s=largest["plan_in_batch"]["median_s"],
-        edge_report_s=served["edge report"]["seconds"] / served["edge report"]["calls"],
+        edge_report_s=reports["seconds"] / reports["calls"],
         tail_s=best["service_cpu_cores"] / best["answers_per_s"],
         edge_is_quick=edge["is_quick"],
-        payload_bytes=many["payload_bytes"] / max(1, many["outcomes"]["edge"] * many["tasks"] / _booked(many)),
-        offloaded=many["outcomes"]["edge"] / _booked(many),
-        simulated_rate_per_s=many["tasks"] / device_s,
-        messages_per_task=_of(many["messages"], _TASK_KINDS) / many["tasks"],
-        message_bytes_per_task=_of(many["bytes"], _TASK_KINDS) / many["tasks"],
-        messages_per_s=_of_others(many["messages"]) / device_s,
-        message_bytes_per_s=_of_others(many["bytes"]) / device_s,
-        changes_per_task=_of(many["messages"], ("device task", "device start", "device progress")) / many["tasks"],
-        heartbeats_per_s=_of(many["messages"], ("device heartbeat",)) / device_s,
-        edge_messages_per_s=_of(many["messages"], _EDGE_KINDS) / edge_s,
-        edge_message_bytes_per_s=_of(many["bytes"], _EDGE_KINDS) / edge_s,
+        payload_bytes=fleet["payload_bytes"] / max(1, fleet["outcomes"]["edge"] * fleet["tasks"] / _booked(fleet)),
+        offloaded=fleet["outcomes"]["edge"] / _booked(fleet),
+        settled_rate_per_s=tasks / device_s,
+        messages_per_task=_of(messages, _TASK_KINDS) / tasks,
+        message_bytes_per_task=_of(sizes, _TASK_KINDS) / tasks,
+        messages_per_s=_of_others(messages) / device_s,
+        message_bytes_per_s=_of_others(sizes) / device_s,
+        changes_per_task=_of(messages, _CHANGING_KINDS) / tasks,
+        heartbeats_per_s=_of(messages, _ALIVE_KINDS) / device_s,
+        edge_messages_per_s=_of(messages, _EDGE_KINDS) / edge_s,
+        edge_message_bytes_per_s=_of(sizes, _EDGE_KINDS) / edge_s,
         fleet_messages_per_task=_fleet_messages(documents["signalling-fleet"]),
         document_bytes=store["document_mean_bytes"],
         written_bytes_per_document=store["written_bytes"] / store["documents_written"],
@@ -131,14 +144,28 @@ def inputs_of(documents: Mapping[str, Mapping[str, Any]]) -> Inputs:
     )
 
 
+def changes_per_s(run: Mapping[str, Any]) -> float:
+    """Changes of one device's document in a simulated run."""
+    count = _of(run["messages"], (*_CHANGING_KINDS, *_ALIVE_KINDS))
+    return count / (float(run["devices"]) * float(run["simulated_s"]))
+
+
+def _settled(documents: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    run: Mapping[str, Any] = documents[name]["results"]
+    if run.get("settled") is None:
+        raise InputError(f"{name}.json: measured without a warm-up, set warm_up_tasks")
+    return run
+
+
 def _seconds(kinds: Mapping[str, Mapping[str, float]]) -> float:
     return sum((kind["seconds"] for name, kind in kinds.items() if name not in _WITHIN), 0.0)
 
 
-def _per_task_s(run: Mapping[str, Any]) -> float:
+def _per_task_s(settled: Mapping[str, Any]) -> float:
     """Core time of one task, without savings, replays and what edges say, which do not go by tasks."""
     apart = ("save", "replay", "edge report", *_WITHIN)
-    found: float = sum(kind["seconds"] for name, kind in run["served"].items() if name not in apart) / run["tasks"]
+    found: float = sum(kind["seconds"] for name, kind in settled["served"].items() if name not in apart)
+    found /= settled["tasks"]
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.capacity import laws
-from benchmarks.capacity.inputs import Inputs
+from benchmarks.capacity.inputs import Inputs, changes_per_s
 
 FLEETS = (1_000, 100_000, 10_000_000)
 
@@ -211,10 +211,10 @@ def halved(inputs: Inputs, assumed: Assumptions, devices: int, edges: int) -> di
     }
 
 
-def foretold_documents(inputs: Inputs, assumed: Assumptions, run: Mapping[str, Any]) -> float:
+def foretold_documents(assumed: Assumptions, run: Mapping[str, Any]) -> float:
     """Documents that the law of saving foretells for a simulated run, which counted them."""
     devices, seconds = int(run["devices"]), float(run["simulated_s"])
-    saved = saved_documents(inputs, assumed, devices, run["tasks"] / devices / seconds)
+    saved = laws.saving(devices, changes_per_s(run), assumed.heartbeat_s, assumed.save_s, assumed.saved_per_s)
     since_s = max(0.0, seconds - assumed.save_s)
     if saved.cycle_s == math.inf:
         return assumed.saved_per_s * since_s

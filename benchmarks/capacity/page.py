@@ -26,20 +26,20 @@ _INPUTS = (
     # (Title, key, factor, unit, where from)
     ("one task at the twin, over real streams, one edge", "twin_task_s", 1e3, "ms of a core", "load-twin.json"),
     ("the twin's core alone, one edge", "one_edge_task_s", 1e3, "ms of a core", "capacity-one-edge.json"),
-    ("the twin's core alone, many edges", "many_edges_task_s", 1e3, "ms of a core", "capacity-simulation.json"),
+    ("the twin's core alone, many edges", "many_edges_task_s", 1e3, "ms of a core", "capacity-settled.json"),
     ("attaching a device and planning it, many edges", "attach_s", 1e3, "ms of a core", "capacity-simulation.json"),
     ("planning one of many devices", "plan_s", 1e3, "ms of a core", "planning.json"),
-    ("one report of an edge at the twin", "edge_report_s", 1e3, "ms of a core", "capacity-simulation.json"),
+    ("one report of an edge at the twin", "edge_report_s", 1e3, "ms of a core", "capacity-settled.json"),
     ("memory of an attached device, plan included", "twin_device_bytes", 1e-3, "kB", "load-twin.json"),
     ("memory of a twin without devices", "twin_base_bytes", 1e-6, "MB", "load-twin.json"),
     ("one tail, the whole shipped network, over real streams", "tail_s", 1e3, "ms of a core", "load-edge.json"),
-    ("tasks that end at an edge", "offloaded", 1.0, "of all", "capacity-simulation.json"),
-    ("payload of such a task", "payload_bytes", 1e-3, "kB", "capacity-simulation.json"),
-    ("messages of a task between device and twin", "messages_per_task", 1.0, "", "capacity-simulation.json"),
-    ("bytes of these", "message_bytes_per_task", 1.0, "bytes", "capacity-simulation.json"),
+    ("tasks that end at an edge", "offloaded", 1.0, "of all", "capacity-settled.json"),
+    ("payload of such a task", "payload_bytes", 1e-3, "kB", "capacity-settled.json"),
+    ("messages of a task between device and twin", "messages_per_task", 1.0, "", "capacity-settled.json"),
+    ("bytes of these", "message_bytes_per_task", 1.0, "bytes", "capacity-settled.json"),
     ("the same in another fleet, signs of life included", "fleet_messages_per_task", 1.0, "", "signalling-fleet.json"),
-    ("signs of life and renewals of a device", "messages_per_s", 1.0, "per second", "capacity-simulation.json"),
-    ("messages between an edge and a twin", "edge_messages_per_s", 1.0, "per second", "capacity-simulation.json"),
+    ("signs of life and renewals of a device", "messages_per_s", 1.0, "per second", "capacity-settled.json"),
+    ("messages between an edge and a twin", "edge_messages_per_s", 1.0, "per second", "capacity-settled.json"),
     ("a device's document", "document_bytes", 1.0, "bytes", "capacity-simulation.json"),
     ("saving it in SQLite, replayed tasks in between", "document_s", 1e3, "ms of a core", "capacity-simulation.json"),
     ("written to disk for it, likewise", "written_bytes_per_document", 1e-3, "kB", "capacity-simulation.json"),
@@ -56,12 +56,11 @@ def page(document: Mapping[str, Any]) -> str:
             "<!-- Made by `twinsplit bench capacity` (benchmarks/capacity/page.py); do not edit. -->",
             "",
             "How many twins, edges, cores, bytes and documents 1,000, 100,000 and 10 million devices take, "
-            "calculated "
-            "from what was measured on one machine with two cores. **Nothing here was run at these sizes**; what was "
-            "run is named: real streams up to the devices in [load](load.md), and a simulated fleet of "
-            f"{found['simulation']['devices']:,} devices and {found['simulation']['edges']} edges around the real "
-            "twin core, planner and database. `twinsplit bench capacity --task-rate 0.2` calculates it for other "
-            "devices; better, measure your own network first (`make load`, `twinsplit sim capacity` with your "
+            "calculated from what was measured on one machine with two cores. **Nothing here was run at these "
+            "sizes**; what was run is named: real streams up to the devices in [load](load.md), and a simulated "
+            f"fleet of {found['simulation']['devices']:,} devices and {found['simulation']['edges']} edges around the "
+            "real twin core, planner and database. `twinsplit bench capacity --task-rate 0.2` calculates it for "
+            "other devices; better, measure your own network first (`make load`, `twinsplit sim capacity` with your "
             "scenario).",
             "",
             *_assumptions(found),
@@ -107,25 +106,20 @@ def _assumptions(found: Mapping[str, Any]) -> list[str]:
         f"Assumed: {assumed['task_rate_per_s']:g} task a second and device; a twin and a tail's core at most "
         f"{assumed['most_share']:.0%} busy, the rest being for bursts, replays and learning; "
         f"{_size(assumed['memory_bytes'])} for a twin and {8e-9 * assumed['link_bytes_per_s']:g} Gbit/s for a "
-        "machine; "
-        f"documents saved {assumed['save_s']:g} s after the last time, at most {assumed['saved_per_s']:,.0f} a "
-        "second; "
-        f"at most {assumed['most_devices']:,} devices (setting `max_devices`) and {assumed['most_edges']} edges "
-        "in one "
-        "twin.",
+        f"machine; documents saved {assumed['save_s']:g} s after the last time, at most {assumed['saved_per_s']:,.0f} "
+        f"a second; at most {assumed['most_devices']:,} devices (setting `max_devices`) and {assumed['most_edges']} "
+        "edges in one twin.",
     ]
     if quick := [name for name in ("twin", "edge") if found["inputs"][f"{name}_is_quick"]]:
         lines += [
             "",
-            f"**The load on the {' and the '.join(quick)} was measured by a short run on a busy machine**: a "
-            "quiet one "
-            "holds more.",
+            f"**The load on the {' and the '.join(quick)} was measured by a short run on a busy machine**: a quiet "
+            "one holds more.",
         ]
     lines += [
         "",
-        "**Twins are counted high, perhaps several times**: the twin's time over streams holds its replays, for which "
-        "a share is kept free anyway; the simulated fleet had few tasks per device, so that nearly each had a plan "
-        "weighed, which happens twice a second at most; and the machine's other programs made all of it longer.",
+        "**Twins are counted high**: the twin's time over streams holds its replays, for which a share is kept free "
+        "anyway.",
     ]
     return lines
 
@@ -172,11 +166,9 @@ def _fleets(found: Mapping[str, Any]) -> list[str]:
         "A *cell* is a set of edges and the twins that plan for them: every twin keeps every edge of its cell, "
         f"{found['assumed']['most_edges']} at most, and each edge reports to every twin of it. That part grows with "
         "edges times twins, so make cells no larger than they need be: a plant, a city; what is near belongs "
-        "together "
-        "anyway. Cells share nothing but, if you like, a PostgreSQL for each. An edge with more cores runs one "
-        "process "
-        "per core, each an edge of its own. With shared PostgreSQL the documents of all twins of a cell go to one "
-        "server; how many it takes is not measured here.",
+        "together anyway. Cells share nothing but, if you like, a PostgreSQL for each. An edge with more cores runs "
+        "one process per core, each an edge of its own. With shared PostgreSQL the documents of all twins of a cell "
+        "go to one server; how many it takes is not measured here.",
     ]
 
 
@@ -184,8 +176,7 @@ def _halved(found: Mapping[str, Any]) -> list[str]:
     half = found["halved"]
     return [
         "**Calculated, not measured** (two twins and their devices need four cores; this machine has two): a twin "
-        f"with {half['devices']:,} devices and {half['edges']} edges is busy for {half['alone_cores']:.2f} of a "
-        "core; "
+        f"with {half['devices']:,} devices and {half['edges']} edges is busy for {half['alone_cores']:.2f} of a core; "
         f"each of two replicas, with half of the devices and all of the edges, for {half['each_cores']:.2f}: "
         f"{half['ratio']:.3f} of it. Rendezvous hashing shares devices out at random, with a standard deviation of "
         f"{100.0 * half['share_deviation']:.2f} % of all; the busier one of two, two deviations up, takes "
@@ -211,15 +202,13 @@ def _inputs(found: Mapping[str, Any]) -> list[str]:
     return [
         table(["measured", "", "in"], rows, left=3),
         "",
-        f"When, of which commit, and the load average of the machine before it: {'; '.join(origins)}. Where that "
-        "load "
+        f"When, of which commit, and the load average of the machine before it: {'; '.join(origins)}. Where that load "
         "is far above 0, processor times are longer than on a quiet machine.",
         "",
         "Times are of one core of the machine named in each file. The twin was seen to hold "
-        f"{inputs['twin_devices_held']:,} "
-        f"devices at {inputs['twin_held_rate_per_s']:g} task a second each over real streams; message rates were "
-        "counted at "
-        f"{inputs['simulated_rate_per_s']:.2f} tasks a second and device, with {inputs['many_edges']} edges.",
+        f"{inputs['twin_devices_held']:,} devices at {inputs['twin_held_rate_per_s']:g} task a second each over real "
+        f"streams; message rates were counted at {inputs['settled_rate_per_s']:.2f} tasks a second and device, with "
+        f"{inputs['many_edges']} edges, after {_count(found['settled']['tasks_before'])} tasks of each device.",
     ]
 
 
@@ -228,17 +217,16 @@ def _formulas() -> list[str]:
         "Every one is in `benchmarks/capacity/laws.py` and `needs.py`, with its source, and tested against numbers "
         "worked out apart (`tests/unit/benchmarks/test_capacity.py`).",
         "",
-        "- Busy share, *U = X S*: rate times service time (utilisation law; Denning and Buzen 1978). Twins and "
-        "edges are "
-        "as many as keep U below what is allowed.",
-        "- A task costs a twin what was measured over streams with one edge, and what choosing among many edges "
-        "adds to "
-        "its core (the difference of two simulated fleets).",
+        "- Busy share, *U = X S*: rate times service time (utilisation law; Denning and Buzen 1978). Twins and edges "
+        "are as many as keep U below what is allowed.",
+        "- A task costs a twin what was measured over streams with one edge, and what choosing among many edges adds "
+        "to its core: the difference of two simulated fleets that have run for a while, so that a plan is weighed "
+        "again where something has changed, not because what is tracked of a device has yet to settle.",
         "- Mean wait at an edge, *W = U S / (2 (1 - U))*: one queue, Poisson arrivals, equal service times "
         "(Pollaczek and Khinchine; Kleinrock 1975). Other users' work at the edge comes on top.",
         "- Documents: each that has changed is written in a pass after a pause; a pass takes *D / (pace - N rate)*, "
-        "where *D* have changed at its begin (all: devices say something within the pause), and never ends from "
-        "*N rate = pace* on.",
+        "where *D* have changed at its begin (all: devices say something within the pause), and never ends from *N "
+        "rate = pace* on.",
         "- Devices per replica: binomial with *1/k* (rendezvous hashing; Thaler and Ravishankar 1998).",
         "- Messages: those that tasks bring about times the task rate, those that go by time times devices, those of "
         "edges times edges *times twins*.",
@@ -246,7 +234,7 @@ def _formulas() -> list[str]:
 
 
 def _simulation(found: Mapping[str, Any]) -> list[str]:
-    run = found["simulation"]
+    run, settled = found["simulation"], found["settled"]
     attach_s = sum(kind["seconds"] for name, kind in run["attached"].items() if name != "rule")
     rows = [
         [kind, f"{took['calls']:,}", f"{1e3 * took['seconds'] / took['calls']:.3f}", f"{1e3 * took['longest_s']:.0f}"]
@@ -256,40 +244,34 @@ def _simulation(found: Mapping[str, Any]) -> list[str]:
     moves = run["plans_by_cause"].get("edge-better", 0)
     save = run["served"]["save"]
     return [
-        f"`twinsplit sim capacity`: {run['devices']:,} devices of three speeds, {run['edges']} edges with bursts "
-        "of other "
-        f"users' work, {run['tasks']:,} tasks in {run['simulated_s']:.1f} simulated seconds. Devices, queues, "
-        "links and "
-        "messages are simulated; the twin is the product's own core, with its planner choosing among the edges for "
-        "every device, its replays and its SQLite file. Its time was measured while it ran, on one core that other "
-        "work may have shared.",
+        f"`twinsplit sim capacity`: {run['devices']:,} devices of three speeds, {run['edges']} edges with bursts of "
+        f"other users' work, {run['tasks']:,} tasks in {run['simulated_s']:.1f} simulated seconds. Devices, queues, "
+        "links and messages are simulated; the twin is the product's own core, with its planner choosing among the "
+        "edges for every device, its replays and its SQLite file. Its time was measured while it ran, on one core "
+        "that other work may have shared.",
         "",
         f"- Attaching and planning all: {attach_s:.1f} s of a core, {1e3 * attach_s / run['devices']:.2f} ms a device.",
         f"- Serving: {run['twin_core_share']:.2f} of a core for {run['tasks'] / run['simulated_s']:,.0f} tasks a "
-        "second, "
-        f"{1e3 * run['twin_core_share'] * run['simulated_s'] / run['tasks']:.2f} ms a task, replays and savings "
-        "included. "
-        f"{_TOO_MUCH if run['twin_core_share'] > 1.0 else 'One core is enough.'}",
+        f"second, {1e3 * run['twin_core_share'] * run['simulated_s'] / run['tasks']:.2f} ms a task, replays and "
+        f"savings included. {_TOO_MUCH if run['twin_core_share'] > 1.0 else 'One core is enough.'}",
         f"- Devices planned for an edge: {spread['devices_last']['least']:.0f} to "
-        f"{spread['devices_last']['most']:.0f} "
-        f"(mean {spread['devices_last']['mean']:.0f}); tasks that an edge answered: "
-        f"{spread['tasks_answered']['least']:.0f} to {spread['tasks_answered']['most']:.0f}; {moves:,} plans named a "
-        "better edge than the one before.",
+        f"{spread['devices_last']['most']:.0f} (mean {spread['devices_last']['mean']:.0f}); tasks that an edge "
+        f"answered: {spread['tasks_answered']['least']:.0f} to {spread['tasks_answered']['most']:.0f}; {moves:,} "
+        "plans named a better edge than the one before.",
         f"- Store: {store['documents_written']:,} documents of {store['document_mean_bytes']:.0f} bytes and "
-        f"{store['replay_written']:,} replayed tasks in {save['seconds']:.2f} s, "
-        f"{_size(store['written_bytes'])} handed to the file system. The law of saving above foretells "
-        f"{found['foretold_documents']:,.0f} documents.",
-        f"- {run['share_answered']:.2%} answered, {run['outcomes']['edge'] / sum(run['outcomes'].values()):.0%} "
-        "at an "
-        f"edge; cost {run['cost_s']:.3f} s a task. The simulation took {run['core_s'] / 60.0:.0f} minutes of one "
-        "core.",
+        f"{store['replay_written']:,} replayed tasks in {save['seconds']:.2f} s, {_size(store['written_bytes'])} "
+        f"handed to the file system. The law of saving above foretells {found['foretold_documents']:,.0f} documents.",
+        f"- {run['share_answered']:.2%} answered, {run['outcomes']['edge'] / sum(run['outcomes'].values()):.0%} at an "
+        f"edge; cost {run['cost_s']:.3f} s a task. The simulation took {run['core_s'] / 60.0:.0f} minutes of one core.",
         "",
         table(["the twin was asked for", "times", "ms each", "longest, ms"], rows),
         "",
         "`rule` is part of the ticks that plan: what is left of those is choosing edges, making tables and lists. "
-        "The longest times are collections of garbage, the simulator's own with it. Devices have had few tasks each by "
-        "then, so that what is tracked of them still moves with every one, and is weighed again: a fleet that has run "
-        "for long likely asks for less, which was not measured.",
+        "The longest times are collections of garbage, the simulator's own with it. Devices have had few tasks each "
+        "by then, so that what is tracked of them still moves with every one, and is weighed again. A fleet of "
+        f"{settled['devices']:,} devices and {settled['edges']} edges took the twin's core "
+        f"{1e3 * found['inputs']['many_edges_task_s']:.2f} ms a task after {_count(settled['tasks_before'])} tasks of "
+        "each device.",
     ]
 
 

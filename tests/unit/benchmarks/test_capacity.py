@@ -36,7 +36,7 @@ ROUND = Inputs(
     edge_is_quick=False,
     payload_bytes=3_000.0,
     offloaded=0.5,
-    simulated_rate_per_s=0.25,
+    settled_rate_per_s=0.25,
     messages_per_task=2.5,
     message_bytes_per_task=500.0,
     messages_per_s=0.2,
@@ -157,7 +157,7 @@ def test_two_replicas_halve_all_but_what_edges_say() -> None:
 def documents() -> dict[str, Any]:
     """As the measurements write them, of round numbers."""
     kind = {"calls": 100, "seconds": 0.5, "longest_s": 0.1}
-    run = {
+    run: dict[str, Any] = {
         "devices": 100,
         "edges": 5,
         "tasks": 500,
@@ -170,6 +170,14 @@ def documents() -> dict[str, Any]:
         "bytes": {"device task": 50_000, "twin plan": 50_000, "device heartbeat": 4_000, "edge backlog": 1_000},
         "store": {"documents_written": 50, "document_mean_bytes": 400.0, "written_bytes": 100_000},
     }
+    settled = {
+        "tasks": 250,
+        "seconds": 10.0,
+        "served": {name: {"calls": 50, "seconds": 0.25} for name in run["served"]},
+        "messages": {name: count / 2 for name, count in run["messages"].items()},
+        "bytes": {name: count / 2 for name, count in run["bytes"].items()},
+    }
+    run["settled"] = settled
     points = [
         {
             "devices": devices,
@@ -204,7 +212,8 @@ def documents() -> dict[str, Any]:
         },
         "signalling-fleet": {"variants": [{"name": "exact state", "messages_by_kind": {}}, plans]},
         "capacity-simulation": {"results": run},
-        "capacity-one-edge": {"results": run | {"tasks": 1_000}},
+        "capacity-settled": {"results": run},
+        "capacity-one-edge": {"results": run | {"settled": settled | {"tasks": 500}}},
     }
     return {name: document | {"provenance": about} for name, document in found.items()}
 
@@ -233,15 +242,14 @@ def test_inputs_are_read_from_what_was_measured() -> None:
 
 
 def test_documents_of_a_run_are_foretold_pass_by_pass() -> None:
-    inputs = replace(ROUND, changes_per_task=2.0, heartbeats_per_s=0.0)
-    run = {"devices": 1_000, "tasks": 18_000, "simulated_s": 18.0}
+    run: dict[str, Any] = {"devices": 1_000, "simulated_s": 18.0, "messages": {"device task": 36_000, "twin plan": 9}}
     # 2,000 changes a second: passes of half a second, 2,000 documents each, begin after 5, 10.5 and 16 s.
-    assert needs.foretold_documents(inputs, ASSUMED, run) == pytest.approx(6_000.0)
-    early = run | {"simulated_s": 5.25, "tasks": 5_250}
-    assert needs.foretold_documents(inputs, ASSUMED, early) == pytest.approx(1_000.0)
-    assert needs.foretold_documents(inputs, ASSUMED, run | {"simulated_s": 4.0}) == 0.0
-    crowd = run | {"devices": 10_000, "tasks": 180_000}
-    assert needs.foretold_documents(inputs, ASSUMED, crowd) == pytest.approx(13.0 * 4_000.0), "without an end"
+    assert needs.foretold_documents(ASSUMED, run) == pytest.approx(6_000.0)
+    early = run | {"simulated_s": 5.25, "messages": {"device task": 10_500}}
+    assert needs.foretold_documents(ASSUMED, early) == pytest.approx(1_000.0)
+    assert needs.foretold_documents(ASSUMED, run | {"simulated_s": 4.0, "messages": {"device task": 8_000}}) == 0.0
+    crowd = run | {"devices": 10_000, "messages": {"device task": 360_000}}
+    assert needs.foretold_documents(ASSUMED, crowd) == pytest.approx(13.0 * 4_000.0), "without an end"
 
 
 def test_what_is_missing_is_named() -> None:
@@ -251,6 +259,10 @@ def test_what_is_missing_is_named() -> None:
     too_short["capacity-simulation"]["results"]["store"]["documents_written"] = 0
     with pytest.raises(InputError, match="too short"):
         inputs_of(too_short)
+    without = documents()
+    without["capacity-settled"]["results"] |= {"settled": None}
+    with pytest.raises(InputError, match=r"capacity-settled\.json: .* warm_up_tasks"):
+        inputs_of(without)
 
 
 @pytest.mark.slow
