@@ -95,7 +95,7 @@ async def test_the_output_of_a_network_that_is_no_classifier_comes_as_a_tensor(m
 async def test_a_device_that_stops_says_so_to_those_who_wait(model, frames):
     data = frames[0].read_bytes()
     requests = [device_pb2.SubmitRequest(request_id=n + 1, data=data) for n in range(3)]
-    async with running_device(model, emulate_slowdown=4000.0, drain_s=0.0) as bench:
+    async with running_device(model, emulate_slowdown=30_000.0, drain_s=0.0) as bench:
         waiting = asyncio.ensure_future(submitted(bench.device.address, requests))
         await until(lambda: bench.device.summary()["entered"] == 3)
     responses = await waiting

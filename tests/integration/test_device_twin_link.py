@@ -239,7 +239,10 @@ async def test_a_twin_that_refuses_the_device_is_tried_again(model):
 
 
 async def test_a_live_read_is_answered_at_once(model, frames):
-    async with spoken_twin() as twin, running_device(model, twin=twin.address, emulate_slowdown=3000.0) as bench:
+    async with (
+        spoken_twin() as twin,
+        running_device(model, twin=twin.address, emulate_slowdown=30_000.0, drain_s=0.0) as bench,
+    ):
         await twin.hears("heartbeat")
         await bench.submit(frames[:2])
         await until(lambda: bench.device.status()["task"] is not None)
