@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -69,11 +69,3 @@ def plain(runtime: SegmentRuntime, tensors: list[NDArray[Any]], cut: int, positi
 def output_of(response: InferResponse) -> NDArray[Any]:
     assert response.tensor is not None, response.error
     return decode(response.tensor.header, response.tensor.data, 4)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    for _ in range(int(seconds / 0.01)):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"not so within {seconds} s")

@@ -11,8 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.tail_queue import TailEnd
-from tests.integration.edge_engine.bench import answers, output_of, plain, request, running, until
+from tests.integration.device_bench import until
+from tests.integration.edge_engine.bench import answers, output_of, plain, request, running
 from tests.integration.edge_engine.other_server import OtherServer
+from tests.integration.stopping import stopped_after
 from twinsplit.errors import StoppingError
 from twinsplit.model.runtime import SegmentRuntime
 
@@ -68,10 +70,10 @@ async def test_a_back_end_that_died_is_used_again_when_it_is_back(
         await until(lambda: edge.executor.unready_reason is not None)
         again = OtherServer(runtime)
         await again.start(other.address)
-        await until(lambda: edge.executor.unready_reason is None)
-        found = await answers(edge, [request(runtime, 1, 1, plain(runtime, tensors, 1))])
-        np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
-        await again.stop()
+        async with stopped_after(again):
+            await until(lambda: edge.executor.unready_reason is None)
+            found = await answers(edge, [request(runtime, 1, 1, plain(runtime, tensors, 1))])
+            np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
 
 
 @pytest.mark.slow

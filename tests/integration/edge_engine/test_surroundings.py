@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge.engine import opening
 from edge.models import HeldModel
 from edge.service import start_edge
+from tests.integration.device_bench import until
 from tests.integration.edge_engine.bench import (
     answers,
     output_of,
@@ -19,7 +20,6 @@ from tests.integration.edge_engine.bench import (
     request,
     running,
     settings,
-    until,
 )
 from tests.integration.edge_engine.other_server import OtherServer
 from tests.integration.stopping import stopped_after

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from edge.execution import EdgeTail, TailResult, TailWork
 from edge.models import HeldModel
 from edge.tail_queue import Tail, TailEnd
-from tests.integration.edge_engine.bench import answers, output_of, plain, request, running, until
+from tests.integration.device_bench import until
+from tests.integration.edge_engine.bench import answers, output_of, plain, request, running
 from tests.integration.edge_engine.other_server import OtherServer
 from twinsplit.errors import DeadlineError, StoppingError, TensorError
 from twinsplit.model.runtime import SegmentRuntime
@@ -33,6 +34,7 @@ async def test_answers_by_other_edges_equal_those_of_its_own_at_every_cut_and_re
     async with running(folder, models, id="a") as first, running(folder, models, id="b") as last:
         engine = f"oip://{first.address},{last.address}"
         async with running(folder, engine=engine) as remote, running(folder, models) as local:
+            await until(lambda: all(load.is_ready for load in remote.executor._queue.back_ends))
             requests = [
                 request(runtime, number, cut, plain(runtime, tensors, cut, position))
                 for number, (cut, position) in enumerate(asked, 1)
@@ -73,7 +75,7 @@ async def test_what_a_back_end_cannot_do_is_refused_by_name_and_the_others_go_on
         error = (await answers(edge, [request(runtime, 1, 2, payload)]))[1].error
         assert isinstance(error, InternalError)
         other.answer = other.never
-        late = (await answers(edge, [request(runtime, 1, 2, payload, budget_s=0.3)]))[1].error
+        late = (await answers(edge, [request(runtime, 1, 2, payload, budget_s=1.0)]))[1].error
         assert isinstance(late, DeadlineError)
         other.answer = other.right
         await until(lambda: edge.executor.unready_reason is None)
