@@ -15,11 +15,12 @@ from pathlib import Path
 from tests.system.guides import Block
 
 IMAGE = "twinsplit-guide-board"
+START_S = 120.0
 _ROOT = Path(__file__).resolve().parents[2]
 # Shared, as on a real machine: what systemd mounts for a service (its credentials) reaches that service.
 _DOCKERFILE = """\
 FROM debian:bookworm-slim
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+RUN apt-get -o Acquire::Retries=5 update -qq && apt-get -o Acquire::Retries=5 install -y -qq --no-install-recommends \
     systemd systemd-sysv dbus sudo python3 ca-certificates curl procps >/dev/null
 RUN for name in pi nvidia admin; do useradd --create-home --shell /bin/bash $name; done \
     && echo 'ALL ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/all
@@ -138,10 +139,10 @@ def started_board(container: str, user: str, downloads: Path, hosts: dict[str, s
     command += ["--privileged", "--cgroupns=private", "--tmpfs", "/run", "--tmpfs", "/run/lock"]
     command += ["--volume", f"{downloads}:/root/.cache/pip"]
     command += [word for name, address in hosts.items() for word in ("--add-host", f"{name}:{address}")]
-    subprocess.run([*command, IMAGE], capture_output=True, check=True)
     try:
+        subprocess.run([*command, IMAGE], capture_output=True, check=True)
         board = Board(container, user)
-        deadline_s = time.monotonic() + 30.0
+        deadline_s = time.monotonic() + START_S
         while board.run("systemctl is-system-running").stdout.strip() not in ("running", "degraded"):
             assert time.monotonic() < deadline_s, "systemd does not come up"
             time.sleep(0.2)

@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.kustomizations import Manifest, rendered
 
 NAMESPACE = "twinsplit"
+_FAILURES = 3
+"""After so many in a row a kubelet acts, where nothing else is said."""
 _UNITS = {"Mi": "m", "Gi": "g"}
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 
@@ -80,7 +82,11 @@ class Cluster:
             time.sleep(startup["periodSeconds"])
         else:
             raise AssertionError(f"{name} does not start:\n{self.log(name)}")
-        assert (self._probe(name, box["readinessProbe"]), self._probe(name, box["livenessProbe"])) == (200, 200)
+        for probe in (box["readinessProbe"], box["livenessProbe"]):
+            answers = []
+            while 200 not in answers:
+                assert len(answers) < probe.get("failureThreshold", _FAILURES), f"{name}: {answers}"
+                answers.append(self._probe(name, probe))
 
     def restart(self, name: str) -> None:
         """Stop as a kubelet does, within the grace period, and start again."""

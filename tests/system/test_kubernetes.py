@@ -12,7 +12,7 @@ from tests.system.boards import Workstation, follow
 from tests.system.guides import GUIDES, blocks_of
 from tests.system.pods import Cluster
 
-pytestmark = [pytest.mark.needs("root", "docker"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.needs("root", "docker"), pytest.mark.timeout(900)]
 
 PREFIX = f"twinsplit-{os.getpid()}-pods-"
 _BEFORE = (
