@@ -98,7 +98,7 @@ async def _asked(
     try:
         place = Address.parse(address)
         tls = settings.tls
-        channel = open_channel(address, tls)
+        channel = open_channel(address, tls, connect_s=timeout_s)
     except ConfigurationError as error:
         return from_error(check, error)
     async with channel:

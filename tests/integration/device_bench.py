@@ -23,7 +23,8 @@ from tests.unit.device.made_up_device import plan_of
 from tests.unit.edge.tiny_model import CLASSES, SHAPES, write_tiny_model
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
 from twinsplit.model.preprocessing import prepare
-from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.model.profile import Profile, save_profile
+from twinsplit.model.runtime import PROVIDERS, SegmentRuntime
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
 from twinsplit.types import TaskRecord
@@ -74,6 +75,23 @@ def write_network(folder: Path, device_segments: int | None = None) -> Path:
     path.write_text(json.dumps(manifest), encoding="utf-8")
     onnx.checker.check_model(model)
     return folder
+
+
+def write_profile(model: Path, path: Path, segment_s: float) -> Path:
+    """Made-up times: an emulated slowdown multiplies them, and not what a busy machine happens to measure."""
+    manifest, data = read_manifest(model)
+    profile = Profile(
+        model_digest=manifest_digest(data),
+        provider=PROVIDERS["cpu"],
+        threads=1,
+        machine="made up",
+        repeats=1,
+        segment_s=(segment_s,) * manifest.held_segments,
+        exit_s=(segment_s,) * len(manifest.exits),
+        encode_s={},
+    )
+    save_profile(profile, path)
+    return path
 
 
 def write_frames(folder: Path, count: int = 6) -> Path:

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.integration.device_bench import expected_labels, running_device, until, write_frames, write_network
+from tests.integration.device_bench import (
+    expected_labels,
+    running_device,
+    until,
+    write_frames,
+    write_network,
+    write_profile,
+)
 from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc, errors_pb2
 from twinsplit.tensor import decode
 from twinsplit.transport.channel import open_channel
@@ -92,10 +99,11 @@ async def test_the_output_of_a_network_that_is_no_classifier_comes_as_a_tensor(m
     assert np.isfinite(output).all()
 
 
-async def test_a_device_that_stops_says_so_to_those_who_wait(model, frames):
+async def test_a_device_that_stops_says_so_to_those_who_wait(model, frames, tmp_path):
+    profile = write_profile(model, tmp_path / "profile.json", 0.001)
     data = frames[0].read_bytes()
     requests = [device_pb2.SubmitRequest(request_id=n + 1, data=data) for n in range(3)]
-    async with running_device(model, emulate_slowdown=30_000.0, drain_s=0.0) as bench:
+    async with running_device(model, profile=profile, emulate_slowdown=1000.0, drain_s=0.0) as bench:
         waiting = asyncio.ensure_future(submitted(bench.device.address, requests))
         await until(lambda: bench.device.summary()["entered"] == 3)
     responses = await waiting

@@ -18,6 +18,7 @@ from tests.integration.device_bench import (
     until,
     write_frames,
     write_network,
+    write_profile,
 )
 from tests.unit.device.made_up_device import offload_at, plan_of
 from twinsplit.model.manifest import read_manifest
@@ -238,10 +239,11 @@ async def test_a_twin_that_refuses_the_device_is_tried_again(model):
         await until(lambda: bench.device.status()["twin"]["is_attached"])
 
 
-async def test_a_live_read_is_answered_at_once(model, frames):
+async def test_a_live_read_is_answered_at_once(model, frames, tmp_path):
+    profile = write_profile(model, tmp_path / "profile.json", 0.001)
     async with (
         spoken_twin() as twin,
-        running_device(model, twin=twin.address, emulate_slowdown=30_000.0, drain_s=0.0) as bench,
+        running_device(model, twin=twin.address, profile=profile, emulate_slowdown=1000.0, drain_s=0.0) as bench,
     ):
         await twin.hears("heartbeat")
         await bench.submit(frames[:2])

@@ -35,7 +35,6 @@ from twinsplit.certificates.folder import CA, CERT, KEY, keep_issued
 from twinsplit.certificates.subject import Role, Subject
 from twinsplit.errors import StoppingError
 from twinsplit.rpc.v1 import edge_pb2, edge_pb2_grpc, twin_pb2, twin_pb2_grpc
-from twinsplit.transport import limits
 from twinsplit.transport.server import start_server
 
 pytestmark = pytest.mark.slow
@@ -104,7 +103,7 @@ async def test_everything_in_order_is_said_by_the_command_and_it_disturbs_no_dev
         await until(lambda: any(each.is_attached for each in twin.exchange.core.edges.values()))
         attached_times = bench.device.shell.link.attached_times
         flags = [f"--{name.replace('_', '-')}={path}" for name, path in tls["device"].items()]
-        command = [COMMAND, "doctor", "--json", f"--model={folder}", f"--twin={twin.address}"]
+        command = [COMMAND, "doctor", "--json", "--timeout-s=60", f"--model={folder}", f"--twin={twin.address}"]
         done = await asyncio.to_thread(
             subprocess.run, [*command, "--id=cam", *flags], capture_output=True, text=True, check=False
         )
@@ -252,10 +251,7 @@ async def test_an_edge_whose_certificate_this_device_cannot_trust(
     assert "its certificate is not valid yet; set this machine's clock" in said["early"]
 
 
-async def test_a_service_that_greets_by_tls_and_then_does_not_answer(
-    model: HeldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "CONNECT_S", 2.0)  # so long it is waited for when nobody wants an answer any more
+async def test_a_service_that_greets_by_tls_and_then_does_not_answer(model: HeldModel, tmp_path: Path) -> None:
     files = _tls(tmp_path / "files", trustme.CA())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files["tls_cert"], files["tls_key"])

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.integration.device_bench import write_profile
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.cli import run as command_line
 from twinsplit.errors import StoppingError
@@ -132,10 +133,13 @@ def test_a_running_edge_serves_load_on_a_core_of_its_own_and_shows_it_in_its_met
         assert edge.process.wait(60.0) == 0
 
 
-async def test_sigterm_says_not_serving_first_finishes_what_was_taken_and_refuses_the_rest(folder: Path) -> None:
+async def test_sigterm_says_not_serving_first_finishes_what_was_taken_and_refuses_the_rest(
+    folder: Path, tmp_path: Path
+) -> None:
+    profile = write_profile(folder, tmp_path / "profile.json", 0.001)
     runtime = SegmentRuntime.load(folder)
     payload = encode_payload(runtime.manifest, 0, 0, made_up_input(runtime.manifest).tensor)
-    with running_edge(folder, "--emulate-slowdown", "5000", "--drain-s", "60") as edge:
+    with running_edge(folder, "--profile", str(profile), "--emulate-slowdown", "300", "--drain-s", "60") as edge:
         async with open_channel(edge.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             check = health_pb2.HealthCheckRequest()
