@@ -206,6 +206,7 @@ async def test_a_collector_that_is_gone_costs_one_line_and_no_task(model, frames
             for number in range(6):
                 await bench.submit(frames)
                 records = await bench.ended(len(frames) * (number + 1))
+                await until(lambda: "spans-lost" in log.getvalue())
                 await asyncio.sleep(0.1)
             began_s = time.monotonic()
         stopped_s = time.monotonic() - began_s
