@@ -1,9 +1,9 @@
 """``twinsplit bench fidelity``: the simulator against real processes on one scenario.
 
-The simulator is given what real processes have: measured shares of segments, exits and encoders, the services' bounds
-of queues, and, from the very run, the time that other users' jobs took (decoding included) and that a payload was on
-its way beyond the emulated link. Both meet the same arrivals, load of other users and changes of the link, and in both
-devices obey plans of the twin's. Frames are real in one and drawn from the calibration in the other.
+The simulator is given what real processes have: measured shares of segments, exits and encoders, what exits show on the
+frames, in their order, the services' bounds of queues, and, from the very run, the time that other users' jobs took
+(decoding included) and that a payload was on its way beyond the emulated link. Both meet the same arrivals, load of
+other users and changes of the link, and in both devices obey plans of the twin's.
 """
 
 from __future__ import annotations
@@ -116,9 +116,6 @@ def imitated(scenario: Scenario, speeds: Speeds, measured: Measured | None = Non
     measured = Measured() if measured is None else measured
     profile = speeds.profile
     whole_s = speeds.measured_whole_s
-    manifest = speeds.manifest
-    noted = [manifest.cuts[cut].representations[position].encode_s for cut, position in profile.encode_s]
-    encoding = speeds.device_slowdown * sum(profile.encode_s.values()) / sum(noted) if sum(noted) > 0.0 else 1.0
     slower = 1.0 if measured.job_s is None else measured.job_s / speeds.edge_whole_s
     return changed_scenario(
         scenario,
@@ -135,7 +132,8 @@ def imitated(scenario: Scenario, speeds: Speeds, measured: Measured | None = Non
         edge_whole_s=speeds.edge_whole_s * slower,
         segment_shares=profile.segment_s,
         exit_shares=tuple(exit_s / whole_s for exit_s in profile.exit_s),
-        encode_factor=encoding,
+        encode_shares=tuple((*key, encode_s / whole_s) for key, encode_s in profile.encode_s.items()),
+        evidence="frames",
     )
 
 

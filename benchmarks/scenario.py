@@ -91,6 +91,12 @@ class Scenario(BaseModel):
     """Simulator: time of each exit over that of the whole network; empty: by multiply-adds."""
     encode_factor: NotNegative = 1.0
     """Simulator: encoding takes this many times the time in the manifest."""
+    encode_shares: tuple[tuple[int, int, NotNegative], ...] = ()
+    """Simulator: cut, position of the representation, and its time over that of the whole network; what is not named
+    takes the manifest's."""
+    evidence: Literal["calibrated", "frames"] = "calibrated"
+    """Simulator: what exits show is drawn from the manifest's calibration, or is what they show on the frames, in the
+    order in which real processes are shown them."""
     service_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Simulator: coefficient of variation of every service time on device and edge (lognormal)."""
 

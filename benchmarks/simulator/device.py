@@ -198,7 +198,7 @@ class SimulatedDevice:
     def _exit_done(self, index: int) -> None:
         task = self.pipeline.in_service
         assert task is not None, "the exit ran on it"
-        answer = self._draw.answer(task.evidence, index, self.samples.uniforms[task.task_id - 1][index])
+        answer = self._draw.answer(self.samples, task.task_id - 1, task.evidence, index)
         self.obey(self.pipeline.exit_done(self.world.now_s, index, answer))
 
     def _encoded(self, task: Task) -> None:

@@ -24,12 +24,19 @@ class TaskSamples:
 
     arrivals_s: Sequence[float]
     uniforms: Sequence[Sequence[float]]  # (tasks, exits)
+    shown_bins: Sequence[Sequence[int]] | None  # (tasks, exits) what exits show; None: drawn, by ``uniforms``
     segment_jitters: Sequence[Sequence[float]]  # (tasks, segments)
     edge_jitters: Sequence[float]  # (tasks,) of its tail, if it is sent
     delays_s: Sequence[float]  # (tasks,) of its payload on top of the uplink's fixed one
 
 
-def samples_of(scenario: Scenario, manifest: Manifest, device: int, arrivals_s: Sequence[float]) -> TaskSamples:
+def samples_of(
+    scenario: Scenario,
+    manifest: Manifest,
+    device: int,
+    arrivals_s: Sequence[float],
+    shown_bins: Sequence[Sequence[int]] | None = None,
+) -> TaskSamples:
     """What is drawn for the tasks of ``device`` that arrive at ``arrivals_s``."""
     tasks, segments = len(arrivals_s), manifest.segment_count
     evidence, noise = (
@@ -42,6 +49,7 @@ def samples_of(scenario: Scenario, manifest: Manifest, device: int, arrivals_s: 
     return TaskSamples(
         arrivals_s=arrivals_s,
         uniforms=evidence.random((tasks, max(len(manifest.exits), 1))).tolist(),
+        shown_bins=shown_bins,
         segment_jitters=rows,
         edge_jitters=[row[-1] for row in rows],
         delays_s=(delays.exponential(jitter_s, tasks) if jitter_s > 0.0 else np.zeros(tasks)).tolist(),
@@ -74,9 +82,11 @@ class EvidenceDraw:
         """Evidence state after the exit ran on a task whose evidence was ``before``."""
         return evidence_state(exit_index, self._bin(before, exit_index, uniform), self._bins)
 
-    def answer(self, before: int, exit_index: int, uniform: float) -> ExitAnswer:
-        """The exit's answer; its label is of no meaning."""
-        return self._answers[exit_index][self._bin(before, exit_index, uniform)]
+    def answer(self, samples: TaskSamples, task: int, before: int, exit_index: int) -> ExitAnswer:
+        """The exit's answer on a task whose evidence was ``before``; its label is of no meaning."""
+        if samples.shown_bins is not None:
+            return self._answers[exit_index][samples.shown_bins[task][exit_index]]
+        return self._answers[exit_index][self._bin(before, exit_index, samples.uniforms[task][exit_index])]
 
     def _bin(self, before: int, exit_index: int, uniform: float) -> int:
         return min(bisect_right(self._cumulative[before, exit_index], uniform), self._bins - 1)

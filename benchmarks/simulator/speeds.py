@@ -60,6 +60,7 @@ def speeds_of(scenario: Scenario, manifest: Manifest) -> Speeds:
             (cut.index, position): scenario.encode_factor * entry.encode_s
             for cut in manifest.cuts
             for position, entry in enumerate(cut.representations)
-        },
+        }
+        | {(cut, position): device_s * share for cut, position, share in scenario.encode_shares},
         tail_s=tuple(edge_s * sum(parts[cut:]) for cut in range(manifest.segment_count)),
     )

@@ -23,6 +23,7 @@ from benchmarks.simulator.link import Link
 from benchmarks.simulator.load import LoadJobs
 from benchmarks.simulator.result import SimulatedRun
 from benchmarks.simulator.samples import TaskSamples, samples_of
+from benchmarks.simulator.shown_evidence import shown_bins
 from benchmarks.simulator.situations import SituationGrid
 from benchmarks.simulator.speeds import speeds_of
 from device.plan_keeping import PlanKeeper
@@ -156,7 +157,13 @@ class World:
 
     def _samples(self) -> list[TaskSamples]:
         arrivals = _arrivals_s(self.scenario)
-        return [samples_of(self.scenario, self.manifest, index, instants) for index, instants in enumerate(arrivals)]
+        shown: list[Any] = [None] * len(arrivals)
+        if self.scenario.evidence == "frames":
+            shown = shown_bins(self.scenario, [len(instants) for instants in arrivals])
+        return [
+            samples_of(self.scenario, self.manifest, index, instants, bins)
+            for index, (instants, bins) in enumerate(zip(arrivals, shown, strict=True))
+        ]
 
     def _edge(self, index: int) -> SimulatedEdge:
         scenario = self.scenario

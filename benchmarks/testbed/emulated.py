@@ -39,7 +39,8 @@ def uplink_rates(scenario: Scenario, index: int) -> tuple[float | None, tuple[st
 
 def check_testbed(scenario: Scenario) -> None:
     """See that real processes can run ``scenario``. What only says how the simulator imitates them is passed over:
-    ``tasks``, ``warm_up_tasks``, ``segment_shares``, ``exit_shares``, ``encode_factor``.
+    ``tasks``, ``warm_up_tasks``, ``segment_shares``, ``exit_shares``, ``encode_factor``, ``encode_shares``,
+    ``evidence``.
 
     Raises:
         SettingsError: names the first key that only the simulator knows.

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scenario import changed_scenario
+from benchmarks.scenario import SHIPPED_MODEL, changed_scenario
 from benchmarks.simulator.deciding import ByTable, Forced
 from benchmarks.simulator.link import Link
 from benchmarks.simulator.running import compare
 from benchmarks.simulator.samples import evidence_draw
 from benchmarks.simulator.world import World
+from benchmarks.testbed.frames import frame_names
 from edge.load_pattern import Pattern
 from tests.simulation.worlds import Records, scenario_of, world_of
 from twin_service.decision.rules import rule_named
 from twinsplit.errors import SettingsError
+from twinsplit.model.preprocessing import prepare
+from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.plan import Plan
 from twinsplit.types import NO_EVIDENCE, Decision, Outcome, Payload, evidence_state
 
@@ -146,6 +149,28 @@ def test_exits_show_evidence_as_often_as_the_manifest_says() -> None:
     counts = Counter(draw.evidence(before, second.index, u) for u in steps)
     for b, share in enumerate(first.transitions[second.index][3]):
         assert counts[evidence_state(1, b, bins)] / 4_000 == pytest.approx(share, abs=1e-3)
+
+
+def test_exits_show_what_they_show_on_the_frames_of_the_testbed_in_its_order(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(12):
+        name = f"{number:04}.jpg"
+        (frames / name).write_bytes((SHIPPED_MODEL / "frames" / name).read_bytes())
+    scenario = scenario_of(tasks=30, frames=frames, evidence="frames")
+    records = Records()
+    world_of("threshold-static:2,0", scenario, records).run()
+    runtime = SegmentRuntime.load(SHIPPED_MODEL)
+    order = changed_scenario(scenario, seed=1).frame_order(frame_names(frames, runtime.manifest), 30)
+    assert len(set(order)) == 12
+    shown = {}
+    for name in order:
+        tensor = runtime.run_segment(0, prepare((frames / name).read_bytes(), runtime.manifest).tensor)
+        shown[name] = runtime.run_exit(0, tensor).evidence
+    assert len(set(shown.values())) > 3
+    seen = {task.task_id: task.evidence for task in records.tasks if task.exit_index == 0}
+    assert len(seen) == 30, "each leaves at the first exit"
+    assert seen == {number: shown[name] for number, name in enumerate(order, start=1)}
 
 
 def test_a_table_is_looked_up_as_a_plan_is() -> None:

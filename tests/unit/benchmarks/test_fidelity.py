@@ -22,6 +22,7 @@ from benchmarks.fidelity import (
 )
 from benchmarks.scenario import changed_scenario
 from benchmarks.simulator.load import LoadJobs
+from benchmarks.simulator.speeds import speeds_of
 from benchmarks.testbed.scenarios import DEMO
 from tests.unit.benchmarks.made_up_runs import MANIFEST, entry
 
@@ -101,8 +102,11 @@ def test_the_simulator_is_given_the_emulated_speeds_and_the_services_bounds() ->
     assert scenario.exit_shares == pytest.approx((0.05, 0.1))
     assert (scenario.queue_capacity, scenario.edge_queue_capacity, scenario.kept_tensors) == (64, 64, 3)
     assert scenario.answer_timeout_s == 2.0
-    noted = sum(MANIFEST.cuts[cut].representations[position].encode_s for cut, position in PROFILE.encode_s)
-    assert scenario.encode_factor * noted == pytest.approx(17.0 * 0.003)
+    encode_s = speeds_of(scenario, MANIFEST).encode_s
+    assert {key: encode_s[key] for key in PROFILE.encode_s} == pytest.approx(
+        {key: 17.0 * seconds for key, seconds in PROFILE.encode_s.items()}
+    )
+    assert scenario.evidence == "frames"
 
 
 def test_jobs_that_took_longer_make_more_load_and_come_when_they_did() -> None:
