@@ -24,13 +24,6 @@ CAUSES: dict[str, str] = {
         "a device and one seed (benchmarks/results/signalling-fleet-10000.json): 4.13 of 6.07 messages (68 %), cost "
         "ratio 1.003; 2.0 of either are the attachment, and without it 2.13 of 4.07 (52 %) are left"
     ),
-    "fidelity": (
-        "the median of multi-step, 1,510 tasks of five seeds: 139 ms on real processes, 123 ms simulated. Tasks that "
-        "leave at exit 2 without a wait all take about 105 ms, and the middle of the distribution lies just behind "
-        "them, where it is thin: 1.9 points fewer exits and compute times 5.6 % longer than the profile move it by "
-        "16 ms. Mean (167 and 159 ms), p95, shares and cost are within bounds, and the two distributions lie as near "
-        "to one another as two samples of that size do by chance (KS 0.048, by chance up to 0.049)"
-    ),
     "speed": (
         "measured while eight other processes loaded the two cores and their caches; nearly half of the cells reach "
         "it. Time goes into the edge's own queue, job by job, and into evaluating situations not met before, of which "
