@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import trustme
 
 from tests.system.live_services import free_port
 from tests.system.needs import postgres_programs
@@ -115,6 +116,23 @@ def postgres(settings: Sequence[str] = ()) -> Iterator[PostgresServer]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def use_tls(server: PostgresServer, folder: Path, host: str) -> Path:
+    """Start a server again as one that takes TLS alone, under the name ``host``; its authority's certificate."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert(host)
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    server.stop()
+    for name, pem in (("server.crt", certificate.cert_chain_pems[0]), ("server.key", certificate.private_key_pem)):
+        pem.write_to_path(str(server.data / name))
+        (server.data / name).chmod(0o600)
+    subprocess.run(["chown", "--reference", str(server.data), *map(str, server.data.glob("server.*"))], check=True)
+    with (server.data / "postgresql.conf").open("a") as file:
+        file.write("ssl = on\n")
+    (server.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    server.start()
+    return folder / "ca.pem"
 
 
 def _unprivileged() -> list[str]:

@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import trustme
 from click.testing import CliRunner
 
 from tests.store.contract import StoreContract, Time, full_document, row
-from tests.system.postgres_server import PASSWORD, USER, PostgresServer, postgres
+from tests.system.postgres_server import PASSWORD, USER, PostgresServer, postgres, use_tls
 from tests.unit.workload.made_up_replay import DIGEST, made_up_replayed
 from twin_service.cli import twin
 from twin_service.decision.value_net import ValueNet
@@ -349,20 +348,8 @@ def test_a_database_of_another_encoding_and_one_without_rights_are_named(server:
 def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, Path]]:
     """A server that takes TLS alone, and the certificate of its authority."""
     folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     with postgres() as server:
-        server.stop()
-        for name, pem in (("server.crt", certificate.cert_chain_pems[0]), ("server.key", certificate.private_key_pem)):
-            pem.write_to_path(str(server.data / name))
-            (server.data / name).chmod(0o600)
-        subprocess.run(["chown", "--reference", str(server.data), *map(str, server.data.glob("server.*"))], check=True)
-        with (server.data / "postgresql.conf").open("a") as file:
-            file.write("ssl = on\n")
-        (server.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
-        server.start()
-        yield server, folder / "ca.pem"
+        yield server, use_tls(server, folder, "127.0.0.1")
 
 
 def test_tls_is_what_the_address_asks_for(tls_server: tuple[PostgresServer, Path], tmp_path: Path) -> None:

@@ -101,8 +101,11 @@ class Shell:
     def _until_mark(self) -> Iterator[str]:
         assert self._bash.stdout is not None
         for line in self._bash.stdout:
-            yield line.rstrip("\n")
-            if line.startswith(_MARK):
+            said, mark, code = line.rstrip("\n").partition(_MARK)
+            if said or not mark:
+                yield said  # also a last line that does not end
+            if mark:
+                yield mark + code
                 return
         raise AssertionError("the shell has ended")
 
