@@ -113,7 +113,7 @@ LOOKS = [
     Typed("console.md", "curl -X POST", r'\{"version":\d+\}', stands_for={"3,": f"{VERSION},"}),
     Typed("how-to/engines.md", "twinsplit model export", r"alexnet-fashion\.from_cut_4", look="ls repository"),
     *(
-        Typed("how-to/tune.md", f"twinsplit twin tune --{wish}", "present weights", more="--tasks 300", codes=(0, 1))
+        Typed("how-to/tune.md", f"twinsplit twin tune --{wish}", "present weights", more="--tasks 150", codes=(0, 1))
         for wish in ("latency-p95", "energy-joules", "accuracy")
     ),
     Typed("traces.md", "twinsplit twin export", "camera-1", look="ls exported"),
@@ -177,9 +177,9 @@ SEVERAL_EDGES = [
     Typed("console.md", "twinsplit top https://10.0.0.5:8080", "cam-7"),
 ]
 DEMO = "benchmarks/scenarios/demo.yaml"
-SMALL = "--set tasks=120 --set warm_up_tasks=20"
+SMALL = "--set tasks=60 --set warm_up_tasks=10"
 ONCE = "--quick --seeds 1"
-STEP = "--set tasks=400 --set warm_up_tasks=20 --set step_at_s=60 --seeds 1"
+STEP = "--set tasks=200 --set warm_up_tasks=20 --set step_at_s=40 --seeds 1"
 sim = partial(Typed, "how-to/simulator.md")
 SIMULATED = [
     sim(
@@ -199,7 +199,7 @@ SIMULATED = [
     sim("twinsplit sim pruning", "C0 is lowered", more=ONCE),
     sim("twinsplit sim regime --seeds", "clairvoyant", more=STEP),
     sim("twinsplit sim regime benchmarks/scenarios/heavy-tailed.yaml", "clairvoyant", more=STEP),
-    Typed("how-to/own-rule.md", "twinsplit sim run", "hurried"),
+    Typed("how-to/own-rule.md", "twinsplit sim run", "hurried", more="--rules hurried.py:Hurried"),
     service("how-to/own-rule.md", "twinsplit twin serve", "twin-serving"),
 ]
 REAL = [
