@@ -18,9 +18,7 @@ from benchmarks.testbed.scenarios import SHIPPED_MODEL
 from tests.faults.catalogue import Service
 from tests.faults.link import Link, Switchboard
 from tests.faults.program import Program
-from twinsplit.model.manifest import manifest_digest, read_manifest
-from twinsplit.model.profile import Profile, save_profile
-from twinsplit.model.runtime import PROVIDERS
+from tests.integration.device_bench import write_profile
 from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
 
 SEGMENT_S = 0.04
@@ -100,7 +98,7 @@ class Stage:
         self.state = folder / "state"
         self.board = Switchboard()
         self.frame = next((SHIPPED_MODEL / "frames").glob("*.jpg")).read_bytes()
-        _write_profile(self.profile)
+        write_profile(SHIPPED_MODEL, self.profile, SEGMENT_S / SLOWDOWN, exit_s=1e-5)
         twin_port, twin_http = free_ports(2)
         self.twin = ServiceProcess("twin", _twin_arguments(twin_port, twin_http, self.state), folder, twin_http)
         self.device_twin = self._link("device-twin", twin_port)
@@ -219,18 +217,3 @@ def _edge_arguments(name: str, port: int, http_port: int, seen_as: int, twin_por
         *(f"--advertise={HOST}:{seen_as}", f"--models={SHIPPED_MODEL}", f"--twin={HOST}:{twin_port}"),
         *(f"--profile={profile}", "--drain-s=1", "--log-format=json"),
     ]
-
-
-def _write_profile(path: Path) -> None:
-    manifest, data = read_manifest(SHIPPED_MODEL)
-    profile = Profile(
-        model_digest=manifest_digest(data),
-        provider=PROVIDERS["cpu"],
-        threads=1,
-        machine="made up",
-        repeats=1,
-        segment_s=(SEGMENT_S / SLOWDOWN,) * manifest.held_segments,
-        exit_s=(1e-5,) * len(manifest.exits),
-        encode_s={},
-    )
-    save_profile(profile, path)

@@ -77,7 +77,7 @@ def write_network(folder: Path, device_segments: int | None = None) -> Path:
     return folder
 
 
-def write_profile(model: Path, path: Path, segment_s: float) -> Path:
+def write_profile(model: Path, path: Path, segment_s: float, exit_s: float | None = None) -> Path:
     """Made-up times: an emulated slowdown multiplies them, and not what a busy machine happens to measure."""
     manifest, data = read_manifest(model)
     profile = Profile(
@@ -87,7 +87,7 @@ def write_profile(model: Path, path: Path, segment_s: float) -> Path:
         machine="made up",
         repeats=1,
         segment_s=(segment_s,) * manifest.held_segments,
-        exit_s=(segment_s,) * len(manifest.exits),
+        exit_s=(segment_s if exit_s is None else exit_s,) * len(manifest.exits),
         encode_s={},
     )
     save_profile(profile, path)
