@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,22 +77,27 @@ class BackEnd:
         self._channels = [open_channel(address, tls, max_message_bytes=max_message_bytes) for _ in range(CHANNELS)]
         self._busy = [0] * CHANNELS
         self._infer = [infer_call(channel) for channel in self._channels]
-        self._stub: Any = inference_pb2_grpc.GRPCInferenceServiceStub(self._channels[0])
+        self._stubs: list[Any] = [inference_pb2_grpc.GRPCInferenceServiceStub(channel) for channel in self._channels]
 
     async def is_ready(self, models: Sequence[tuple[str, str]]) -> bool:
         """Whether it takes requests for all of these (name, version).
 
+        Every connection is asked: one that nothing is sent on would be kept up by pings, which a server that allows
+        one in five minutes (gRPC's default, and Triton's) answers by closing it (``too_many_pings``).
+
         Raises:
             grpc.aio.AioRpcError: it does not answer.
         """
-        answer = await self._stub.ServerReady(inference_pb2.ServerReadyRequest(), timeout=PROBE_S)
-        if not answer.ready:
+        asked = inference_pb2.ServerReadyRequest()
+        answers = await asyncio.gather(*(stub.ServerReady(asked, timeout=PROBE_S) for stub in self._stubs))
+        if not all(answer.ready for answer in answers):
             return False
+        stub = self._stubs[0]
         for name, version in models:
             request = inference_pb2.ModelReadyRequest(name=name, version=version)
-            if not (await self._stub.ModelReady(request, timeout=PROBE_S)).ready:
+            if not (await stub.ModelReady(request, timeout=PROBE_S)).ready:
                 return False
-        about = await self._stub.ServerMetadata(inference_pb2.ServerMetadataRequest(), timeout=PROBE_S)
+        about = await stub.ServerMetadata(inference_pb2.ServerMetadataRequest(), timeout=PROBE_S)
         self.is_ours = about.name.startswith("twinsplit edge")
         return True
 

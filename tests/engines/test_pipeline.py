@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,9 +23,10 @@ from twinsplit.types import Outcome, Reason, TaskRecord
 
 Start = Callable[[Path], AbstractContextManager[EngineServer]]
 pytestmark = pytest.mark.timeout(300)
-TASKS = 200
+UNDER_WAY = 40
 IN_FLIGHT = 4
 TAILS = "twinsplit_engine_tails_total"
+IN_FLIGHT_NOW = "twinsplit_engine_tails_in_flight"
 READY = "twinsplit_engine_ready"
 PATIENT = {"kept_tensors": 256, "answer_timeout_s": 60.0, "queue_capacity": 256}
 """Nothing but an engine may make a task end elsewhere."""
@@ -77,29 +80,43 @@ async def test_an_engine_killed_under_load_costs_no_task(
         "triton": lambda place: running_triton(repository, place),
         "mlserver": lambda place: running_mlserver(tails, place),
     }
-    expected = {record.frame: record.label for record in await records_by(model, frames, 1)}
+    expected = {record.frame: record.label for record in await records_by(model, frames, 0)}
     with starts[killed](tmp_path) as victim:
         engine = f"oip://{victim.address},{triton.address}"
         async with (
             running_edge(model, engine=engine, queue_capacity=256, engine_in_flight=IN_FLIGHT) as edge,
             running_device(model, **PATIENT) as device,
         ):
-            device.plan(offload_at(1), edge.address, representation=0)
-            submitting = asyncio.ensure_future(device.submit([frames[n % len(frames)] for n in range(TASKS)]))
+            # The whole network runs at the engines, so that they are what everything waits for.
+            device.plan(offload_at(0), edge.address, representation=0)
+            submitted, is_enough = 0, asyncio.Event()
 
-            def is_loaded() -> bool:
-                done = (of_server(edge, each, TAILS, "finished") for each in (victim, triton))
-                return min(done) >= 10 and of_server(edge, victim, "twinsplit_engine_tails_in_flight") == IN_FLIGHT
+            async def offer() -> None:
+                nonlocal submitted
+                while not is_enough.is_set():
+                    if submitted - len(device.records) < UNDER_WAY:
+                        await device.submit([frames[submitted % len(frames)]])
+                        submitted += 1
+                    await asyncio.sleep(0.001)
 
-            await until(is_loaded)
-            victim.kill()
-            await submitting
-            records = await device.ended(TASKS)
+            offering = asyncio.ensure_future(offer())
+            try:
+                await until(lambda: min(of_server(edge, each, TAILS, "finished") for each in (victim, triton)) >= 10)
+                # It answers nothing more, so that what it has at its end is sure not to be answered.
+                os.killpg(victim.process.pid, signal.SIGSTOP)
+                await until(lambda: of_server(edge, victim, IN_FLIGHT_NOW) >= 1)
+                victim.kill()
+                since = submitted
+                await until(lambda: submitted >= since + UNDER_WAY)
+            finally:
+                is_enough.set()
+                await offering
+            records = await device.ended(submitted)
             assert of_server(edge, victim, TAILS, "moved") >= 1, "it died with tails"
             await until(lambda: of_server(edge, triton, READY) == 1.0)
             await until(lambda: of_server(edge, victim, READY) == 0.0)
     assert Counter((record.outcome, record.reason) for record in records) == {
-        (Outcome.EDGE, Reason.OFFLOAD_PAYS): TASKS
+        (Outcome.EDGE, Reason.OFFLOAD_PAYS): submitted
     }
-    assert sorted(record.task_id for record in records) == list(range(1, TASKS + 1))
+    assert sorted(record.task_id for record in records) == list(range(1, submitted + 1))
     assert all(record.label == expected[record.frame] for record in records)

@@ -36,12 +36,15 @@ class OtherServer:
         self.is_ready = True
         self.asked = 0
         self.cancelled = 0
+        self.connections: set[str] = set()
+        """The other end of every connection that something was asked on."""
         self.address = ""
         self._server = grpc.aio.server()
 
     async def start(self, address: str = "127.0.0.1:0") -> None:
         def reply(message: object) -> Callable[[object, object], Awaitable[object]]:
-            async def method(_request: object, _context: object) -> object:
+            async def method(_request: object, context: Any) -> object:
+                self.connections.add(context.peer())
                 return message() if callable(message) else message
 
             return method
@@ -100,4 +103,5 @@ class OtherServer:
 
     async def _infer(self, request: InferenceRequest, context: Any) -> InferenceResponse:
         self.asked += 1
+        self.connections.add(context.peer())
         return await self.answer(request, context)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.engine import probe
+from edge.engine.back_end import CHANNELS
 from edge.tail_queue import TailEnd
 from tests.integration.device_bench import until
 from tests.integration.edge_engine.bench import answers, output_of, plain, request, running
@@ -17,6 +19,10 @@ from tests.integration.edge_engine.other_server import OtherServer
 from tests.integration.stopping import stopped_after
 from twinsplit.errors import StoppingError
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.transport import limits
+
+PINGED_S = 6.0
+"""Long enough for a server to have closed a connection that is pinged at every opportunity: gRPC waits a second between."""
 
 
 @pytest.mark.slow
@@ -95,3 +101,23 @@ async def test_tails_of_a_back_end_that_hangs_go_to_the_other(
         found = await pending
         assert all(response.error is None for response in found.values())
         assert other.cancelled == 2
+
+
+@pytest.mark.slow
+async def test_connections_without_tails_are_kept_though_the_server_allows_no_pings(
+    folder: Path,
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    other: OtherServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "KEEPALIVE_TIME_S", 0.3)
+    monkeypatch.setattr(probe, "PERIOD_S", 0.05)
+    other.answer = other.slowly
+    async with running(folder, engine=f"oip://{other.address}") as edge:
+        await until(lambda: edge.executor.unready_reason is None)
+        tails = [request(runtime, n, 1, plain(runtime, tensors, 1)) for n in range(1, 9)]
+        assert all(response.error is None for response in (await answers(edge, tails)).values())
+        await asyncio.sleep(PINGED_S)
+        assert all(response.error is None for response in (await answers(edge, tails)).values())
+    assert len(other.connections) == CHANNELS, "none was closed for its pings and made again"
