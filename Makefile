@@ -25,6 +25,8 @@ OTHER_TESTS := --ignore tests/faults --ignore tests/engines
 # A file stays on one core, for its fixtures. In the order of their names the many small ones of tests/unit come last and
 # even out; xdist's own order, most tests first, leaves the few long ones to the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Tests of a folder, or those of its files that TEST_ARGS names.
+within = $(if $(filter $1/%,$(TEST_ARGS)),,$1) $(TEST_ARGS)
 
 # The tests start hundreds of processes, which would compile all of the code each where the caller forbids to keep it.
 export PYTHONDONTWRITEBYTECODE :=
@@ -49,13 +51,13 @@ else
 endif
 
 test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run
-	$(BIN)/python -m pytest -m system tests/system $(TEST_ARGS)
+	$(BIN)/python -m pytest -m system $(call within,tests/system)
 
 test-faults: $(VENV)/.dev ## one cell per fault and service, and two minutes of random faults (5 minutes)
 	$(BIN)/python -m pytest tests/faults
 
 test-engines: $(VENV)/.dev $(ENGINES)/.installed ## device, edge and real servers behind it, Triton and MLServer (3 minutes; x86-64 Linux)
-	$(BIN)/python -m pytest tests/engines $(TEST_ARGS)
+	$(BIN)/python -m pytest $(call within,tests/engines)
 
 engines: $(ENGINES)/.installed ## Triton and MLServer in an environment of their own, for test-engines and bench engine-hop
 
