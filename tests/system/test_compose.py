@@ -244,7 +244,10 @@ def test_a_device_outside_joins_with_its_folder_and_one_without_a_certificate_is
         for name in devices
     }
     assert "edge" in outcomes["camera-1"]
-    assert outcomes["plain"] | outcomes["uncertified"] <= {"exit", "device"}
+    for name in ("plain", "uncertified"):
+        # A slow machine leaves some waiting when the time is over, which ends them, too.
+        assert "edge" not in outcomes[name]
+        assert outcomes[name] & {"exit", "device"}
     attached = [line for line in up.log("twin").splitlines() if "device-attached" in line]
     assert {name for name in devices if any(f"device={name}" in line for line in attached)} == {"camera-1"}
 
