@@ -129,25 +129,30 @@ def cpu_index() -> Iterator[str]:
 
 
 _PIP = """#!/bin/sh
+case "$*" in *--dry-run*) echo '{{"install": [{{"metadata": {{"name": "{dependency}"}}}}]}}'; exit 0;; esac
 echo "$*" >> {log}
 case "$*" in {offered}) exit 0;; *) exit 1;; esac
 """
+EITHER, CPU, CONFIGURED, WHEELHOUSE = "*", "*--index-url*", "*--no-deps?torch", "*--find-links*"
 
 
 @pytest.mark.parametrize(
-    ("has_wheel", "answers", "offered", "told"),
+    ("has_wheel", "answers", "offered", "dependency", "told"),
     [
-        (True, True, "*", "torch comes from {index}"),
-        (True, True, "*torch", "torch comes from pip's configured index"),
-        (True, False, "*", "torch comes from pip's configured index"),
-        (True, True, "*--find-links*", "torch comes from wheelhouse/"),
-        (True, False, "*--find-links*", "torch comes from wheelhouse/"),
-        (True, False, "nothing", "Put its wheel into wheelhouse/"),
-        (False, False, "*--find-links*", "Put its wheel into wheelhouse/"),
+        (True, True, EITHER, "nvidia-nccl", "torch comes from {index}"),
+        (True, True, CONFIGURED, "sympy", "torch comes from pip's configured index"),
+        (True, False, EITHER, "sympy", "torch comes from pip's configured index"),
+        (True, False, EITHER, "nvidia-nccl", "torch comes from wheelhouse/: {index} does not answer, and"),
+        (True, False, CONFIGURED, "nvidia-nccl", "torch comes from pip's configured index"),
+        (False, False, EITHER, "nvidia-nccl", "torch comes from pip's configured index"),
+        (True, True, WHEELHOUSE, "sympy", "torch comes from wheelhouse/: neither"),
+        (True, False, WHEELHOUSE, "sympy", "torch comes from wheelhouse/: neither"),
+        (True, True, "nothing", "sympy", "Put its wheel into wheelhouse/"),
+        (False, False, WHEELHOUSE, "sympy", "Put its wheel into wheelhouse/"),
     ],
 )
 def test_torch_comes_from_the_cpu_index_else_the_configured_one_else_the_wheelhouse(
-    root: Path, tmp_path: Path, cpu_index: str, has_wheel: bool, answers: bool, offered: str, told: str
+    root: Path, tmp_path: Path, cpu_index: str, has_wheel: bool, answers: bool, offered: str, dependency: str, told: str
 ) -> None:
     wheelhouse, programs = tmp_path / "wheelhouse", tmp_path / "bin"
     wheelhouse.mkdir()
@@ -158,7 +163,7 @@ def test_torch_comes_from_the_cpu_index_else_the_configured_one_else_the_wheelho
     script.write_text((root / "deploy/docker/install-torch").read_text().replace("/wheelhouse", str(wheelhouse)))
     log = tmp_path / "pip.log"
     for name, text in (
-        ("pip", _PIP.format(log=log, offered=offered)),
+        ("pip", _PIP.format(log=log, offered=offered, dependency=dependency)),
         ("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n'),
     ):
         (programs / name).write_text(text)

@@ -22,7 +22,7 @@ from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.transport import limits
 
 PINGED_S = 6.0
-"""Long enough for a server to have closed a connection that is pinged at every opportunity: gRPC waits a second between."""
+"""Long enough for a server to have closed a connection that is pinged whenever gRPC allows it, once a second."""
 
 
 @pytest.mark.slow
