@@ -41,6 +41,13 @@ def provenance(
     return found
 
 
+def ended(about: dict[str, Any]) -> str:
+    """Enter into ``about``, made when the run began, how long it took (``took_s``, whole seconds), and say it."""
+    took = datetime.now(timezone.utc) - datetime.fromisoformat(about["written_at"])
+    about["took_s"] = round(took.total_seconds())
+    return f"Took {about['took_s']} s."
+
+
 def command() -> str:
     """The command line that this process was started with."""
     program, *rest = sys.argv or ["twinsplit"]

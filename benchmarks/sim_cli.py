@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -74,8 +74,7 @@ def run(
         console.print(f"{found.tasks_per_second:,.0f} tasks a second on one core")
         if tasks_file is not None:
             tasks_file.write_text(tasks_text(found))
-        if result_file is not None:
-            result_file.write({"provenance": about} | comparison_document(found))
+        _write(result_file, about, comparison_document(found))
 
 
 @sim.command()
@@ -111,8 +110,7 @@ def deadlines(
         with _progress(console) as progress:
             cells = sweep(scenario, deadlines_s, chosen, workers=workers, progress=progress)
         console.print(sweep_table(cells))
-        if result_file is not None:
-            result_file.write({"provenance": about} | sweep_document(cells))
+        _write(result_file, about, sweep_document(cells))
 
 
 @sim.command()
@@ -147,8 +145,7 @@ def grid(quick: bool, seeds: int, workers: int | None, json_path: Path | None) -
         for name, claim in found.items():
             goal = f">= {claim['at_least']}" if "at_least" in claim else f"<= {claim['at_most']}"
             console.print(f"{name}: {claim['found']:.4g} (goal {goal}): {'met' if claim['is_met'] else 'MISSED'}")
-        if result_file is not None:
-            result_file.write({"provenance": about, "claims": found, "cells": documents})
+        _write(result_file, about, {"claims": found, "cells": documents})
 
 
 @sim.command()
@@ -192,9 +189,7 @@ def signalling(
         with _progress(console) as progress:
             found = frontier(scenario, rule, variants, chosen, workers=workers, progress=progress)
         console.print(frontier_table(found))
-        if result_file is not None:
-            document = {"provenance": about, "scenario": scenario.described(), "rule": rule, "variants": found}
-            result_file.write(document)
+        _write(result_file, about, {"scenario": scenario.described(), "rule": rule, "variants": found})
 
 
 @sim.command()
@@ -219,8 +214,7 @@ def capacity(scenario_path: Path | None, rule: str, settings: tuple[str, ...], j
         found = fleet_run(scenario, rule, lambda text: click.echo(text, err=True))
         for line in fleet_lines(found):
             click.echo(line)
-        if result_file is not None:
-            result_file.write({"provenance": about, "results": found})
+        _write(result_file, about, {"results": found})
 
 
 @sim.command()
@@ -259,8 +253,7 @@ def learning(
             console.print(curves_table(found))
             for line in needed_lines(found):
                 console.print(line)
-        if result_file is not None:
-            result_file.write({"provenance": about, "scenarios": documents})
+        _write(result_file, about, {"scenarios": documents})
 
 
 @sim.command()
@@ -300,8 +293,7 @@ def pruning(seeds: int, quick: bool, workers: int | None, json_path: Path | None
             console.print(f"{name}: with the factor on caused waiting and without")
             console.print(prices_table(rows))
             prices.append({"name": name, "scenario": scenario.described(), "rows": rows})
-        if result_file is not None:
-            result_file.write({"provenance": about, "reduction": documents, "price_of_waiting": prices})
+        _write(result_file, about, {"reduction": documents, "price_of_waiting": prices})
 
 
 @sim.command()
@@ -341,8 +333,7 @@ def regime(
         console.print(regime_table(found))
         for line in regime_lines(found):
             console.print(line)
-        if result_file is not None:
-            result_file.write({"provenance": about} | found)
+        _write(result_file, about, found)
 
 
 def _console() -> Console:
@@ -361,6 +352,15 @@ def _reserved(path: Path | None) -> Iterator[ResultFile | None]:
         return
     with ResultFile(path) as result_file:
         yield result_file
+
+
+def _write(result_file: ResultFile | None, about: dict[str, Any], document: dict[str, Any]) -> None:
+    """Say how long the run took and put ``document`` in place, if a place is wanted."""
+    from benchmarks.provenance import ended
+
+    click.echo(ended(about))
+    if result_file is not None:
+        result_file.write({"provenance": about} | document)
 
 
 @contextmanager
