@@ -83,11 +83,15 @@ def hindsight_regret_s(task: Replayed) -> float | None:
     """Utility of the best stop that the task could have made, less that of the one it made, seconds, 0 or more.
 
     Hindsight knows arrivals, backlog and evidence, not whether an answer is right. No rule can reach 0 for all tasks.
-    ``None``: what it did has no number.
+    After the task's deadline no answer is worth anything. ``None``: what it did has no number.
     """
+    latest_s = math.inf if task.deadline_s is None else task.deadline_s
+    age_s = task.waited_s + task.reached_s  # (K,)
+    exit_s = task.exit_s * (age_s <= latest_s)
+    offload_s = task.offload_s - task.alpha_s * task.accuracy * (age_s[:, None] + task.latency_s > latest_s)
     spent_s = np.concatenate(([0.0], np.cumsum(task.step_cost_s, dtype=np.float64)))  # (K,)
-    ends_s = np.column_stack((task.exit_s, task.offload_s)) - spent_s[:, None]  # (K, 3)
-    finish_s = task.finish_s - spent_s[-1]
+    ends_s = np.column_stack((exit_s, offload_s)) - spent_s[:, None]  # (K, 3)
+    finish_s = task.finish_s * bool(age_s[-1] <= latest_s) - spent_s[-1]
     at = task.taken_epoch
     taken_s = {
         Decision.CONTINUE: finish_s,

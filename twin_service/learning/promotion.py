@@ -138,7 +138,12 @@ def refused_because(scores: Scores, options: GateOptions) -> str | None:
 
 
 def live_gain_s(task: Replayed) -> float | None:
-    """What a task brought as it went, less what it would have brought under open-loop, seconds; ``None``: no number."""
+    """What a task brought as it went, less what it would have brought under open-loop, seconds.
+
+    ``None``: no number, or it had a deadline: what it did says nothing of rules that know none.
+    """
+    if task.deadline_s is not None:
+        return None
     costs_s = task.step_cost_s.tolist()
     gain_s = _ended_s(task, task.taken_epoch, task.taken) - sum(costs_s[: task.taken_epoch])
     for epoch in range(task.epochs):

@@ -6,7 +6,8 @@ the recorded arrivals, its own tail left out), how long others would have waited
 came, its times are the profile's and its evidence is drawn from the transition matrices.
 
 A counterfactual holds everything else fixed: other tasks of the device do not decide differently because this one did,
-nor do other devices. The decision that was really taken comes out as it happened.
+nor do other devices. The decision that was really taken comes out as it happened. Payoffs are without a deadline, as
+open-loop ones and what is learnt on them are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from twin_service.decision.situation import Situation, Weights
+from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Statistics, statistics_of
 from twin_service.decision.values import OpenLoopValues, values_of
 from twin_service.workload.conditions import Conditions
@@ -113,12 +114,8 @@ def replay(
         ]
     )  # (K, 2, 5)
     is_whole = manifest.held_segments == manifest.segment_count
-    in_time = [_is_in_time(task, at_s, weights) for at_s in reached]
-    exit_s = [
-        (weights.alpha_s * stats.p_exit_right[e] if is_in_time else 0.0) if e != NO_EVIDENCE else _NAN
-        for e, is_in_time in zip(evidence, in_time, strict=True)
-    ]
-    finish_s = weights.alpha_s * float(stats.p_whole_right[evidence[-1]]) if in_time[-1] else 0.0
+    exit_s = [weights.alpha_s * stats.p_exit_right[e] if e != NO_EVIDENCE else _NAN for e in evidence]
+    finish_s = weights.alpha_s * float(stats.p_whole_right[evidence[-1]])
     columns = offloads.astype(np.float32)
     return Replayed(
         device_id=origin.device_id,
@@ -214,10 +211,9 @@ class _Lane:
         latency_s = sent_s + way_s - at_s + wait_s + tail_s + way_s
         weights = s.weights
         accuracy = max(float(self.statistics.p_whole_right[evidence]) - entry.loss, 0.0)
-        worth_s = weights.alpha_s * accuracy if _is_in_time(self.task, at_s + latency_s, weights) else 0.0
         joules = weights.compute_watts * encode_s + weights.transmit_watts * (sent_s - begun_s)
         caused_s = s.waiting_factor * self.waiting.area_s(at_s, at_s + encode_s)
-        utility_s = worth_s - latency_s - weights.beta_s_per_joule * joules - caused_s
+        utility_s = weights.alpha_s * accuracy - latency_s - weights.beta_s_per_joule * joules - caused_s
         return utility_s, latency_s, wait_s, accuracy, joules
 
     def _is_taken(self, epoch: int, payload: int) -> bool:
@@ -225,11 +221,6 @@ class _Lane:
         if epoch != self.task.stop_epoch or not taken.is_offload:
             return False
         return payload == (TENSOR if taken is Decision.OFFLOAD_TENSOR else INPUT)
-
-
-def _is_in_time(task: TaskRecord, answered_at_s: float, weights: Weights) -> bool:
-    """Whether an answer at that instant is worth anything: with a deadline only one that is no older."""
-    return weights.deadline_s is None or answered_at_s - task.arrived_at_s <= weights.deadline_s
 
 
 def _reached_at_s(task: TaskRecord, situation: Situation, exits_run: Sequence[bool]) -> list[float]:

@@ -37,7 +37,8 @@ _MOST_EPOCHS = 4096
 class Replayed:
     """A task at its decision epochs 0, 1, ... K - 1, K - 1 being the last one that the device can reach.
 
-    Times and payoffs in seconds, powers and energies in watts and joules. ``nan``: impossible.
+    Times and payoffs in seconds, powers and energies in watts and joules. ``nan``: impossible. No payoff
+    knows a deadline.
     """
 
     device_id: str
@@ -68,7 +69,7 @@ class Replayed:
     backlog_s: Floats  # (K,) edge's backlog, own tail left out
     uplink_busy_s: Floats  # (K,) until earlier offloads are sent
     arrived_work_s: Floats  # (K, 3) work arrived at the edge in the last 0.25, 1, 4 s, own tail left out
-    exit_s: Floats  # (K,) alpha * P(right | evidence), 0 beyond a deadline; nan: no exit has run
+    exit_s: Floats  # (K,) alpha * P(right | evidence); nan: no exit has run
     base_tensor: Floats  # (K,) P0 of the boundary tensor in the open loop
     base_input: Floats  # (K,) P0 of the input
     base_going_on: Floats  # (K,) C0; at the last epoch what ends there: finish_s or nan
@@ -77,7 +78,7 @@ class Replayed:
     offload_s: Floats  # (K, 2) realised utility to go of sending tensor or input
     latency_s: Floats  # (K, 2) epoch to the edge's answer
     edge_wait_s: Floats  # (K, 2) part of it that was waiting at the edge
-    accuracy: Floats  # (K, 2) P(right) of that answer, in time or not
+    accuracy: Floats  # (K, 2) P(right) of that answer
     transmit_joules: Floats  # (K, 2) energy of encoding and sending
     conditions: Conditions | None = None
     """What a rule needs to be evaluated again on this task; ``None``: it was not recorded."""
@@ -86,6 +87,11 @@ class Replayed:
     def epochs(self) -> int:
         """K."""
         return len(self.evidence)
+
+    @property
+    def deadline_s(self) -> float | None:
+        """The deadline under which it was decided; ``None``: without one, or not recorded."""
+        return None if self.conditions is None else self.conditions.deadline_s
 
     def to_bytes(self) -> bytes:
         """The record as it is kept."""

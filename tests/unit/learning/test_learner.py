@@ -8,6 +8,7 @@ import pytest
 from made_up_tasks import DIGEST, made_up_task, made_up_tasks
 from test_lessons import constant
 
+from tests.unit.workload.test_conditions import CONDITIONS
 from twin_service.learning.learner import Learner, LearnerSettings, Result
 from twin_service.learning.lesson import Report
 from twin_service.learning.options import GateOptions, LearningOptions
@@ -142,6 +143,15 @@ def test_weights_that_cost_more_than_open_loop_are_rolled_back_to_those_before()
     for number in range(10):
         learner.task_replayed(costly_task(number))
     assert learner.net(DIGEST) is None
+
+
+def test_tasks_with_a_deadline_are_learnt_from_but_say_nothing_of_the_weights_in_force() -> None:
+    learner = learner_with()
+    promoted(learner)
+    for number in range(20):
+        learner.task_replayed(replace(costly_task(number), conditions=replace(CONDITIONS, deadline_s=0.1)))
+    assert learner.net(DIGEST) is NET
+    assert len(learner.next_lesson().tasks) == 40
 
 
 def test_what_was_judged_against_weights_that_no_longer_serve_does_not_serve() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.learning.made_up_tasks import made_up_task
 from tests.unit.twin_service.made_up_twins import MANIFEST
+from tests.unit.workload.test_conditions import CONDITIONS
 from twin_service.accounts import GAIN_MEMORY_TASKS, Accounts, CostPart, hindsight_regret_s
 from twin_service.decision.situation import Weights
 from twin_service.learning.promotion import live_gain_s
@@ -102,6 +103,37 @@ def task(**changed: object) -> Replayed:
 )
 def test_regret_is_what_the_best_stop_would_have_brought_more(epoch: int, decision: Decision, regret_s: float) -> None:
     found = hindsight_regret_s(task(taken_epoch=epoch, taken=decision))
+    assert found is not None
+    assert math.isclose(found, regret_s, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "epoch", "decision", "regret_s"),
+    [
+        (0.26, 1, Decision.OFFLOAD_TENSOR, 0.0),
+        (0.24, 1, Decision.OFFLOAD_TENSOR, 1.05 - 0.4),
+        (0.24, 2, Decision.CONTINUE, 0.0),
+        (0.18, 2, Decision.CONTINUE, 0.9 + 0.2),
+        (0.18, 1, Decision.EXIT, 0.0),
+        (0.1, 1, Decision.EXIT, 0.5 + 0.1),
+    ],
+)
+def test_to_hindsight_an_answer_after_the_deadline_is_worth_nothing(
+    deadline_s: float, epoch: int, decision: Decision, regret_s: float
+) -> None:
+    # Ages: 20, 120 and 220 ms at its epochs, 70 with the answer to the input, 250 with that to the tensor. Accuracy
+    # is worth 1 s of any answer from the edge.
+    late = task(
+        taken_epoch=epoch,
+        taken=decision,
+        alpha_s=2.0,
+        waited_s=0.02,
+        reached_s=np.array([0.0, 0.1, 0.2], np.float32),
+        latency_s=np.array([[np.nan, 0.05], [0.13, 0.05], [np.nan, np.nan]], np.float32),
+        accuracy=np.full((3, 2), 0.5, np.float32),
+        conditions=replace(CONDITIONS, deadline_s=deadline_s),
+    )
+    found = hindsight_regret_s(late)
     assert found is not None
     assert math.isclose(found, regret_s, abs_tol=1e-6)
 
