@@ -21,7 +21,7 @@ from benchmarks.streams import stream_seed
 from benchmarks.testbed.emulated import check_testbed
 from benchmarks.testbed.result import RunResult
 from benchmarks.testbed.speeds import measured_speeds
-from benchmarks.verdict import PRODUCT, sentence
+from benchmarks.verdict import PRODUCT, failures, sentence
 from twin_service.decision.rules import rule_named
 
 
@@ -59,7 +59,8 @@ def run_testbed(
             comparison = replace(comparison, results=tuple(results))
             comparisons.append(comparison)
             view.closes(comparison.results)
-            view.says(sentence(comparison.results))
+            for line in (*failures(comparison.results), sentence(comparison.results)):
+                view.says(line)
         if len(seeds) > 1:
             for line in seed_lines(comparisons):
                 console.print(line, soft_wrap=True)
@@ -89,6 +90,7 @@ def document(comparisons: Sequence[Comparison], scenario: Scenario, about: dict[
             "accuracy_by_labels": sum(hits) / len(hits) if hits else None,
             "mirror_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
             "degraded": sum(run.summary.degraded for run in by_seed),
+            "rule_failures": sum(run.rule_failures for run in by_seed),
             "by_seed": {str(c.scenario.seed): run.document() for c, run in zip(comparisons, by_seed, strict=True)},
         }
     return {"provenance": about, "scenario": scenario.described(), "rules": figures, "tasks_per_second": None}

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmarks.scenario import Scenario, changed_scenario
+from benchmarks.simulator.contenders import check_titles
 from benchmarks.testbed.live import LiveRun
 from benchmarks.testbed.result import RunResult, Snapshot
 from benchmarks.testbed.speeds import Speeds, measured_speeds
 from twin_service.decision.loading import located
 from twin_service.decision.rules import rule_named
-from twinsplit.errors import SettingsError
 
 AROUND_S = 8.0
 """Starting, attaching and stopping the services around the arrivals of one run, about."""
@@ -47,15 +47,24 @@ class Comparison:
         return next((r for r in self.results if (r.rule, r.is_polled) == (rule, is_polled)), None)
 
 
+def check_rules(rules: Sequence[str]) -> None:
+    """See that real processes can run every rule and that results tell them apart.
+
+    Raises:
+        SettingsError: a rule that does not exist, none, or two of one name.
+    """
+    for rule in rules:
+        rule_named(rule)
+    check_titles(rules)
+
+
 def planned_runs(scenario: Scenario, rules: Sequence[str], polled_rule: str | None) -> list[Scenario]:
     """One scenario per run.
 
     Raises:
         SettingsError: a rule that does not exist, none, or two of one name.
     """
-    names = [rule_named(rule).name for rule in rules]
-    if not names or len(set(names)) != len(names):
-        raise SettingsError("--rules: name at least one rule, and each once")
+    check_rules(rules)
     runs = [changed_scenario(scenario, rule=located(rule), is_polled=False) for rule in rules]
     if polled_rule is not None:
         runs.append(changed_scenario(scenario, rule=located(polled_rule), is_polled=True))

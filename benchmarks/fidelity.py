@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.books import Entry
 from benchmarks.books import end_of as end_in_words
-from benchmarks.comparison import AROUND_S
+from benchmarks.comparison import AROUND_S, check_rules
 from benchmarks.provenance import provenance
 from benchmarks.results import ResultFile
 from benchmarks.scenario import Scenario, changed_scenario
@@ -160,8 +160,7 @@ def run_fidelity(
         TwinsplitError: a service cannot start or ends by itself.
     """
     check_testbed(scenario)
-    for rule in rules:
-        rule_named(rule)
+    check_rules(rules)
     result_file = None if json_path is None else ResultFile(json_path)
     try:
         about = provenance(seeds=seeds)

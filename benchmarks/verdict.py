@@ -26,6 +26,16 @@ def sentence(results: Sequence[RunResult]) -> str:
     return f"{_ranking(product, others)} {_ends(product)}{_signalling(results, product)}"
 
 
+def failures(results: Sequence[RunResult]) -> list[str]:
+    """A line for every run in which a rule of one's own failed."""
+    return [
+        f"{result.title}: the rule failed {result.rule_failures} times, and the plans that stood were kept; the last "
+        f"time: {result.last_rule_failure or 'see the log of the twin'}"
+        for result in results
+        if result.rule_failures
+    ]
+
+
 def difference(first: RunResult, second: RunResult) -> tuple[float, float]:
     """Mean cost of ``first`` less that of ``second`` and its standard error, seconds, task by task where both met the
     same tasks."""

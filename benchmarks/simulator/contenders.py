@@ -20,6 +20,7 @@ from benchmarks.simulator.points import ByPoint
 from benchmarks.simulator.teaching import Teaching, taught
 from twin_service.decision.own import OwnRule
 from twin_service.decision.rules import rule_named
+from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import Manifest
 
 BASELINE = "one-time"
@@ -35,6 +36,11 @@ class Contender(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    @property
+    def title(self) -> str:
+        """What results call it."""
+        return self.name
 
     @property
     def stages(self) -> int:
@@ -60,6 +66,10 @@ class Contender(ABC):
 
 class Named(Contender):
     """A rule of :func:`rule_named`."""
+
+    @property
+    def title(self) -> str:
+        return rule_named(self.name).name
 
     def deciding(self, scenario: Scenario, prepared: Any) -> Deciding:
         rule = rule_named(self.name)
@@ -180,12 +190,30 @@ def contender_named(name: str) -> Contender:
     """The contender of a name.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: there is none, or a rule of one's own bears the name of another contender.
     """
     if name in _OWN:
         return _OWN[name]
-    rule_named(name)
-    return Named(name)
+    found = Named(name)
+    if found.title in _OWN:
+        raise SettingsError(f"rule {name!r}: {found.title!r} is the name of a built-in rule; give it another name")
+    return found
+
+
+def check_titles(names: Sequence[str]) -> None:
+    """See that results can tell the contenders of ``names`` apart.
+
+    Raises:
+        SettingsError: one that there is not, two that have one title, or none at all.
+    """
+    if not names or len(set(names)) != len(names):
+        raise SettingsError("--rules: name at least one rule, and each once")
+    by_title: dict[str, str] = {}
+    for name in names:
+        other = by_title.setdefault(contender_named(name).title, name)
+        if other != name:
+            title = contender_named(name).title
+            raise SettingsError(f"--rules: {other} and {name} are both called {title!r}; give one another `name`")
 
 
 @lru_cache(maxsize=32)

@@ -10,11 +10,10 @@ from rich.table import Table
 
 from benchmarks.books import Books, whole_accuracy_of
 from benchmarks.rule_figures import rule_figures
-from benchmarks.simulator.contenders import ALL, BASELINE, contender_named
+from benchmarks.simulator.contenders import ALL, BASELINE, check_titles
 from benchmarks.simulator.running import Comparison
 from benchmarks.simulator.world import model_of
 from twin_service.decision.rules import rule_names
-from twinsplit.errors import SettingsError
 
 _COLUMNS = (
     "rule",
@@ -37,13 +36,10 @@ def rules_named(text: str) -> list[str]:
     """Contenders of a list such as ``one-time,open-loop`` or ``all``; one-time is always among them.
 
     Raises:
-        SettingsError: one that there is not, one twice, or none at all.
+        SettingsError: one that there is not, two of one title, or none at all.
     """
     names = [name for part in rule_names(text) for name in (ALL if part == "all" else (part,))]
-    if not names or len(set(names)) != len(names):
-        raise SettingsError("--rules: name at least one rule, and each once")
-    for name in names:
-        contender_named(name)
+    check_titles(names)
     return names if BASELINE in names else [BASELINE, *names]
 
 

@@ -77,6 +77,7 @@ class LiveRun:
         self._scraped_at_s = 0.0
         self._backlog_s: float | None = None
         self._mirror_accuracy: float | None = None
+        self._rule_failures = 0
         self._stopping = Stopping()
 
     # Life.
@@ -187,6 +188,8 @@ class LiveRun:
             device_slowdown=self.speeds.device_slowdown,
             edge_slowdown=self.speeds.edge_slowdown,
             load=self._load_summary(),
+            rule_failures=self._rule_failures,
+            last_rule_failure=self._last_rule_failure() if self._rule_failures else None,
         )
 
     # How it is done.
@@ -279,6 +282,17 @@ class LiveRun:
                 self._backlog_s = sample(samples, "twinsplit_backlog_seconds")
             if name == "twin" and (accuracy := sample(samples, "twinsplit_mirror_accuracy")) is not None:
                 self._mirror_accuracy = accuracy
+            if name == "twin" and (failures := sample(samples, "twinsplit_rule_failures_total")) is not None:
+                self._rule_failures = round(failures)
+
+    def _last_rule_failure(self) -> str | None:
+        """As the twin told it."""
+        for line in reversed(_text(self._services["twin"].log_path).splitlines()):
+            with contextlib.suppress(ValueError):
+                event: dict[str, Any] = json.loads(line)
+                if event.get("event") == "rule-failed":
+                    return str(event["cause"])
+        return None
 
     def _load_summary(self) -> dict[str, Any]:
         lines = [] if self._load is None else _text(self._load.output_path).splitlines()

@@ -47,6 +47,10 @@ class RunResult:
     edge_slowdown: float = 1.0
     load: dict[str, Any] = field(default_factory=dict)
     """Summary of the load of other users; empty: there was none."""
+    rule_failures: int = 0
+    """Plans that were not made, since the twin's start, because a rule of one's own failed."""
+    last_rule_failure: str | None = None
+    """Cell and cause of the last of them."""
 
     @property
     def title(self) -> str:
@@ -73,4 +77,6 @@ class RunResult:
             "device_slowdown": self.device_slowdown,
             "edge_slowdown": self.edge_slowdown,
             "load": self.load,
+            "rule_failures": self.rule_failures,
+            "last_rule_failure": self.last_rule_failure,
         }

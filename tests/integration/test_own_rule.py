@@ -25,6 +25,26 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "how-to" / "own-rule.md"
 
 
+MOODY = """
+import sys
+from twin_service.decision.own import OwnRule
+from twinsplit.types import Decision
+
+class Moody(OwnRule):
+    name = "moody"
+    has_planned = False
+
+    def decide(self, cell):
+        return Decision.OFFLOAD_INPUT if Decision.OFFLOAD_INPUT in cell.possible else Decision.CONTINUE
+
+    def exits_run(self, situation):
+        if self.has_planned:
+            sys.exit("weary")
+        self.has_planned = situation.tail_s is not None
+"""
+"""Its first plan with an edge is its last."""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that holds nothing but the rule."""
@@ -78,6 +98,18 @@ def test_it_runs_on_real_processes_beside_a_built_in_rule(folder: Path) -> None:
     assert figures["stops"].keys() - {"device"}, "it runs exits and offloads"
     assert str(folder) not in (folder / "found.json").read_text(), "no path of this machine"
     assert DEMO.seconds != found["scenario"]["seconds"] == 3.0
+
+
+def test_a_rule_that_fails_on_real_processes_is_named_and_the_standing_plan_stays(folder: Path) -> None:
+    (folder / "moody.py").write_text(MOODY)
+    done = run(folder, "bench", "testbed", "--seconds", "3", "--rules", "moody.py:Moody", "--json", "found.json")
+    assert done.returncode == 0, done.stderr
+    assert "moody: the rule failed" in done.stdout
+    assert "raised SystemExit: weary" in done.stdout
+    figures = json.loads((folder / "found.json").read_text())["rules"]["moody"]
+    assert figures["testbed"]["rule_failures"] > 0
+    assert figures["share_answered"] == 1.0
+    assert figures["stops"]["edge, input"] > 0.0, "as in the plan that stands"
 
 
 def test_a_rule_that_cannot_be_run_is_refused_before_anything_starts(folder: Path) -> None:

@@ -77,7 +77,7 @@ def _module(spec: str, path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickle look a class's module up there
     try:
         found.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise SettingsError(
             f"rule {spec!r}: {path.name} cannot be imported: {type(error).__name__}: {error}"
@@ -88,7 +88,7 @@ def _module(spec: str, path: Path) -> ModuleType:
 def _loaded(name: str, entry: EntryPoint) -> object:
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cause = f"{type(error).__name__}: {error}"
         raise SettingsError(f"rule {name!r}: {entry.value} cannot be imported: {cause}") from error
 
@@ -100,7 +100,7 @@ def _made(spec: str, found: object) -> OwnRule:
         )
     try:
         rule = found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cause = f"{type(error).__name__}: {error}"
         raise SettingsError(f"rule {spec!r}: it cannot be made without arguments: {cause}") from error
     name: object = rule.name or type(rule).__name__

@@ -166,7 +166,7 @@ class _Place:
         )
         try:
             found: object = self._rule.decide(cell)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._error(backlog_s, f"raised {type(error).__name__}: {error}") from error
         if not isinstance(found, Decision) or found not in self._possible:
             raise self._error(backlog_s, self._why_not(found))
@@ -205,7 +205,7 @@ def _exits_run(rule: OwnRule, situation: Situation) -> tuple[bool, ...] | None:
     try:
         found = rule.exits_run(situation)
         chosen = None if found is None else tuple(bool(run) for run in found)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RuleError(f"rule {rule.name!r}: exits_run raised {type(error).__name__}: {error}") from error
     count = len(situation.manifest.exits)
     if chosen is not None and len(chosen) != count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from benchmarks.comparative import document, ordered, seed_lines
 from benchmarks.comparison import Comparison, planned_runs
 from benchmarks.scenario import changed_scenario
 from benchmarks.testbed.scenarios import DEMO, DEMO_RULES
+from benchmarks.verdict import failures
 from tests.unit.benchmarks.made_up_runs import result
 
 OWN = """
@@ -40,6 +42,17 @@ def test_the_document_has_every_rule_over_all_seeds_and_what_only_processes_have
     assert figures["gap_closed"] is None
     assert figures["testbed"]["by_seed"].keys() == {"1", "2"}
     assert found["scenario"]["model"] == "alexnet-fashion/1", "no path of this machine"
+
+
+def test_a_rule_that_failed_is_named_in_words_and_in_the_document() -> None:
+    failed = replace(result("mine", [0.1] * 4), rule_failures=3, last_rule_failure="rule 'mine' at epoch 0: raised")
+    runs = Comparison(DEMO, SimpleNamespace(), (failed, result("one-time", [0.2] * 4)))
+    (line,) = failures(runs.results)
+    assert line.startswith("mine: the rule failed 3 times, and the plans that stood were kept; ")
+    assert line.endswith("rule 'mine' at epoch 0: raised")
+    found = {name: rule["testbed"] for name, rule in document([runs], DEMO, {})["rules"].items()}
+    assert [found[name]["rule_failures"] for name in ("mine", "one-time")] == [3, 0]
+    assert found["mine"]["by_seed"]["1"]["last_rule_failure"] == failed.last_rule_failure
 
 
 def test_the_last_lines_say_how_often_the_product_cost_least() -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from benchmarks.comparison import planned_runs
 from benchmarks.sim_cli import sim
+from benchmarks.simulator.documents import rules_named
 from benchmarks.simulator.frontier import variants_named, variants_of
 from benchmarks.simulator.mirror_errors import FIELDS
+from benchmarks.testbed.scenarios import DEMO
 from twinsplit.errors import SettingsError
 
 SCENARIO = """
@@ -98,6 +101,35 @@ def test_what_cannot_be_run_is_refused_before_anything_runs(tmp_path: Path, argu
     result = invoke(tmp_path, *arguments)
     assert isinstance(result.exception, SettingsError)
     assert said in str(result.exception)
+
+
+RULES = """
+from twin_service.decision.own import OwnRule
+class Mine(OwnRule):
+    name = "mine"
+class Alike(OwnRule):
+    name = "mine"
+class Seer(OwnRule):
+    name = "clairvoyant"
+"""
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("Mine", "Alike"), r"mine\.py:Mine and .*mine\.py:Alike are both called 'mine'; give one another `name`"),
+        (("Seer",), "'clairvoyant' is the name of a built-in rule; give it another name"),
+    ],
+)
+def test_rules_that_results_could_not_tell_apart_are_refused(
+    tmp_path: Path, classes: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "mine.py").write_text(RULES)
+    rules = [f"{tmp_path}/mine.py:{name}" for name in classes]
+    with pytest.raises(SettingsError, match=said):
+        rules_named(",".join(rules))
+    with pytest.raises(SettingsError, match=said):
+        planned_runs(DEMO, rules, None)
 
 
 @pytest.mark.slow

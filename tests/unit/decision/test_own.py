@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -54,7 +55,7 @@ class Saying(OwnRule):
         self.what = what
 
     def decide(self, cell: Cell) -> Decision:
-        if isinstance(self.what, Exception):
+        if isinstance(self.what, BaseException):
             raise self.what
         return self.what
 
@@ -147,6 +148,7 @@ def test_a_decision_at_a_point_needs_no_table() -> None:
     ("what", "cause"),
     [
         (ZeroDivisionError("division by zero"), "raised ZeroDivisionError: division by zero"),
+        (SystemExit("enough"), "raised SystemExit: enough"),
         (7, "decided 7, which is no Decision; there are CONTINUE, EXIT"),
         ("EXIT", "decided 'EXIT', which is no Decision"),
         (0, "decided 0, which is no Decision"),
@@ -163,6 +165,11 @@ def test_a_rule_that_fails_is_named_with_the_cell_and_the_cause(what, cause) -> 
     assert cause in text
 
 
+def test_an_interrupt_by_the_user_is_no_failure_of_the_rule() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Saying(KeyboardInterrupt()).table(SITUATION)
+
+
 def test_evidence_is_named_by_exit_and_bin() -> None:
     class Late(OwnRule):
         def decide(self, cell: Cell) -> Decision:
@@ -177,6 +184,13 @@ def test_exits_run_that_do_not_fit_the_model_are_named(exits) -> None:
     rule = Saying(Decision.CONTINUE)
     rule.exits_run = lambda _situation: exits
     with pytest.raises(RuleError, match="exits_run"):
+        rule.table(SITUATION)
+
+
+def test_exits_run_that_ends_the_process_is_named() -> None:
+    rule = Saying(Decision.CONTINUE)
+    rule.exits_run = lambda _situation: sys.exit(3)
+    with pytest.raises(RuleError, match="rule 'saying': exits_run raised SystemExit: 3"):
         rule.table(SITUATION)
 
 
@@ -253,6 +267,9 @@ def test_a_file_that_is_not_there_or_cannot_be_imported_is_named(tmp_path) -> No
     (tmp_path / "typo.py").write_text("class Mine(:\n")
     with pytest.raises(SettingsError, match=r"typo\.py cannot be imported: SyntaxError"):
         rule_named(f"{tmp_path}/typo.py:Mine")
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(SettingsError, match=r"script\.py cannot be imported: SystemExit: 0"):
+        rule_named(f"{tmp_path}/script.py:Mine")
 
 
 @pytest.fixture
