@@ -22,7 +22,7 @@ from benchmarks.streams import stream_seed
 from edge.load_pattern import LoadShape, Pattern, arrivals_s, read_trace
 from twin_service.decision.situation import Weights
 from twinsplit.errors import SettingsError
-from twinsplit.model.manifest import MANIFEST_NAME
+from twinsplit.model.manifest import MANIFEST_NAME, manifest_digest
 from twinsplit.settings import shown
 from twinsplit.types import Payloads
 
@@ -42,6 +42,8 @@ class Scenario(BaseModel):
 
     model: Path = SHIPPED_MODEL
     """Model folder."""
+    model_digest: str | None = None
+    """What its manifest must have, in a scenario that was recorded; ``None``: any."""
     frames: Path | None = None
     """Labelled frames; ``None``: ``frames`` in the model folder."""
     rule: str = "multi-step"
@@ -259,7 +261,7 @@ def with_settings(scenario: Scenario, settings: Sequence[str]) -> Scenario:
     """``scenario`` with ``KEY=VALUE`` settings of the command line; ``none`` stands for nothing.
 
     Raises:
-        SettingsError: an unknown key or a value that does not fit.
+        SettingsError: an unknown key, a value that does not fit, or another model than ``model_digest`` names.
     """
     changed: dict[str, Any] = {}
     for setting in settings:
@@ -273,7 +275,7 @@ def with_settings(scenario: Scenario, settings: Sequence[str]) -> Scenario:
             changed[key] = (*changed.get(key, ()), value)
         else:
             changed[key] = None if value.lower() == "none" else value
-    return changed_scenario(scenario, **changed)
+    return _of_its_model(changed_scenario(scenario, **changed), "--set")
 
 
 def changed_scenario(scenario: Scenario, **changes: Any) -> Scenario:
@@ -289,7 +291,8 @@ def read_scenario(path: Path) -> Scenario:
     """The scenario in a YAML file; paths in it are taken from the file's folder.
 
     Raises:
-        SettingsError: unreadable, not YAML, an unknown key, an impossible value, or a model or trace that is missing.
+        SettingsError: unreadable, not YAML, an unknown key, an impossible value, a model or trace that is missing, or
+            another model than ``model_digest`` names.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -311,6 +314,25 @@ def read_scenario(path: Path) -> Scenario:
         needed = None if found is None else found / MANIFEST_NAME if name == "model" else found
         if needed is not None and ("\0" in str(needed) or not needed.exists()):
             raise SettingsError(f"{path}: {name}: there is no {needed}")
+    return _of_its_model(scenario, str(path))
+
+
+def _of_its_model(scenario: Scenario, origin: str) -> Scenario:
+    """``scenario`` itself.
+
+    Raises:
+        SettingsError: its model is another one than it was recorded with, or is missing.
+    """
+    if scenario.model_digest is not None:
+        try:
+            digest = manifest_digest((scenario.model / MANIFEST_NAME).read_bytes())
+        except OSError as error:
+            raise SettingsError(f"{origin}: model: {scenario.model / MANIFEST_NAME}: {error.strerror}") from None
+        if digest != scenario.model_digest:
+            raise SettingsError(
+                f"{origin}: model_digest: {scenario.model} is another model ({digest[:12]}) than was recorded "
+                f"({scenario.model_digest[:12]}); name the folder of that one: `model: FOLDER`"
+            )
     return scenario
 
 

@@ -17,7 +17,7 @@ from twin_service.memory import VolatileMemory
 from twin_service.messages import ArrivedTail
 from twin_service.workload.trace_files import TraceFiles
 from twin_service.workload.traces import TraceLog, exported, unpacked
-from twinsplit.types import TaskRecord
+from twinsplit.types import Payloads, TaskRecord
 
 
 class Recorder(Listener):
@@ -39,7 +39,8 @@ class Recorder(Listener):
 @pytest.mark.slow
 def test_a_recorded_world_is_simulated_again_with_like_arrivals_load_and_uplink(tmp_path: Path) -> None:
     recorder = Recorder()
-    scenario = ONE_DEVICE.model_copy(update={"warm_up_s": 0.0, "tasks": 60})
+    wished = {"payloads": Payloads.TENSORS_ONLY, "alpha_s": 2.0, "deadline_s": 0.5}
+    scenario = ONE_DEVICE.model_copy(update={"warm_up_s": 0.0, "tasks": 60} | wished)
     World(scenario, 1, ByTable(rule_named("open-loop")), listeners=[recorder]).run()
     memory = VolatileMemory()
     memory.keep_trace(recorder.log.packed())
@@ -56,6 +57,8 @@ def test_a_recorded_world_is_simulated_again_with_like_arrivals_load_and_uplink(
     assert again.uplink_delay_s == pytest.approx(scenario.uplink_delay_s)
     assert again.load_mean_s == pytest.approx(scenario.edge_whole_s, rel=0.3)
     assert again.load_sizes == "exponential"
+    assert again.model_dump().items() >= wished.items()
+    assert again.beta_s_per_joule == scenario.beta_s_per_joule
 
     books, recording = Recorder(), Recording(1)
     World(again, 1, ByTable(rule_named("open-loop")), listeners=[books, recording]).run()

@@ -18,10 +18,12 @@ from typing import Any
 
 from twin_service.workload.traces import FORMAT, VERSION
 from twinsplit.errors import StorageError
+from twinsplit.types import Payloads
 
 RECORDS = "records.jsonl"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _MOST = 1e15
+_WEIGHTS = ("alpha_s", "beta_s_per_joule", "penalty_s", "deadline_s")
 _RATE_SHARE = 0.02
 """A goodput that has moved by less is the same."""
 
@@ -34,6 +36,8 @@ class _Device:
     device_whole_s: list[float] = field(default_factory=list)
     edge_whole_s: list[float] = field(default_factory=list)
     model_digest: str = ""
+    wishes: dict[str, float | str] = field(default_factory=dict)
+    """Its weights, deadline and payloads when its last task ended, by key of a scenario."""
     tails: Counter[str] = field(default_factory=Counter)
     """Own tails by edge."""
 
@@ -130,6 +134,9 @@ class TraceFiles:
         for name in ("round_trip_s", "device_whole_s", "edge_whole_s"):
             if name in record:
                 getattr(device, name).append(_seconds(record, name))
+        device.wishes = {name: _seconds(record, name) for name in _WEIGHTS if name in record}
+        if "payloads" in record:
+            device.wishes["payloads"] = Payloads(record["payloads"]).value
 
     def _write_device(self, name: str, device: _Device) -> bool:
         """Whether there is enough for a scenario."""
@@ -148,11 +155,13 @@ class TraceFiles:
             "edge_whole_s": _middle(device.edge_whole_s, 0.01),
             "uplink_delay_s": _middle(device.round_trip_s, 0.0) / 2.0,
             "warm_up_s": 0.0,
+            "model_digest": json.dumps(device.model_digest),
+            **device.wishes,
         }
         self._write_columns(arrivals, ((at_s - begin_s,) for at_s in arrived_at_s))
         keys |= self._uplink_keys(name, sorted(device.goodput), begin_s) | self._load_keys(name, load, begin_s)
         text = "".join(f"{key}: {_number(value)}\n" for key, value in keys.items())
-        head = f"# {name} as it was recorded; model {device.model_digest} (name its folder: `model: FOLDER`).\n"
+        head = f"# {name} as it was recorded. If its model is not the one that ships, add `model: FOLDER`.\n"
         (self._folder / f"scenario-{name}.yaml").write_text(head + text, encoding="utf-8")
         return True
 

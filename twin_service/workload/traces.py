@@ -14,7 +14,7 @@ from twin_service.documents import Document
 from twin_service.memory import Memory
 from twin_service.messages import ArrivedTail
 from twinsplit.errors import StorageError
-from twinsplit.types import TaskRecord
+from twinsplit.types import Payloads, TaskRecord
 
 _MOST_LINES = 20_000
 """Records that wait to be kept; then new ones are lost and counted."""
@@ -106,7 +106,7 @@ def _task_record(
     device_id: str, model_digest: str, task: TaskRecord, situation: Situation, clock_offset_s: float
 ) -> dict[str, Any]:
     """One ended task as the trace format has it; what is not known is left out."""
-    stages = task.stages
+    stages, weights = task.stages, situation.weights
     found = {
         "kind": "task",
         "device_id": device_id,
@@ -136,6 +136,11 @@ def _task_record(
         "round_trip_s": round(situation.overhead_s, _PLACES),
         "device_whole_s": round(sum(situation.segment_s), _PLACES),
         "edge_whole_s": None if situation.tail_s is None else round(situation.tail_s[0], _PLACES),
+        "alpha_s": weights.alpha_s,
+        "beta_s_per_joule": weights.beta_s_per_joule,
+        "penalty_s": weights.penalty_s,
+        "deadline_s": weights.deadline_s,
+        "payloads": (Payloads.TENSORS_ONLY if situation.is_tensors_only else Payloads.ANY).value,
     }
     return {name: value for name, value in found.items() if value is not None}
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.scenario import Scenario, changed_scenario, with_settings
+from benchmarks.scenario import SHIPPED_MODEL, Scenario, changed_scenario, read_scenario, with_settings
 from benchmarks.testbed.scenarios import DEMO
 from twinsplit.errors import SettingsError
+from twinsplit.model.manifest import manifest_digest
 
 NAMES = [f"{number:04d}.jpg" for number in range(20)]
 
@@ -44,6 +45,20 @@ def test_no_frame_is_shown_twice_before_all_were_shown() -> None:
     order = DEMO.frame_order(NAMES, 30)
     assert len(order) == 30
     assert sorted(order[:20]) == NAMES
+
+
+def test_a_recorded_scenario_is_refused_with_another_model(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    path = tmp_path / "recorded.yaml"
+    digest = manifest_digest((SHIPPED_MODEL / "manifest.json").read_bytes())
+    path.write_text(f"model_digest: {digest}\n")
+    scenario = read_scenario(path)
+    refusal = r"model_digest: .* is another model .*name the folder of that one: `model: FOLDER`"
+    with pytest.raises(SettingsError, match=refusal):
+        with_settings(scenario, [f"model={tmp_path}"])
+    path.write_text(f"model: .\nmodel_digest: {digest}\n")
+    with pytest.raises(SettingsError, match=refusal):
+        read_scenario(path)
 
 
 def test_settings_of_the_command_line_change_a_scenario() -> None:

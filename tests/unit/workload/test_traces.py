@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import zstandard
 
 from tests.unit.workload.test_replay import OFFLOADED, SITUATION, TO_THE_END
@@ -59,6 +60,9 @@ def test_a_task_is_recorded_with_all_that_is_known_and_nothing_else() -> None:
         "round_trip_s": 0.002,
         "device_whole_s": 0.3,
         "edge_whole_s": 0.03,
+        "alpha_s": SITUATION.weights.alpha_s,
+        "beta_s_per_joule": SITUATION.weights.beta_s_per_joule,
+        "payloads": "any",
     }
     assert sent.items() >= {"payload": "tensor", "wire_bytes": 3000, "upload_s": 0.052, "edge_queue_s": 0.05}.items()
 
@@ -115,6 +119,34 @@ def test_a_device_whose_edge_told_nothing_meets_no_load(tmp_path: Path) -> None:
     assert "uplink_bytes_per_s: 100000" in (tmp_path / "scenario-cam.yaml").read_text()
 
 
+def test_what_is_wished_of_a_device_is_that_of_its_last_task(tmp_path: Path) -> None:
+    log = TraceLog()
+    log.ended("cam", "ab", TO_THE_END, SITUATION)
+    wished = replace(SITUATION.weights, alpha_s=1.5, beta_s_per_joule=0.25, penalty_s=4.0, deadline_s=0.5)
+    log.ended("cam", "ab", replace(OFFLOADED, task_id=6), replace(SITUATION, weights=wished, is_tensors_only=True))
+    written(tmp_path, log)
+    found = yaml.safe_load((tmp_path / "scenario-cam.yaml").read_text())
+    assert (
+        found.items()
+        >= {
+            "alpha_s": 1.5,
+            "beta_s_per_joule": 0.25,
+            "penalty_s": 4.0,
+            "deadline_s": 0.5,
+            "payloads": "tensors-only",
+            "model_digest": "ab",
+        }.items()
+    )
+
+
+def test_records_that_do_not_say_what_is_wished_leave_it_to_the_scenario(tmp_path: Path) -> None:
+    with TraceFiles(tmp_path) as files:
+        files.add(json.dumps(TASK))
+        files.finish()
+    found = yaml.safe_load((tmp_path / "scenario-cam.yaml").read_text())
+    assert not found.keys() & {"alpha_s", "beta_s_per_joule", "penalty_s", "deadline_s", "payloads"}
+
+
 def test_records_of_another_version_are_refused(tmp_path: Path) -> None:
     with TraceFiles(tmp_path) as files, pytest.raises(StorageError, match="twinsplit-trace 2"):
         files.add('{"kind":"header","format":"twinsplit-trace","version":2,"exported_unix_s":0}\n')
@@ -139,6 +171,8 @@ TASK = {"kind": "task", "device_id": "cam", "model_digest": "ab", "arrived_unix_
         TASK | {"arrived_unix_s": "soon"},
         TASK | {"goodput_bytes_per_s": float("nan")},
         TASK | {"model_digest": "ab\nmodel: elsewhere"},
+        TASK | {"payloads": "frames"},
+        TASK | {"alpha_s": "much"},
     ],
 )
 def test_records_that_cannot_be_are_refused_and_no_file_is_written_elsewhere(tmp_path: Path, record: object) -> None:
