@@ -10,6 +10,11 @@ from typing import NamedTuple, Protocol
 from twin_service.documents import Document
 from twin_service.workload.replayed import Replayed
 
+REFUSED = "refused"
+"""State of weights that never served."""
+MAX_REFUSED = 200
+"""Refused versions kept of one model, the newest, some 8 kB each; whatever has served is kept for good."""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightsRow:
@@ -24,6 +29,14 @@ class WeightsRow:
     created_unix_s: float
     scores_json: str
     data: bytes
+
+
+def keep_version(kept: dict[int, WeightsRow], row: WeightsRow) -> None:
+    """Put ``row`` among the versions ``kept`` of its model, and let the oldest refused ones go."""
+    kept[row.version] = row
+    refused = sorted(version for version, each in kept.items() if each.state == REFUSED)
+    for version in refused[:-MAX_REFUSED]:
+        del kept[version]
 
 
 class Claim(NamedTuple):
@@ -81,7 +94,8 @@ class Memory(Protocol):
         ...
 
     def keep_weights(self, row: WeightsRow) -> None:
-        """Remember a version of weights, in place of an earlier row of the same model and version."""
+        """Remember a version of weights, in place of an earlier row of the same model and version; of refused ones
+        the newest ``MAX_REFUSED`` stay."""
         ...
 
     def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
@@ -162,7 +176,7 @@ class VolatileMemory:
         return (task.to_bytes() for task in self.replay(model_digest, limit))
 
     def keep_weights(self, row: WeightsRow) -> None:
-        self._weights[row.model_digest][row.version] = row
+        keep_version(self._weights[row.model_digest], row)
 
     def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
         digests = sorted(self._weights) if model_digest is None else [model_digest]

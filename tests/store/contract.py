@@ -16,8 +16,8 @@ import pytest
 
 from tests.unit.workload.made_up_replay import DIGEST, made_up_replayed
 from twin_service.documents import Desired, Document
-from twin_service.memory import Memory, WeightsRow
-from twin_service.store.interface import MAX_MANIFESTS, MAX_WEIGHTS, Bounds, Store
+from twin_service.memory import MAX_REFUSED, Memory, WeightsRow
+from twin_service.store.interface import MAX_MANIFESTS, Bounds, Store
 from twinsplit.errors import StorageError
 
 OTHER = "cd" * 32
@@ -67,6 +67,15 @@ def full_document(device_id: str = "cam") -> Document:
 
 def row(version: int, state: str = "replaced", model_digest: str = DIGEST) -> WeightsRow:
     return WeightsRow(model_digest, version, state, 1.5e9 + version, '{"gain": "ä"}', bytes([version % 256, 0, 255]))
+
+
+def weights_refused_beyond_the_bound(store: Memory) -> list[WeightsRow]:
+    """Keep two refused versions too many among all others; those that are to stay."""
+    served = [row(2, "replaced"), row(3, "rolled-back"), row(4, "damaged"), row(6, "serving")]
+    refused = [row(version, "refused") for version in (1, 5, *range(7, 7 + MAX_REFUSED))]
+    for each in sorted((*served, *refused), key=lambda each: each.version):
+        store.keep_weights(each)
+    return served + refused[2:]
 
 
 class MemoryContract:
@@ -131,6 +140,12 @@ class MemoryContract:
         assert store.weights("none") == []
         assert store.weights() == [row(1), row(2, "serving"), row(1, model_digest=OTHER)]
 
+    def test_of_refused_weights_the_newest_are_kept_and_all_that_ever_served(self, store: Memory) -> None:
+        store.keep_weights(row(1, "refused", OTHER))
+        kept = weights_refused_beyond_the_bound(store)
+        assert store.weights(DIGEST) == kept
+        assert store.weights(OTHER) == [row(1, "refused", OTHER)]
+
     def test_calibration_is_replaced(self, store: Memory) -> None:
         assert store.calibration(DIGEST) is None
         store.keep_calibration(DIGEST, "{}")
@@ -193,15 +208,11 @@ class StoreContract(MemoryContract):
         with opened(place) as store:
             assert (store.manifest("1"), store.manifest("2")) == (None, b"")
 
-    def test_weights_are_bounded_in_number_and_the_serving_ones_stay(self, place: Place) -> None:
+    def test_the_bound_of_refused_weights_holds_after_a_restart(self, place: Place) -> None:
         with opened(place) as store:
-            store.keep_weights(row(1, "serving"))
-            for version in range(2, MAX_WEIGHTS + 4):
-                store.keep_weights(row(version))
-            kept = [1, *range(4, MAX_WEIGHTS + 4)]
-            assert [each.version for each in store.weights(DIGEST)] == kept
+            kept = weights_refused_beyond_the_bound(store)
         with opened(place) as store:
-            assert [each.version for each in store.weights(DIGEST)] == kept
+            assert store.weights(DIGEST) == kept
 
     def test_old_replay_and_traces_go(self, place: Place) -> None:
         time = Time()

@@ -10,17 +10,18 @@ it publishes, and are told of it with :meth:`Learner.published`.
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from twin_service.decision.value_net import ValueNet
 from twin_service.learning.lesson import Report
 from twin_service.learning.options import LearningOptions
 from twin_service.learning.promotion import LiveWatch, live_gain_s
 from twin_service.manifests import MAX_HELD
-from twin_service.memory import Memory, WeightsRow
+from twin_service.memory import Memory, WeightsRow, keep_version
 from twin_service.workload.replayed import Replayed
 from twinsplit.errors import StorageError, WeightsError
 
@@ -100,15 +101,30 @@ class LearnerEvent:
         return self.result in (Result.PROMOTED, Result.ROLLED_BACK, Result.ADOPTED)
 
 
+class _Served(NamedTuple):
+    """Weights in force; ``None``: open-loop."""
+
+    row: WeightsRow | None = None
+    net: ValueNet | None = None
+
+    @property
+    def version(self) -> int:
+        return OPEN_LOOP_VERSION if self.row is None else self.row.version
+
+
+_OPEN_LOOP = _Served()
+
+
 @dataclass(slots=True)
 class _Model:
     """What is known of one model."""
 
     tasks: deque[Replayed]
     watch: LiveWatch
-    rows: dict[int, WeightsRow] = field(default_factory=dict)
-    serving: tuple[int, ValueNet | None] = (OPEN_LOOP_VERSION, None)
-    before: tuple[int, ValueNet | None] = (OPEN_LOOP_VERSION, None)
+    newest: int = OPEN_LOOP_VERSION
+    """Version; all but the following are in the memory alone."""
+    serving: _Served = _OPEN_LOOP
+    before: _Served = _OPEN_LOOP
     """What served before, to go back to."""
     new_tasks: int = 0
     is_learning: bool = False
@@ -130,22 +146,22 @@ class Learner:
         """Whether it may learn."""
         self._memory = memory
         self._models: dict[str, _Model] = {}
-        self._unsaved: dict[tuple[str, int], WeightsRow] = {}
+        self._unsaved: defaultdict[str, dict[int, WeightsRow]] = defaultdict(dict)
 
     # Weights.
 
     def net(self, model_digest: str) -> ValueNet | None:
         """Weights in force for a model; ``None``: none, so open-loop."""
-        return self._model(model_digest).serving[1]
+        return self._model(model_digest).serving.net
 
     def serving_version(self, model_digest: str) -> int:
         """Their version; 0: open-loop."""
-        return self._model(model_digest).serving[0]
+        return self._model(model_digest).serving.version
 
     @property
     def serving_versions(self) -> dict[str, int]:
         """Version in force by model."""
-        return {model_digest: model.serving[0] for model_digest, model in self._models.items()}
+        return {model_digest: model.serving.version for model_digest, model in self._models.items()}
 
     # Learning.
 
@@ -172,8 +188,8 @@ class Learner:
                 model.is_learning = True
                 model.new_tasks = 0
                 self.lessons += 1
-                version = 1 + max(model.rows, default=OPEN_LOOP_VERSION)
-                return Assignment(model_digest, version, tuple(model.tasks), model.serving[1], self.settings.options)
+                version, serving = model.newest + 1, model.serving.net
+                return Assignment(model_digest, version, tuple(model.tasks), serving, self.settings.options)
         return None
 
     def learnt(self, assignment: Assignment, report: Report, now_unix_s: float) -> None:
@@ -188,7 +204,7 @@ class Learner:
             return
         # Weights may have been rolled back meanwhile: what was better than those need not be better than none.
         refused = report.refused_because
-        if refused is None and model.serving[1] is not assignment.serving:
+        if refused is None and model.serving.net is not assignment.serving:
             refused = "other-weights-serve-by-now"
         row = WeightsRow(
             assignment.model_digest,
@@ -198,12 +214,13 @@ class Learner:
             json.dumps({**report.as_document(), "refused_because": refused}),
             report.candidate.to_bytes(),
         )
-        self._keep(model, row)
+        self._keep(row)
+        model.newest = row.version
         if refused is not None:
             self._tell(Result.REFUSED, assignment.model_digest, assignment.version, refused)
             return
-        self._state(model, model.serving[0], WeightsState.REPLACED)
-        model.before, model.serving = model.serving, (assignment.version, report.candidate)
+        self._state(model.serving.row, WeightsState.REPLACED)
+        model.before, model.serving = model.serving, _Served(row, report.candidate)
         model.watch.promoted()
         self._tell(Result.PROMOTED, assignment.model_digest, assignment.version, "")
 
@@ -220,7 +237,7 @@ class Learner:
         """From now on this replica learns; ``tasks`` are the newest of all replicas, oldest first."""
         self.is_elected = True
         for model in self._models.values():
-            if model.serving[1] is not None:
+            if model.serving.row is not None:
                 model.watch.promoted()
         for task in tasks:
             model = self._model(task.model_digest)
@@ -242,11 +259,10 @@ class Learner:
         model = self._models.get(model_digest)
         if model is None or self.is_elected:
             return
-        model.rows = {row.version: row for row in rows}
-        version, _ = model.serving
-        self._serve_kept(model_digest, model)
-        if model.serving[0] != version:
-            self._tell(Result.ADOPTED, model_digest, model.serving[0], f"in place of version {version}")
+        version = model.serving.version
+        self._serve_kept(model_digest, model, rows)
+        if model.serving.version != version:
+            self._tell(Result.ADOPTED, model_digest, model.serving.version, f"in place of version {version}")
 
     def save(self) -> None:
         """Keep new versions and what became of older ones.
@@ -254,9 +270,10 @@ class Learner:
         Raises:
             StorageError: they cannot be kept; they stay due.
         """
-        for key in list(self._unsaved):
-            self._memory.keep_weights(self._unsaved[key])
-            del self._unsaved[key]
+        for versions in self._unsaved.values():
+            for version in sorted(versions):
+                self._memory.keep_weights(versions[version])
+                del versions[version]
 
     # How it is done.
 
@@ -275,48 +292,51 @@ class Learner:
             max(self._models.values(), key=lambda model: len(model.tasks)).tasks.popleft()
 
     def _restore(self, model_digest: str, model: _Model) -> None:
+        rows: Sequence[WeightsRow] = ()
         try:
-            model.rows = {row.version: row for row in self._memory.weights(model_digest)}
+            rows = self._memory.weights(model_digest)
             if not self._memory.is_shared:
                 model.tasks.extend(self._memory.replay(model_digest, self.settings.restored_tasks))
         except StorageError as error:
             self._tell(Result.UNREADABLE, model_digest, OPEN_LOOP_VERSION, str(error))
         model.new_tasks = len(model.tasks)
-        self._serve_kept(model_digest, model)
+        self._serve_kept(model_digest, model, rows)
 
-    def _serve_kept(self, model_digest: str, model: _Model) -> None:
-        """Serve the version that is kept as serving."""
-        serving = [row for row in model.rows.values() if row.state == WeightsState.SERVING.value]
+    def _serve_kept(self, model_digest: str, model: _Model, rows: Sequence[WeightsRow]) -> None:
+        """Serve the version that is kept as serving among all versions of the model."""
+        model.newest = max((row.version for row in rows), default=OPEN_LOOP_VERSION)
+        serving = [row for row in rows if row.state == WeightsState.SERVING.value]
         if not serving:
-            model.serving = (OPEN_LOOP_VERSION, None)
+            model.serving = _OPEN_LOOP
             return
-        if serving[-1].version == model.serving[0]:
+        row = serving[-1]
+        if row.version == model.serving.version:
             return
         try:
-            model.serving = (serving[-1].version, ValueNet.from_bytes(serving[-1].data))
+            model.serving = _Served(row, ValueNet.from_bytes(row.data))
             model.watch.promoted()  # on probation again: what it brought before the restart is not known
         except WeightsError as error:
-            self._state(model, serving[-1].version, WeightsState.DAMAGED)
-            self._tell(Result.UNREADABLE, model_digest, serving[-1].version, str(error))
+            self._state(row, WeightsState.DAMAGED)
+            self._tell(Result.UNREADABLE, model_digest, row.version, str(error))
 
     def _roll_back(self, model_digest: str, model: _Model) -> None:
-        version, _ = model.serving
-        self._state(model, version, WeightsState.ROLLED_BACK)
-        model.serving, model.before = model.before, (OPEN_LOOP_VERSION, None)
-        self._state(model, model.serving[0], WeightsState.SERVING)
+        version = model.serving.version
+        self._state(model.serving.row, WeightsState.ROLLED_BACK)
+        model.serving, model.before = model.before, _OPEN_LOOP
+        self._state(model.serving.row, WeightsState.SERVING)
         model.watch.rolled_back()
-        if model.serving[1] is not None:
+        if model.serving.row is not None:
             model.watch.promoted()
-        self._tell(Result.ROLLED_BACK, model_digest, version, f"version {model.serving[0]} serves again")
+        self._tell(Result.ROLLED_BACK, model_digest, version, f"version {model.serving.version} serves again")
 
-    def _state(self, model: _Model, version: int, state: WeightsState) -> None:
-        if version != OPEN_LOOP_VERSION:
-            self._keep(model, replace(model.rows[version], state=state.value))
+    def _state(self, row: WeightsRow | None, state: WeightsState) -> None:
+        """Keep what became of a version."""
+        if row is not None:
+            self._keep(replace(row, state=state.value))
 
-    def _keep(self, model: _Model, row: WeightsRow) -> None:
-        model.rows[row.version] = row
+    def _keep(self, row: WeightsRow) -> None:
         if self.is_elected:
-            self._unsaved[row.model_digest, row.version] = row
+            keep_version(self._unsaved[row.model_digest], row)
 
     def _tell(self, result: Result, model_digest: str, version: int, cause: str) -> None:
         self.results[result] += 1

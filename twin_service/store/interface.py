@@ -10,10 +10,6 @@ from twin_service.memory import Claim, Memory, WeightsRow
 from twin_service.workload.replayed import Replayed
 
 MAX_MANIFESTS = 256
-MAX_WEIGHTS = 200
-"""Versions of weights kept of one model, beside the one that serves."""
-SERVING = "serving"
-"""State of the weights that are never forgotten."""
 RESERVED_PLAN_IDS = 1000
 """Plan ids reserved by one write; those left over at a restart are skipped, so that ids only grow."""
 FORGOTTEN_SHARE = 0.1

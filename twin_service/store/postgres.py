@@ -18,9 +18,9 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
 from twin_service.documents import Document
-from twin_service.memory import Claim, WeightsRow
+from twin_service.memory import Claim, WeightsRow, keep_version
 from twin_service.store.address import connection_parameters, place_of
-from twin_service.store.interface import MAX_MANIFESTS, MAX_WEIGHTS, RESERVED_PLAN_IDS, SERVING, Bounds
+from twin_service.store.interface import MAX_MANIFESTS, RESERVED_PLAN_IDS, Bounds
 from twin_service.store.link import Link
 from twin_service.store.postgres_tables import PostgresTables, ReplayRow
 from twin_service.workload.replayed import Replayed
@@ -240,11 +240,7 @@ class PostgresStore:
     def keep_weights(self, row: WeightsRow) -> None:
         self._link.put(lambda tables: tables.keep_weights(row), len(row.data), is_learners=True)
         with self._lock:
-            kept = self._weights.setdefault(row.model_digest, {})
-            kept[row.version] = row
-            newest = sorted(kept)[-MAX_WEIGHTS:]
-            for version in [v for v, each in kept.items() if v not in newest and each.state != SERVING]:
-                del kept[version]
+            keep_version(self._weights.setdefault(row.model_digest, {}), row)
 
     def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
         with self._lock:

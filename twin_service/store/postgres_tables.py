@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from twin_service.documents import Document
-from twin_service.memory import Claim, WeightsRow
-from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, MAX_WEIGHTS, SERVING, Bounds
+from twin_service.memory import MAX_REFUSED, REFUSED, Claim, WeightsRow
+from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, Bounds
 from twin_service.store.postgres_session import PostgresSession
 from twinsplit.errors import StorageError
 from twinsplit.telemetry.logs import EventLog
@@ -286,7 +286,7 @@ class PostgresTables(PostgresSession):
             self._forget(_sum(added))
 
     def keep_weights(self, row: WeightsRow) -> None:
-        """Publish a version of weights; the oldest go when there are too many, but never those that serve."""
+        """Publish a version of weights; the oldest refused ones go when there are too many."""
         with self._transaction("written"):
             self._rows(
                 "INSERT INTO weights (model_digest, version, state, created_unix_s, scores_json, bytes) "
@@ -301,12 +301,13 @@ class PostgresTables(PostgresSession):
                 row.data,
             )
             self._rows(
-                "DELETE FROM weights WHERE model_digest = %s AND state != %s AND version NOT IN "
-                "(SELECT version FROM weights WHERE model_digest = %s ORDER BY version DESC LIMIT %s)",
+                "DELETE FROM weights WHERE model_digest = %s AND state = %s AND version NOT IN "
+                "(SELECT version FROM weights WHERE model_digest = %s AND state = %s ORDER BY version DESC LIMIT %s)",
                 row.model_digest,
-                SERVING,
+                REFUSED,
                 row.model_digest,
-                MAX_WEIGHTS,
+                REFUSED,
+                MAX_REFUSED,
             )
             self._rows("SELECT pg_notify('twinsplit_weights', %s)", row.model_digest)
 

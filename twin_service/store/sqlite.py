@@ -13,15 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from twin_service.documents import Document
-from twin_service.memory import WeightsRow
-from twin_service.store.interface import (
-    FORGOTTEN_SHARE,
-    MAX_MANIFESTS,
-    MAX_WEIGHTS,
-    RESERVED_PLAN_IDS,
-    SERVING,
-    Bounds,
-)
+from twin_service.memory import MAX_REFUSED, REFUSED, WeightsRow
+from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, RESERVED_PLAN_IDS, Bounds
 from twin_service.store.sqlite_schema import migrate
 from twin_service.workload.replayed import Replayed
 from twinsplit.errors import ReplayError, StorageError
@@ -188,11 +181,11 @@ class SqliteStore:
                 row.data,
             )
             write(
-                "DELETE FROM weights WHERE model_digest = ?1 AND state != ?2 AND version NOT IN "
-                "(SELECT version FROM weights WHERE model_digest = ?1 ORDER BY version DESC LIMIT ?3)",
+                "DELETE FROM weights WHERE model_digest = ?1 AND state = ?2 AND version NOT IN "
+                "(SELECT version FROM weights WHERE model_digest = ?1 AND state = ?2 ORDER BY version DESC LIMIT ?3)",
                 row.model_digest,
-                SERVING,
-                MAX_WEIGHTS,
+                REFUSED,
+                MAX_REFUSED,
             )
 
     def weights(self, model_digest: str | None = None) -> list[WeightsRow]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from twin_service.learning.learner import Learner, LearnerSettings, Result
 from twin_service.learning.lesson import Report
 from twin_service.learning.options import GateOptions, LearningOptions
 from twin_service.learning.promotion import Gain, Scores, live_gain_s
-from twin_service.memory import VolatileMemory
+from twin_service.memory import MAX_REFUSED, VolatileMemory, WeightsRow
 from twinsplit.errors import StorageError, TrainingError
 from twinsplit.types import Decision
 
@@ -118,6 +119,31 @@ def test_versions_count_on_and_states_tell_what_became_of_them() -> None:
     learner.save()
     assert [(row.version, row.state) for row in memory.weights()] == [(1, "replaced"), (2, "serving"), (3, "refused")]
     assert learner.net(DIGEST) is BETTER_NET
+
+
+def test_a_learner_holds_no_version_but_those_that_may_serve() -> None:
+    class OnDisk(VolatileMemory):
+        def keep_weights(self, row):
+            pass
+
+    def rows() -> int:
+        gc.collect()
+        return sum(type(each) is WeightsRow for each in gc.get_objects())
+
+    learner, rows_before = learner_with(OnDisk()), rows()
+    for report in (GOOD, GOOD, GOOD, *[BAD] * 20):
+        version = promoted(learner, report)
+        learner.save()
+    assert version == 23
+    assert rows() - rows_before == 2
+
+
+def test_of_refused_versions_that_cannot_be_kept_the_newest_wait() -> None:
+    learner = learner_with()
+    learner.settings = replace(SETTINGS, new_tasks=1, new_share=0.0)
+    for _ in range(MAX_REFUSED + 3):
+        promoted(learner, BAD)
+    assert [row.version for row in learner._unsaved[DIGEST].values()] == list(range(4, MAX_REFUSED + 4))
 
 
 def costly_task(number: int):
