@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from benchmarks.books import Entry
 from benchmarks.books import end_of as end_in_words
 from benchmarks.comparison import AROUND_S, check_rules
-from benchmarks.provenance import provenance
+from benchmarks.provenance import ended, provenance
 from benchmarks.results import ResultFile
 from benchmarks.scenario import Scenario, changed_scenario
 from benchmarks.simulator.by_plans import ByPlans
 from benchmarks.simulator.device import SimulatedDevice
 from benchmarks.simulator.world import Listener, World
-from benchmarks.testbed.emulated import check_testbed
+from benchmarks.testbed.emulated import check_testbed, edge_queue_capacity
 from benchmarks.testbed.live import LiveRun
 from benchmarks.testbed.speeds import Speeds, measured_speeds
 from device.settings import DeviceSettings
@@ -121,7 +121,8 @@ def imitated(scenario: Scenario, speeds: Speeds, measured: Measured | None = Non
         scenario,
         load_share=scenario.load_share * slower,
         load_peak=scenario.load_peak * slower,
-        load_mean_s=measured.job_s,
+        load_mean_s=(scenario.load_mean_s or speeds.edge_whole_s) * slower,
+        step_load_share=None if scenario.step_load_share is None else scenario.step_load_share * slower,
         uplink_delay_s=scenario.uplink_delay_s + measured.way_s / 2.0,
         **_bounds_of(scenario),
         tasks=None,
@@ -139,14 +140,16 @@ def imitated(scenario: Scenario, speeds: Speeds, measured: Measured | None = Non
 
 def _bounds_of(scenario: Scenario) -> dict[str, Any]:
     """Bounds that the services have where the scenario says none."""
-    device, edge = DeviceSettings.model_fields, EdgeSettings.model_fields
+    device = DeviceSettings.model_fields
     own = {
         "queue_capacity": device["queue_capacity"],
-        "edge_queue_capacity": edge["queue_capacity"],
         "kept_tensors": device["kept_tensors"],
         "answer_timeout_s": device["answer_timeout_s"],
     }
-    return {name: field.default for name, field in own.items() if getattr(scenario, name) is None}
+    edge_queue = edge_queue_capacity(scenario) or EdgeSettings.model_fields["queue_capacity"].default
+    return {name: field.default for name, field in own.items() if getattr(scenario, name) is None} | {
+        "edge_queue_capacity": edge_queue
+    }
 
 
 def run_fidelity(
@@ -169,6 +172,7 @@ def run_fidelity(
         found = measure(scenario, speeds, rules, seeds, say)
         for line in lines(found):
             say(line)
+        say(ended(about))
         if result_file is not None:
             about["digests"] = {"model": speeds.profile.model_digest}
             document = {"provenance": about, "scenario": scenario.described(), "bounds": asdict(BOUNDS), "rules": found}

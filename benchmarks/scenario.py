@@ -128,12 +128,12 @@ class Scenario(BaseModel):
     load_trace: Path | None = None
     """File with an offset in seconds on each line (trace); ``load_share`` then only says that there is load."""
     load_sizes: Literal["fixed", "exponential", "heavy"] = "fixed"
-    """Simulator: service times of other users' jobs; heavy: Pareto of shape 1.5."""
+    """Service times of other users' jobs; heavy: Pareto of shape 1.5. On the testbed so many inferences at once."""
     load_mean_s: Positive | None = None
-    """Simulator: their mean; ``None``: ``edge_whole_s``."""
+    """Their mean; ``None``: ``edge_whole_s``."""
 
     step_at_s: Positive | None = None
-    """Simulator: from here on the next two hold."""
+    """From here on the next two hold."""
     step_load_share: NotNegative | None = None
     step_uplink_bytes_per_s: Positive | None = None
 

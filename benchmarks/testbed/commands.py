@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scenario import Scenario
-from benchmarks.testbed.emulated import factor_of, uplink_rates
+from benchmarks.testbed.emulated import edge_queue_capacity, factor_of, uplink_rates
 from benchmarks.testbed.frames import PreparedFrames
 from benchmarks.testbed.process import HOST, free_ports
 from benchmarks.testbed.speeds import Speeds
@@ -82,7 +82,7 @@ def edge_arguments(scenario: Scenario, speeds: Speeds, ports: Ports, profile: Pa
         # An edge that measures itself is up to half as fast again in one run as in the next on a busy machine.
         *(_flag("profile", profile) if "profile" in EdgeSettings.model_fields else []),
         *_flag("emulate-slowdown", speeds.edge_slowdown),
-        *_flag("queue-capacity", scenario.edge_queue_capacity),
+        *_flag("queue-capacity", edge_queue_capacity(scenario)),
         *_flag("drain-s", 0.0),
         *_flag("log-format", "json"),
         *scenario.edge_settings,

@@ -26,7 +26,7 @@ from benchmarks.scenario import Scenario
 from benchmarks.testbed import load
 from benchmarks.testbed.commands import Ports, address, edge_arguments, twin_arguments
 from benchmarks.testbed.devices import LOOK_EVERY_S, DeviceRun, device_runs
-from benchmarks.testbed.emulated import PATIENCE_S, SETTLING_S, check_testbed, lead_s
+from benchmarks.testbed.emulated import PATIENCE_S, SETTLING_S, check_testbed, has_load, lead_s, load_instants_s
 from benchmarks.testbed.process import ServiceProcess, sample
 from benchmarks.testbed.result import RunResult, Snapshot
 from benchmarks.testbed.signalling import SignallingBooks
@@ -39,6 +39,7 @@ from twinsplit.model.profile import save_profile
 ATTACH_TIMEOUT_S = 30.0
 LAST_MESSAGES_S = 0.4
 """Time for the messages about the last task to be sent before signalling is read for the last time."""
+LOAD_TRACE_NAME = "load.txt"
 _SCRAPE_EVERY_S = 1.0
 
 
@@ -223,13 +224,15 @@ class LiveRun:
         service.start()
 
     def _start_load(self) -> None:
-        shape = self.scenario.load_shape
-        if shape is None:
+        if not has_load(self.scenario):
             return
+        trace = self.folder / LOAD_TRACE_NAME
+        instants_s = load_instants_s(self.scenario, self.speeds.edge_whole_s)
+        trace.write_text("".join(f"{instant_s:.6f}\n" for instant_s in instants_s), encoding="utf-8")
         arguments = load.arguments(
             address(self.ports.edge),
             self.scenario.model,
-            shape,
+            trace,
             self.scenario.load_seed,
             self.speeds.edge_whole_s,
             self.scenario.warm_up_s + self.scenario.seconds + PATIENCE_S,

@@ -1,8 +1,8 @@
 """Other users of the edge as a process of their own: ``python -m benchmarks.testbed.load`` (started by the testbed).
 
-The product's load generator (``twinsplit edge load``) with a start at a given instant, so that every rule meets the
-same load at the same time. Prints ``ready`` when it can start, then waits on standard input for the instant on the
-monotonic clock; ends at SIGTERM or when its input closes, and prints its summary as JSON.
+The product's load generator (``twinsplit edge load``) with given arrivals and a start at a given instant, so that
+every rule meets the same load at the same time. Prints ``ready`` when it can start, then waits on standard input for
+the instant on the monotonic clock; ends at SIGTERM or when its input closes, and prints its summary as JSON.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from pathlib import Path
 from typing import Any
 
 from edge.load import LoadGenerator, LoadSummary
-from edge.load_pattern import LoadShape, Pattern
+from edge.load_pattern import LoadShape, Pattern, read_trace
 from edge.load_payloads import load_tails
 from twinsplit.telemetry.logs import configure_logging
 from twinsplit.transport.channel import await_reachable, open_channel
-from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, ENVELOPE_BYTES
 
 READY = "ready"
 REACH_TIMEOUT_S = 60.0
 
 
-def arguments(address: str, model: Path, shape: LoadShape, seed: int, service_s: float, seconds: float) -> list[str]:
-    """Command line of this module."""
+def arguments(address: str, model: Path, trace: Path, seed: int, service_s: float, seconds: float) -> list[str]:
+    """Command line of this module.
+
+    Args:
+        trace: arrivals, an offset in seconds on each line.
+        seed: of what is asked.
+        service_s: of one inference at the edge.
+    """
     order = {
         "address": address,
         "model": str(model),
-        "pattern": shape.pattern.value,
-        "offered_load": shape.offered_load,
-        "burst_s": shape.burst_s,
-        "peak_load": shape.peak_load,
-        "trace_s": shape.trace_s,
+        "trace": str(trace),
         "seed": seed,
         "service_s": service_s,
         "seconds": seconds,
@@ -46,17 +47,9 @@ def arguments(address: str, model: Path, shape: LoadShape, seed: int, service_s:
 
 async def _main(order: dict[str, Any]) -> LoadSummary:
     address, seed = str(order["address"]), int(order["seed"])
-    shape = LoadShape(
-        Pattern(order["pattern"]),
-        order["offered_load"],
-        order["burst_s"],
-        order["peak_load"],
-        tuple(order["trace_s"]),
-    )
+    shape = LoadShape(Pattern.TRACE, trace_s=read_trace(Path(order["trace"])))
     tails = load_tails(Path(order["model"]), seed=seed)
-    largest = max(payload.wire_bytes for payload in tails.payloads)
-    limit = max(largest + ENVELOPE_BYTES, CONTROL_MESSAGE_BYTES)
-    async with open_channel(address, max_message_bytes=limit) as channel:
+    async with open_channel(address, max_message_bytes=tails.max_message_bytes) as channel:
         await await_reachable(channel, address, timeout_s=REACH_TIMEOUT_S)
         generator = LoadGenerator(channel, address, tails, shape, seed, service_s=order["service_s"])
         print(READY, flush=True)

@@ -23,6 +23,7 @@ from benchmarks.fidelity import (
 from benchmarks.scenario import changed_scenario
 from benchmarks.simulator.load import LoadJobs
 from benchmarks.simulator.speeds import speeds_of
+from benchmarks.testbed.emulated import edge_queue_capacity
 from benchmarks.testbed.scenarios import DEMO
 from tests.unit.benchmarks.made_up_runs import MANIFEST, entry
 
@@ -118,6 +119,10 @@ def test_jobs_that_took_longer_make_more_load_and_come_when_they_did() -> None:
     before, after = (list(LoadJobs(s, 0, s.load_mean_s or 0.015).between(0.0, 5.0)) for s in (plain, slower))
     assert [at_s for at_s, _ in after] == pytest.approx([at_s for at_s, _ in before])
     assert after[0][1] == pytest.approx(1.2 * before[0][1])
+    sized = changed_scenario(DEMO, load_mean_s=0.05, step_at_s=3.0, step_load_share=0.5)
+    slower = imitated(sized, SPEEDS, Measured(job_s=0.018))
+    assert (slower.load_mean_s, slower.step_load_share) == pytest.approx((0.06, 0.6))
+    assert slower.edge_queue_capacity == edge_queue_capacity(sized)
 
 
 def test_the_way_beyond_the_emulated_link_is_seen_on_payloads_that_met_no_queue() -> None:
