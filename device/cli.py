@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,10 +114,13 @@ def status(
 def submit(
     address: str, files: tuple[Path, ...], tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None
 ) -> None:
-    """Submit pictures to the device at HOST:PORT; one JSON object per line comes back as each one ends."""
+    """Submit pictures to the device at HOST:PORT; one JSON object per line comes back as each one ends.
+
+    Where one is refused, the others are answered all the same; the exit code then says why.
+    """
     from twinsplit.transport.tls import TlsFiles
 
-    asyncio.run(_submit(address, files, TlsFiles(tls_ca, tls_cert, tls_key)))
+    sys.exit(asyncio.run(_submit(address, files, TlsFiles(tls_ca, tls_cert, tls_key))))
 
 
 @device.command("install-service")
@@ -155,7 +159,8 @@ async def _status(address: str, tls: TlsFiles, timeout_s: float) -> dict[str, An
     return document
 
 
-async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> None:
+async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> int:
+    """Exit code: 0, or that of the first refusal."""
     import grpc.aio
 
     from twinsplit.errors import SourceError
@@ -170,22 +175,30 @@ async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> None:
         frames = {path: path.read_bytes() for path in files}
     except OSError as error:
         raise SourceError(f"{error.filename}: {error.strerror}; name files that this user can read") from None
-    async with await _reach(address, tls) as channel:
+    exit_code = 0
+    limit = (await _status(address, tls, REACH_TIMEOUT_S))["max_message_bytes"]
+    async with await _reach(address, tls, max_message_bytes=limit) as channel:
         stub = device_pb2_grpc.DeviceServiceStub(channel)
         try:
             async for response in stub.Submit(requests()):
                 if response.HasField("error"):
-                    click.echo(f"{files[response.request_id - 1]}: {error_from_wire(response.error)}", err=True)
+                    refusal = error_from_wire(response.error)
+                    exit_code = exit_code or refusal.exit_code
+                    click.echo(f"{files[response.request_id - 1]}: {refusal}", err=True)
                 if response.task_json:
                     click.echo(response.task_json)
         except grpc.aio.AioRpcError as failure:
             raise error_from_rpc(failure, address) from None
+    return exit_code
 
 
-async def _reach(address: str, tls: TlsFiles, timeout_s: float = REACH_TIMEOUT_S) -> grpc.aio.Channel:
+async def _reach(
+    address: str, tls: TlsFiles, timeout_s: float = REACH_TIMEOUT_S, max_message_bytes: int | None = None
+) -> grpc.aio.Channel:
     from twinsplit.transport.channel import await_reachable, open_channel
+    from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES
 
-    channel = open_channel(address, tls)
+    channel = open_channel(address, tls, max_message_bytes=max_message_bytes or CONTROL_MESSAGE_BYTES)
     try:
         await await_reachable(channel, address, timeout_s=timeout_s)
     except Exception:

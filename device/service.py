@@ -45,7 +45,7 @@ from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address
-from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
+from twinsplit.transport.limits import model_message_bytes
 from twinsplit.transport.server import RunningServer, start_server
 from twinsplit.types import Outcome, Payloads
 
@@ -135,7 +135,12 @@ class DeviceService:
         # With an authority alone the device shows no certificate: then TLS is for the channels only.
         tls = settings.tls if settings.tls.cert is not None else None
         self._server = await start_server(
-            register, settings.listen, tls, is_insecure=settings.insecure, without_role=settings.tls_without_role
+            register,
+            settings.listen,
+            tls,
+            is_insecure=settings.insecure,
+            max_message_bytes=model_message_bytes([self._runtime.manifest]),
+            without_role=settings.tls_without_role,
         )
         self.shell.metrics = DeviceMetrics(
             manifest=self._runtime.manifest,
@@ -205,6 +210,7 @@ class DeviceService:
             "provider": runtime.provider,
             "payloads": self._settings.payloads.value,
             "emulation": self._emulations,
+            "max_message_bytes": model_message_bytes([runtime.manifest]),
             "twin": None if self.shell.link is None else self.shell.link.route.status(),
         }
         return self.shell.status_of(identity)
@@ -319,7 +325,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         device.signalling,
         device_id=settings.id,
         tls=settings.tls if settings.tls.is_set else None,
-        max_message_bytes=max(2 * tensor_message_bytes([manifest]), CONTROL_MESSAGE_BYTES),
+        max_message_bytes=model_message_bytes([manifest]),
         is_input_forbidden=settings.payloads.value == "tensors-only",
         emulation=EmulatedUplink(uplink_settings, clock.monotonic_s(), settings.seed)
         if uplink_settings.is_set

@@ -23,7 +23,7 @@ from twinsplit.model.profile import UplinkMeasurement
 from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.tensor import EncodedTensor
-from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
+from twinsplit.transport.limits import model_message_bytes
 from twinsplit.transport.tail_stream import InferResponse
 from twinsplit.types import Payload, Payloads
 
@@ -71,7 +71,7 @@ async def measure_uplink(
         SignallingCount(),
         device_id=settings.id,
         tls=settings.tls if settings.tls.is_set else None,
-        max_message_bytes=max(2 * tensor_message_bytes([runtime.manifest]), CONTROL_MESSAGE_BYTES),
+        max_message_bytes=model_message_bytes([runtime.manifest]),
         is_input_forbidden=settings.payloads is Payloads.TENSORS_ONLY,
     )
     try:

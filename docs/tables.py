@@ -63,7 +63,7 @@ def exit_codes() -> str:
     rows = [
         (str(error.exit_code), f"`{error.__name__}`", _sentence(error.__doc__))
         for error in vars(errors).values()
-        if isinstance(error, type) and issubclass(error, TwinsplitError) and not issubclass(error, RefusedError)
+        if isinstance(error, type) and issubclass(error, TwinsplitError) and RefusedError not in error.__mro__[1:]
     ]
     return _table(("exit code", "error", "when"), sorted(rows, key=lambda row: int(row[0])))
 

@@ -167,12 +167,8 @@ async def _run_load(
 ) -> LoadSummary:
     from edge.load import LoadGenerator
     from twinsplit.transport.channel import await_reachable, open_channel
-    from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, ENVELOPE_BYTES
 
-    largest = max(payload.wire_bytes for payload in tails.payloads)
-    async with open_channel(
-        address, tls, max_message_bytes=max(largest + ENVELOPE_BYTES, CONTROL_MESSAGE_BYTES)
-    ) as channel:
+    async with open_channel(address, tls, max_message_bytes=tails.max_message_bytes) as channel:
         await await_reachable(channel, address, timeout_s=10.0)
         generator = LoadGenerator(channel, address, tails, shape, seed, service_s=service_s)
         run = asyncio.ensure_future(generator.run(seconds, progress=None if is_quiet else _show))

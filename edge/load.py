@@ -37,6 +37,8 @@ class LoadTails:
     cut: int
     payloads: Sequence[EncodedTensor]
     """Used in turn."""
+    max_message_bytes: int
+    """Limit that the channel to the edge needs."""
     budget_s: float | None = None
     """Time left that is told to the edge with each tail; ``None``: no limit."""
 

@@ -12,6 +12,7 @@ from twinsplit.model.payload import PICTURE_KINDS, encode_payload
 from twinsplit.model.preprocessing import PreparedInput, prepare
 from twinsplit.model.profile import made_up_input
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.transport.limits import model_message_bytes
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
@@ -54,7 +55,7 @@ def load_tails(
                 tensor = runtime.run_segment(index, tensor)
         payload = encode_payload(manifest, cut, position, tensor, frame.picture)
         payloads.append(payload)
-    return LoadTails(manifest_digest(manifest_bytes), cut, payloads, budget_s)
+    return LoadTails(manifest_digest(manifest_bytes), cut, payloads, model_message_bytes([manifest]), budget_s)
 
 
 def _prepared(manifest: Manifest, frames: Path | None, count: int, seed: int) -> list[PreparedInput]:

@@ -40,7 +40,7 @@ from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
-from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
+from twinsplit.transport.limits import model_message_bytes
 from twinsplit.transport.open_files import allow_many_connections
 from twinsplit.transport.server import RunningServer, start_server
 from twinsplit.transport.tail_stream import register_edge_service
@@ -144,8 +144,7 @@ async def start_edge(
             clock=clock,
             progress=progress,
         )
-    # Twice what any payload needs: what is too large for its cut is then refused by name and not by a broken stream.
-    max_message_bytes = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
+    max_message_bytes = model_message_bytes(m.manifest for m in models.values())
     tracing = _tracing(settings)
     servicer = EdgeServicer(
         executor,

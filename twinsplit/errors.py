@@ -165,6 +165,7 @@ class TrainingError(TwinsplitError):
 class RefusedError(TwinsplitError):
     """A message refused by its receiver; the connection and everything else goes on."""
 
+    exit_code = 9
     code = ErrorCode.INTERNAL
 
 

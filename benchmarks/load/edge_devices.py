@@ -24,7 +24,6 @@ from edge.load import LoadTails
 from edge.load_payloads import load_tails
 from twinsplit.telemetry.logs import configure_logging
 from twinsplit.transport.channel import await_reachable, open_channel
-from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, ENVELOPE_BYTES
 from twinsplit.transport.status import code_of
 from twinsplit.transport.tail_stream import InferRequest, InferResponse, infer_call
 
@@ -141,12 +140,11 @@ class TailDevice:
 async def _main(order: dict[str, Any]) -> Counted:
     address, first = str(order["address"]), int(order["first"])
     tails = load_tails(Path(order["model"]), cut=order["cut"], seed=order["seed"])
-    limit = max(max(p.wire_bytes for p in tails.payloads) + ENVELOPE_BYTES, CONTROL_MESSAGE_BYTES)
     counted = Counted()
     async with contextlib.AsyncExitStack() as stack:
         devices = []
         for number in range(first, first + order["devices"]):
-            channel = await stack.enter_async_context(open_channel(address, max_message_bytes=limit))
+            channel = await stack.enter_async_context(open_channel(address, max_message_bytes=tails.max_message_bytes))
             await await_reachable(channel, address, timeout_s=START_TIMEOUT_S)
             devices.append(TailDevice(f"load-{number}", channel, tails, order["deadline_s"], counted))
         print(READY, flush=True)

@@ -26,7 +26,12 @@ from twinsplit.transport.address import Address
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_offset import ClockOffset, ClockReadings
 from twinsplit.transport.convert import digest_to_wire
-from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, ENVELOPE_BYTES, tensor_message_bytes
+from twinsplit.transport.limits import (
+    CONTROL_MESSAGE_BYTES,
+    ENVELOPE_BYTES,
+    model_message_bytes,
+    tensor_message_bytes,
+)
 from twinsplit.transport.status import error_from_rpc
 
 LARGEST_OFFSET_S = 1.0
@@ -231,7 +236,7 @@ def _of_edge(
         held = ", ".join(digest.hex()[:12] for digest in answer.model_digests) or "none"
         yield bad(Check.EDGE_MODEL, f"{answer.edge_id} holds {held}, not {model.title}", _same_folder(answer.edge_id))
     largest = tensor_message_bytes([model.manifest])
-    own = max(2 * largest, CONTROL_MESSAGE_BYTES)
+    own = model_message_bytes([model.manifest])
     yield _limit(Check.EDGE_MESSAGES, "the largest payload", largest, own, answer.max_message_bytes)
 
 

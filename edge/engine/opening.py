@@ -19,7 +19,7 @@ from edge.models import HeldModel
 from twinsplit.clock import Clock
 from twinsplit.errors import PeerError, SettingsError
 from twinsplit.telemetry.logs import EventLog
-from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, tensor_message_bytes
+from twinsplit.transport.limits import model_message_bytes
 from twinsplit.transport.tls import TlsFiles
 
 _log = EventLog("edge.engine")
@@ -65,7 +65,7 @@ async def open_remote_engine(
         )
     models = read_models(models_root, clock)
     asked = asked_of(list(models.values()))
-    largest = max(2 * tensor_message_bytes(m.manifest for m in models.values()), CONTROL_MESSAGE_BYTES)
+    largest = model_message_bytes(m.manifest for m in models.values())
     back_ends = [BackEnd(each, tls if address.is_tls else None, largest) for each in address.back_ends]
     if progress is not None:
         progress(f"waiting for an engine that has {len(asked)} tails: {', '.join(address.back_ends)}")

@@ -199,7 +199,7 @@ def test_sigterm_finishes_a_frame_that_is_being_prepared(model, frames, tmp_path
     assert {record["outcome"] for record in records} <= {"device", "exit"}
 
 
-def test_it_answers_status_health_metrics_and_submissions_while_it_runs(model, frames, start):
+def test_it_answers_status_health_metrics_and_submissions_while_it_runs(model, frames, start, tmp_path):
     device = start(model)
     picture = next(frames.iterdir())
     twinsplit = [sys.executable, "-c", "from twinsplit.cli import main; main()", "device"]
@@ -211,11 +211,16 @@ def test_it_answers_status_health_metrics_and_submissions_while_it_runs(model, f
     submitted = command("submit", device.address, picture, picture)
     assert submitted.returncode == 0, submitted.stderr
     assert [r["frame"] for r in lines_of(submitted.stdout)] == [picture.name] * 2
+    (tmp_path / "torn.jpg").write_bytes(picture.read_bytes()[:50])
+    refused = command("submit", device.address, tmp_path / "torn.jpg", picture)
+    assert refused.returncode == 4, "that of the refusal"
+    assert b"torn.jpg: " in refused.stderr
+    assert [r["reason"] for r in lines_of(refused.stdout)].count("bad-frame") == 1, "the other is answered"
     status = command("status", device.address)
-    assert b"tasks: 2 entered = " in status.stdout
-    assert json.loads(command("status", device.address, "--json").stdout)["entered"] == 2
+    assert b"tasks: 4 entered = " in status.stdout
+    assert json.loads(command("status", device.address, "--json").stdout)["entered"] == 4
     with urllib.request.urlopen(f"http://{device.http_address}/metrics", timeout=PATIENCE_S) as answer:
-        assert "twinsplit_tasks_entered_total 2.0" in answer.read().decode()
+        assert "twinsplit_tasks_entered_total 4.0" in answer.read().decode()
     with urllib.request.urlopen(f"http://{device.http_address}/readyz", timeout=PATIENCE_S) as answer:
         assert answer.status == 200
     assert device.stop(signal.SIGINT)[0] == 0

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.integration.device_bench import (
     expected_labels,
@@ -17,10 +20,13 @@ from tests.integration.device_bench import (
     write_network,
     write_profile,
 )
+from twinsplit.model.build import build_model
+from twinsplit.model.manifest import read_manifest
 from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc, errors_pb2
 from twinsplit.tensor import decode
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.convert import header_from_wire
+from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, model_message_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +41,10 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(write_frames(tmp_path_factory.mktemp("frames")).iterdir())
 
 
-async def submitted(address: str, requests: list[device_pb2.SubmitRequest]) -> dict[int, device_pb2.SubmitResponse]:
-    async with open_channel(address) as channel:
+async def submitted(
+    address: str, requests: list[device_pb2.SubmitRequest], limit: int = CONTROL_MESSAGE_BYTES
+) -> dict[int, device_pb2.SubmitResponse]:
+    async with open_channel(address, max_message_bytes=limit) as channel:
         call = device_pb2_grpc.DeviceServiceStub(channel).Submit(iter(requests))
         return {response.request_id: response async for response in call}
 
@@ -97,6 +105,32 @@ async def test_the_output_of_a_network_that_is_no_classifier_comes_as_a_tensor(m
     output = decode(header, response.output, 100)
     assert output.shape == (1, 4)
     assert np.isfinite(output).all()
+
+
+async def test_limits_of_messages_follow_the_manifest(tmp_path):
+    shape = (1, 21, 512, 512)
+    assert 4 * math.prod(shape) > CONTROL_MESSAGE_BYTES
+    graph = helper.make_graph(
+        [
+            helper.make_node("Relu", ["picture"], ["inner"]),
+            helper.make_node("ReduceMean", ["inner"], ["one"], axes=[1, 2, 3], keepdims=1),
+            helper.make_node("Expand", ["one", "shape"], ["mask"]),
+        ],
+        "segmentation",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, (1, 3, 16, 16))],
+        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.array(shape, np.int64), "shape")],
+    )
+    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(network, tmp_path / "mask.onnx")
+    build_model(tmp_path / "mask.onnx", tmp_path / "1", name="mask")
+    requests = [device_pb2.SubmitRequest(request_id=1, data=bytes(4 * 3 * 16 * 16))]
+    async with running_device(tmp_path / "1") as bench:
+        limit = bench.device.status()["max_message_bytes"]
+        assert limit == model_message_bytes([read_manifest(tmp_path / "1")[0]]) > 4 * math.prod(shape)
+        response = (await submitted(bench.device.address, requests, limit))[1]
+    assert not response.HasField("error"), response.error
+    assert decode(header_from_wire(response.header), response.output, math.prod(shape) * 4).shape == shape
 
 
 async def test_a_device_that_stops_says_so_to_those_who_wait(model, frames, tmp_path):

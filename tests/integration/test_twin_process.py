@@ -105,7 +105,7 @@ def test_readers_see_what_stands_and_why(tmp_path: Path) -> None:
         watched = twin.command("watch", "--count", "1")
         assert (watched.returncode, "rule multi-step" in watched.stdout) == (0, True)
         nobody = twin.command("show", "nobody")
-        assert nobody.returncode == 1
+        assert nobody.returncode == 9
         assert len(nobody.stderr.splitlines()) == 1
         assert "twin list" in nobody.stderr
         assert 'twinsplit_tasks_reported_total{outcome="device"} 1.0' in twin.get("/metrics")

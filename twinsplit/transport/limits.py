@@ -52,6 +52,14 @@ def tensor_message_bytes(manifests: Iterable[Manifest]) -> int:
     return largest + largest // 8 + ENVELOPE_BYTES
 
 
+def model_message_bytes(manifests: Iterable[Manifest]) -> int:
+    """Limit of both ends of a connection that carries tensors of ``manifests``.
+
+    Twice what any of them needs: what is too large for its cut is then refused by name and not by a broken stream.
+    """
+    return max(2 * tensor_message_bytes(manifests), CONTROL_MESSAGE_BYTES)
+
+
 def channel_options(max_message_bytes: int, connect_s: float | None = None) -> ChannelOptions:
     """Options of every channel; ``connect_s`` stands for :data:`CONNECT_S`."""
     connect_s = CONNECT_S if connect_s is None else connect_s
