@@ -163,6 +163,13 @@ class Scenario(BaseModel):
         self._check_companions()
         if self.tasks is not None and self.warm_up_tasks >= self.tasks:
             raise ValueError(f"warm_up_tasks: {self.warm_up_tasks} leave nothing of {self.tasks} tasks")
+        if self.load_pattern in (Pattern.ONOFF, Pattern.HEAVY):
+            for name in ("load_share", "step_load_share"):
+                if (getattr(self, name) or 0.0) > self.load_peak:
+                    raise ValueError(
+                        f"load_peak: {self.load_peak:g} is below {name} {getattr(self, name):g}, but within a burst at "
+                        "least the mean is offered; raise load_peak or lower the share"
+                    )
         _ = self.weights, self.load_shape
         return self
 
@@ -211,7 +218,7 @@ class Scenario(BaseModel):
         if share == 0.0:
             return None
         trace_s = () if self.load_trace is None else read_trace(self.load_trace)
-        return LoadShape(self.load_pattern, share, self.load_burst_s, max(self.load_peak, share), trace_s)
+        return LoadShape(self.load_pattern, share, self.load_burst_s, self.load_peak, trace_s)
 
     @property
     def load_seed(self) -> int:
