@@ -82,9 +82,8 @@ class SqliteStore:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the state on disk."""
-        parts = (self.path, self.path.with_name(f"{FILE_NAME}-wal"))
-        return sum(part.stat().st_size for part in parts if part.exists())
+        """Size of the state on disk, the copy of an older version included."""
+        return sum(part.stat().st_size for part in self.path.parent.glob(f"{FILE_NAME}*"))
 
     def next_plan_id(self) -> int:
         if self._next_id >= self._reserved_up_to:

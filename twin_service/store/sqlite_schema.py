@@ -1,7 +1,7 @@
 """The schema of the twin service's database, step by step, and how an older file becomes a newer one.
 
 A new file takes all steps, an older one those it lacks, so that both end alike. Before an older one is touched, a copy
-of it is kept beside it.
+of it is kept beside it; copies of still older ones go when the file has become a newer one.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         StorageError: it is of a newer version.
         sqlite3.Error: it cannot be read, or its copy or it cannot be written; then it is as it was.
+        OSError: an older copy cannot be deleted.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if version == SCHEMA_VERSION:
@@ -70,6 +71,8 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    for older in range(1, version):
+        copy_path(path, older).unlink(missing_ok=True)
 
 
 def copy_path(path: Path, version: int) -> Path:

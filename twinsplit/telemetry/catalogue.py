@@ -222,7 +222,11 @@ _SPECS = (
     ),
     _counter("trace_records_lost", "Records for export that could not be kept.", TWIN),
     _gauge("is_learner", "1 on the replica that learns, else 0.", TWIN),
-    _gauge("state_bytes", "Size of the state on disk, of a shared database: for all replicas.", TWIN),
+    _gauge(
+        "state_bytes",
+        "Size of the state on disk, with the copy that an upgrade keeps; of a shared database: for all.",
+        TWIN,
+    ),
     _counter("store_errors", "Writes and reads of the state that failed, and tries to reach it.", TWIN),
     _gauge("store_degraded", "1 while the state cannot be kept: what changes waits in memory.", TWIN),
 )

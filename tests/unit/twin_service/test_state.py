@@ -25,6 +25,31 @@ CREATE TABLE documents (device_id TEXT PRIMARY KEY, json TEXT NOT NULL, kept INT
 CREATE INDEX documents_kept ON documents (kept);
 PRAGMA user_version = 1;
 """
+VERSION_2 = f"""
+{VERSION_1}
+CREATE TABLE replay (
+    id INTEGER PRIMARY KEY, model_digest TEXT NOT NULL, device_id TEXT NOT NULL, at_unix_s REAL NOT NULL,
+    bytes BLOB NOT NULL
+);
+CREATE INDEX replay_model ON replay (model_digest, id);
+CREATE INDEX replay_age ON replay (at_unix_s);
+CREATE TABLE traces (id INTEGER PRIMARY KEY, at_unix_s REAL NOT NULL, bytes BLOB NOT NULL);
+CREATE INDEX traces_age ON traces (at_unix_s);
+CREATE TABLE weights (
+    model_digest TEXT NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL, created_unix_s REAL NOT NULL,
+    scores_json TEXT NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (model_digest, version)
+);
+INSERT INTO weights VALUES ('x', 3, 'serving', 1.5, '{{}}', x'61');
+CREATE TABLE calibration (model_digest TEXT PRIMARY KEY, json TEXT NOT NULL);
+INSERT INTO calibration VALUES ('x', 'bins');
+PRAGMA user_version = 2;
+"""
+OLDER = {1: VERSION_1, 2: VERSION_2}
+"""Files as older versions wrote them."""
+
+
+def test_there_is_a_file_of_every_older_version() -> None:
+    assert list(OLDER) == list(range(1, SCHEMA_VERSION))
 
 
 def test_the_file_stays_within_its_bound_and_the_newest_stays(tmp_path: Path) -> None:
@@ -47,9 +72,10 @@ def test_a_bound_that_is_drawn_closer_gives_room_back_to_the_disk(tmp_path: Path
     assert (tmp_path / FILE_NAME).stat().st_size < min(size_bytes / 2, 220e3)
 
 
-def test_an_older_state_is_migrated_after_a_copy_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", OLDER)
+def test_an_older_state_is_migrated_after_a_copy_is_kept(tmp_path: Path, version: int) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as old:
-        old.executescript(VERSION_1)
+        old.executescript(OLDER[version])
         old.execute("INSERT INTO documents VALUES ('cam', ?, 1)", (Document("cam").to_json(),))
         old.commit()
     with closing(SqliteStore(tmp_path)) as store:
@@ -58,16 +84,33 @@ def test_an_older_state_is_migrated_after_a_copy_is_kept(tmp_path: Path) -> None
         assert store.documents() == [Document("cam")]
         store.keep_replay([made_up_replayed()])
         assert len(store.replay(DIGEST, 9)) == 1
-    with closing(sqlite3.connect(copy_path(tmp_path / FILE_NAME, 1))) as copy:
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+        assert [row.version for row in store.weights("x")] == [3] * (version > 1)
+        assert store.calibration("x") == ("bins" if version > 1 else None)
+    with closing(sqlite3.connect(copy_path(tmp_path / FILE_NAME, version))) as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (version,)
         assert copy.execute("SELECT next_id FROM plan_ids").fetchone() == (4711,)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as migrated:
         assert migrated.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
-def test_a_new_and_a_migrated_state_have_the_same_tables(tmp_path: Path) -> None:
+def test_the_copy_of_the_version_before_counts_and_still_older_ones_go(tmp_path: Path) -> None:
+    copies = [copy_path(tmp_path / FILE_NAME, version) for version in OLDER]
+    copies[0].write_text("of a migration before this one")
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as old:
-        old.executescript(VERSION_1)
+        old.executescript(VERSION_2)
+    with closing(SqliteStore(tmp_path)) as store:
+        assert [copy.exists() for copy in copies] == [False, True]
+        with_copy_bytes = store.size_bytes
+        assert with_copy_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+        copy_bytes = copies[1].stat().st_size
+        copies[1].unlink()
+        assert store.size_bytes == with_copy_bytes - copy_bytes < with_copy_bytes
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_a_new_and_a_migrated_state_have_the_same_tables(tmp_path: Path, version: int) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as old:
+        old.executescript(OLDER[version])
     names = "SELECT type, name, tbl_name FROM sqlite_master ORDER BY type, name"
     with closing(SqliteStore(tmp_path)) as migrated, closing(SqliteStore(tmp_path / "new")) as new:
         assert migrated._connection.execute(names).fetchall() == new._connection.execute(names).fetchall()
