@@ -254,6 +254,11 @@ class DeviceService:
             outcomes[outcome.value] += count
         return {"entered": self._pipeline.outcomes.entered, **outcomes}
 
+    @property
+    def source_failure(self) -> Exception | None:
+        """What ended the source before its time."""
+        return None if self._feeder is None else self._feeder.failure
+
     def broken(self, error: Exception) -> None:
         """The compute thread has met a defect; from that thread."""
         self.defect = error
@@ -355,7 +360,8 @@ async def run(settings: DeviceSettings) -> None:
     once.
 
     Raises:
-        TwinsplitError: see :func:`start_device`; StorageError also at the end, when records are missing in the sink.
+        TwinsplitError: see :func:`start_device`; also at the end: StorageError, when records are missing in the sink,
+            SourceError, when the source has failed.
     """
     device = await start_device(settings)
     loop = asyncio.get_running_loop()
@@ -373,8 +379,9 @@ async def run(settings: DeviceSettings) -> None:
     finally:
         manager.close()
         _log.info("device-stopped", **device.summary())
-    if device.defect is not None:
-        raise device.defect
+    failure = device.defect or device.source_failure
+    if failure is not None:
+        raise failure
 
 
 def _check_settings(settings: DeviceSettings) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,13 +118,16 @@ def load(
     """Stand for other users of the edge at HOST:PORT: real tails through the same queue."""
     from edge.load_pattern import LoadShape, Pattern, read_trace
     from edge.load_payloads import load_tails
-    from twinsplit.errors import SettingsError, StorageError
+    from twinsplit.errors import SettingsError
     from twinsplit.telemetry.logs import configure_logging
     from twinsplit.transport.allocation import keep_freed_memory
     from twinsplit.transport.tls import TlsFiles
 
     configure_logging("warning")
     keep_freed_memory()
+    if json_path is not None:  # before the run, not after it
+        with _writing(json_path):
+            json_path.touch()
     if (trace is None) != (pattern != "trace"):
         raise SettingsError("--trace FILE and --pattern trace go together; give both or neither")
     instants_s = () if trace is None else read_trace(trace)
@@ -134,10 +139,8 @@ def load(
     summary = asyncio.run(_run_load(address, tls, tails, shape, seed, seconds, service_s, is_quiet=quiet))
     click.echo(_sentence(summary))
     if json_path is not None:
-        try:
+        with _writing(json_path):
             json_path.write_text(json.dumps(summary.as_dict(), indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise StorageError(f"{json_path}: {error.strerror}; free some space or name another file") from None
 
 
 @edge.command("install-service")
@@ -183,6 +186,16 @@ async def _run_load(
             if not is_quiet:
                 click.echo(err=True)
         return generator.summary
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    from twinsplit.errors import StorageError
+
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; free some space or name another file") from None
 
 
 def _show(summary: LoadSummary) -> None:

@@ -17,6 +17,7 @@ from twinsplit.settings import (
     ENTRY_POINT_GROUP,
     BaseServiceSettings,
     Origin,
+    check_given,
     load_settings,
     ordered_keys,
     place_of,
@@ -83,7 +84,9 @@ def settings_rows(cls: type[BaseServiceSettings], config_path: Path | None) -> I
     found = resolve(cls, config_path, None)
     values: dict[str, Any] = {}
     missing = {key for key, field in cls.model_fields.items() if field.is_required() and key not in found.given}
-    if not missing:
+    if missing:
+        check_given(cls, found, config_path)
+    else:
         values = dict(load_settings(cls, config_path).values)
     for key in ordered_keys(cls):
         field = cls.model_fields[key]

@@ -14,11 +14,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from twinsplit.access.rights import WithoutRole
@@ -34,6 +36,10 @@ else:
 ENTRY_POINT_GROUP = "twinsplit.settings"
 """Where services register their settings class under the service's name; :mod:`twinsplit` imports no service."""
 
+_CLIENT_PREFIX = "TWINSPLIT_TLS_"
+"""Of the variables that commands without settings read."""
+_SLIP = 0.9
+"""How like a variable's name another must be to count as meant for it (as :mod:`difflib` reckons)."""
 _MOST_SHOWN = 1000
 """Characters of a value in an error."""
 
@@ -130,8 +136,23 @@ def load_settings(cls: type[S], config_path: Path | None = None, flags: Mapping[
     try:
         values = cls(**found.given)
     except ValidationError as error:
-        raise SettingsError(_first_problem(cls, error, found.origins, config_path)) from None
+        first = error.errors(include_url=False)[0]
+        raise SettingsError(_problem(cls, first, found.origins, config_path)) from None
     return Loaded(values, found.origins, config_path)
+
+
+def check_given(cls: type[S], found: Resolved, config_path: Path | None) -> None:
+    """Check what was given, though needed settings may be missing.
+
+    Raises:
+        SettingsError: a value does not fit.
+    """
+    try:
+        cls(**found.given)
+    except ValidationError as error:
+        for each in error.errors(include_url=False):
+            if each["type"] != "missing":
+                raise SettingsError(_problem(cls, each, found.origins, config_path)) from None
 
 
 def resolve(cls: type[S], config_path: Path | None, flags: Mapping[str, Any] | None) -> Resolved:
@@ -202,10 +223,23 @@ def _prefix(cls: type[BaseServiceSettings]) -> str:
 
 def _variable_values(cls: type[BaseServiceSettings]) -> dict[str, Any]:
     prefix = _prefix(cls)
+    _refuse_slips(cls)
     names = {name[len(prefix) :].lower(): None for name in os.environ if name.upper().startswith(prefix)}
     _refuse_unknown(cls, names, lambda key: variable_name(cls, key))
     # An empty variable counts as not set: compose files and unit files pass empty ones on.
     return dict(_Variables(cls, env_prefix=prefix, case_sensitive=False, env_ignore_empty=True)())
+
+
+def _refuse_slips(cls: type[BaseServiceSettings]) -> None:
+    """A variable of no service that only a slip keeps from being one of this service's."""
+    services = {cls.service, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}
+    known = (_CLIENT_PREFIX, *(f"TWINSPLIT_{service.upper()}_" for service in services))
+    meant = [variable_name(cls, key) for key in cls.model_fields]
+    for name in os.environ:
+        if name.upper().startswith("TWINSPLIT_") and not name.upper().startswith(known):
+            near = difflib.get_close_matches(name.upper(), meant, n=1, cutoff=_SLIP)
+            if near:
+                raise SettingsError(f"{name} is a setting of no service; did you mean {near[0]}?")
 
 
 def _file_values(cls: type[BaseServiceSettings], path: Path) -> dict[str, Any]:
@@ -230,10 +264,9 @@ def _refuse_unknown(cls: type[BaseServiceSettings], keys: Iterable[str], place: 
         raise SettingsError(f"{place(key)} is not a setting of {cls.service}; {cure}")
 
 
-def _first_problem(
-    cls: type[BaseServiceSettings], error: ValidationError, origins: Mapping[str, Origin], config_path: Path | None
+def _problem(
+    cls: type[BaseServiceSettings], first: ErrorDetails, origins: Mapping[str, Origin], config_path: Path | None
 ) -> str:
-    first = error.errors(include_url=False)[0]
     if not first["loc"]:
         # A check over several settings says itself which.
         return first["msg"].removeprefix("Value error, ")

@@ -40,6 +40,8 @@ class Feeder:
         self._now_s = now_s
         self._duration_s = duration_s
         self._count = count
+        self.failure: Exception | None = None
+        """What ended the source before its time."""
         self._thread = threading.Thread(target=self._run, name="device-source", daemon=True)
 
     def start(self) -> None:
@@ -56,8 +58,10 @@ class Feeder:
         try:
             self._feed()
         except SourceError as error:
+            self.failure = error
             _log.error("source-ended", error=str(error))
         except Exception as error:  # noqa: BLE001 - a defect of a source must end the run in order, not the process
+            self.failure = error
             _log.exception("source-failed", error)
         else:
             _log.info("source-ended", frames=self._watch.frames)

@@ -12,7 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from device import service
+from device.settings import DeviceSettings
 from tests.integration.device_bench import (
+    ANY_PORT,
     expected_labels,
     running_device,
     until,
@@ -20,6 +23,7 @@ from tests.integration.device_bench import (
     write_network,
     write_profile,
 )
+from twinsplit.errors import SourceError
 from twinsplit.model.build import build_model
 from twinsplit.model.manifest import read_manifest
 from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc, errors_pb2
@@ -131,6 +135,20 @@ async def test_limits_of_messages_follow_the_manifest(tmp_path):
         response = (await submitted(bench.device.address, requests, limit))[1]
     assert not response.HasField("error"), response.error
     assert decode(header_from_wire(response.header), response.output, math.prod(shape) * 4).shape == shape
+
+
+async def test_a_run_whose_source_fails_ends_with_that_failure(model, frames, monkeypatch):
+    class Broken:
+        is_live = False
+
+        def frames(self, watch):
+            raise SourceError("the disk was pulled out")
+            yield
+
+    monkeypatch.setattr(service, "open_source", lambda settings, now_s: Broken())
+    settings = DeviceSettings(model=model, listen=ANY_PORT, http_listen=ANY_PORT, source="frames:x", energy="model")
+    with pytest.raises(SourceError, match="pulled out"):
+        await service.run(settings)
 
 
 async def test_a_device_that_stops_says_so_to_those_who_wait(model, frames, tmp_path):

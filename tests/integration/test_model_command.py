@@ -1,5 +1,6 @@
 """The command as a person types it: exit codes, one line for an error, and nothing left behind."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,11 @@ def whole(tmp_path: Path) -> Path:
 
 
 def test_split_check_inspect_profile_in_a_row(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "model"
+    out = tmp_path / "my model"
     assert run(["model", "split", str(whole), "--out", str(out)]) == 0
     following = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("next: twinsplit "))
     # The command that split prints runs as it stands.
-    assert run(following.removeprefix("next: twinsplit ").split()) == 0
+    assert run(shlex.split(following.removeprefix("next: twinsplit "))) == 0
     assert run(["model", "inspect", str(out), "--png", str(tmp_path / "cuts.png")]) == 0
     assert run(["model", "profile", str(out), "--repeats", "2"]) == 0
     assert (tmp_path / "cuts.png").read_bytes().startswith(b"\x89PNG")

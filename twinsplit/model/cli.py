@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 import click
@@ -141,9 +142,10 @@ def split(
         click.echo(f"note: {note}")
     click.echo(inspection.described(report.manifest))
     click.echo(f"\nwrote {out}")
-    click.echo(f"next: twinsplit model check {out} --whole {file}")
-    click.echo(f"then: python -m edge --models {out} --twin HOST:PORT")
-    click.echo(f"      python -m device --id NAME --model {out} --twin HOST:PORT --edge HOST:PORT --source SOURCE")
+    folder = quote(str(out))
+    click.echo(f"next: twinsplit model check {folder} --whole {quote(str(file))}")
+    click.echo(f"then: python -m edge --models {folder} --twin HOST:PORT")
+    click.echo(f"      python -m device --id NAME --model {folder} --twin HOST:PORT --edge HOST:PORT --source SOURCE")
 
 
 @model.command()

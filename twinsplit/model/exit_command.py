@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -122,4 +123,4 @@ def add_exits(
     for line in added_exits.exit_lines(added):
         click.echo(line)
     click.echo(f"\nwrote {out}; {folder} is as it was")
-    click.echo(f"next: twinsplit model check {out}")
+    click.echo(f"next: twinsplit model check {quote(str(out))}")

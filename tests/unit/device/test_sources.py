@@ -354,8 +354,10 @@ class TestFeeder:
                 yield
 
         ended = threading.Event()
-        Feeder(Broken(), watch, lambda f: None, ended.set, clock.monotonic_s).start()
+        feeder = Feeder(Broken(), watch, lambda f: None, ended.set, clock.monotonic_s)
+        feeder.start()
         assert ended.wait(20.0)
+        assert "pulled out" in str(feeder.failure)
 
 
 class TestOpening:

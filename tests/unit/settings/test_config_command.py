@@ -111,3 +111,11 @@ def test_a_registration_that_cannot_be_loaded_is_named(value: str, monkeypatch: 
     monkeypatch.setattr(config_command, "_registrations", lambda: {"device": point})
     with pytest.raises(ConfigurationError, match="reinstall twinsplit"):
         config_command.settings_class("device")
+
+
+def test_what_is_given_is_checked_though_something_needed_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINSPLIT_DEVICE_QUEUE_CAPACITY", "many")
+    assert cli.run(["config", "show", "device"]) == 2
+    assert "TWINSPLIT_DEVICE_QUEUE_CAPACITY: 'many' does not fit" in capsys.readouterr().err

@@ -163,3 +163,17 @@ def test_the_services_own_settings_come_first(sample: Sample) -> None:
     assert keys[0] == "id"
     own = len(BaseServiceSettings.model_fields)
     assert set(keys[-own:]) == set(BaseServiceSettings.model_fields)
+
+
+def test_a_slip_in_the_service_of_a_variable_is_refused(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWINSPLIT_DEVCIE_QUEUE_CAPACITY", "6")
+    with pytest.raises(SettingsError, match="did you mean TWINSPLIT_DEVICE_QUEUE_CAPACITY"):
+        _load(sample, id="d")
+
+
+@pytest.mark.parametrize(
+    "name", ["TWINSPLIT_TLS_CA", "TWINSPLIT_EDGE_MODEL", "TWINSPLIT_PORT", "TWINSPLIT_ENGINES_PYTHON"]
+)
+def test_variables_of_others_are_theirs(sample: Sample, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    assert _load(sample, id="d").values.id == "d"
