@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.comparison import Comparison, compared, expected_s, planned_runs
 from benchmarks.demo import emulation
 from benchmarks.demo_view import view_for
-from benchmarks.provenance import provenance
+from benchmarks.provenance import ended, provenance
 from benchmarks.results import ResultFile
 from benchmarks.rule_figures import rule_figures
 from benchmarks.scenario import Scenario, changed_scenario
@@ -64,6 +64,7 @@ def run_testbed(
         if len(seeds) > 1:
             for line in seed_lines(comparisons):
                 console.print(line, soft_wrap=True)
+        console.print(ended(about))
         if result_file is not None:
             about["digests"] = {"model": comparisons[0].results[0].model_digest}
             result_file.write(document(comparisons, scenario, about))

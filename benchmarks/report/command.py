@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -23,6 +24,7 @@ def report(quick: bool, does_run: bool | None, only: tuple[str, ...], out: Path 
     from benchmarks.report.runs import ROOT, RUNS, carry_out, documents_in, folder_of_results
     from twinsplit.errors import SettingsError, TwinsplitError
 
+    began_s = time.monotonic()
     unknown = set(only) - {run.name for run in RUNS}
     if unknown:
         raise SettingsError(f"--only {min(unknown)}: there are {', '.join(run.name for run in RUNS)}")
@@ -34,5 +36,6 @@ def report(quick: bool, does_run: bool | None, only: tuple[str, ...], out: Path 
         failed = carry_out(chosen, data, is_quick=quick, say=click.echo)
     absent = make_page(Place(page, data, quick), documents_in(data), only)
     click.echo(f"{page / PAGE_NAME}" + (f"; missing: {', '.join(absent)}" if absent else ""))
+    click.echo(f"Took {time.monotonic() - began_s:.0f} s.")
     if failed:
         raise TwinsplitError(f"these runs failed: {', '.join(failed)}; see above")

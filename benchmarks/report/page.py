@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.report.causes import CAUSES
 from benchmarks.report.goals import Judged, Verdict, judged
 from benchmarks.report.looks import png
-from benchmarks.report.runs import ROOT, RUNS, Documents, run_named
+from benchmarks.report.runs import ROOT, RUNS, Documents, Run, json_place, run_named
 from benchmarks.report.sections import EMULATED, SECTIONS, Drawing, Section
 from benchmarks.report.text import listed, table
 from benchmarks.results import ResultFile
@@ -160,15 +160,19 @@ def _emulated(place: Place) -> str:
 
 
 def _commands(place: Place, documents: Documents) -> str:
-    commands = [run.command(is_quick=place.is_quick, json_path=_data_file(place, run.name)) for run in RUNS]
+    there = [run for run in RUNS if run.name in documents]
+    if not there:
+        return _how_it_is_made(place, documents)
+    commands = [_made_by(place, run.name, documents[run.name]) for run in there]
     lines = [
-        _how_it_is_made(place.is_quick),
+        _how_it_is_made(place, documents),
+        "The commands that made the documents, in the root of a checkout:",
         "```sh\n" + "\n".join(commands) + "\n```",
         "What the documents say of themselves:",
         table(
-            ("document", "written by", "commit", "seeds", "written", "load before", "tasks/s of a core"),
-            [_origin(name, documents[name]) for name in (run.name for run in RUNS) if name in documents],
-            left=3,
+            ("document", "commit", "seeds", "begun", "took, s", "load before", "tasks/s of a core"),
+            [_origin(run.name, documents[run.name]) for run in there],
+            left=2,
         ),
     ]
     machines = {_machine(document["provenance"]) for document in documents.values()}
@@ -176,15 +180,33 @@ def _commands(place: Place, documents: Documents) -> str:
     return "\n\n".join(lines)
 
 
-def _how_it_is_made(is_quick: bool) -> str:
-    one_by_one = "One by one, in the root of a checkout:"
-    if is_quick:
-        return f"`make report QUICK=1` measures and draws this page. {one_by_one}"
+def _made_by(place: Place, name: str, document: Mapping[str, Any]) -> str:
+    """The command that made a document, as it recorded it."""
+    command = recorded_command(document["provenance"]["command"])
+    return f"{command} --json {json_place(_data_file(place, name))}"
+
+
+def _how_it_is_made(place: Place, documents: Documents) -> str:
+    if place.is_quick:
+        took_s = sum(document["provenance"].get("took_s", 0) for document in documents.values())
+        return f"`make report QUICK=1` measures and draws this page; its runs took {took_s} s."
     hours = sum(run.minutes for run in RUNS) / 60.0
+    anew = [
+        f"`{run.command(is_quick=False, json_path=_data_file(place, run.name))}`"
+        for run in RUNS
+        if run.name in documents and not _is_made_by(run, documents[run.name])
+    ]
+    otherwise = f" It runs {', '.join(anew)} instead of what is below." if anew else ""
     return (
         "`make report` draws this page from the committed data; `make report RUN=1` measures all of it anew, in about "
-        f"{hours:.1f} hours on two cores. {one_by_one}"
+        f"{hours:.1f} hours on two cores.{otherwise}"
     )
+
+
+def _is_made_by(run: Run, document: Mapping[str, Any]) -> bool:
+    """Whether a document was made by the full run, options in any order."""
+    _, *words = shlex.split(recorded_command(document["provenance"]["command"]))
+    return sorted(words) == sorted(shlex.split(run.full))
 
 
 def _origin(name: str, document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -193,10 +215,10 @@ def _origin(name: str, document: Mapping[str, Any]) -> tuple[str, ...]:
     speed = document.get("tasks_per_second")
     return (
         name,
-        f"`{recorded_command(about['command'])}`",
         commit[:10] + (", changed" if dirty else ""),
         _seeds(about["seeds"]),
         about["written_at"].replace("T", " ").replace("+00:00", " UTC"),
+        str(about.get("took_s", "not recorded")),
         f"{about['machine']['load_average']:g}",
         "" if speed is None else f"{speed:,.0f}",
     )

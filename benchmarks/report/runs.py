@@ -38,9 +38,8 @@ class Run:
     """The full one takes on two cores, about."""
 
     def words(self, *, is_quick: bool, json_path: Path) -> list[str]:
-        """Arguments of ``twinsplit`` that write ``json_path``; seen from the root where it lies there."""
-        place = json_path.relative_to(ROOT) if json_path.is_relative_to(ROOT) else json_path
-        return [*shlex.split(self.quick if is_quick else self.full), "--json", str(place)]
+        """Arguments of ``twinsplit`` that write ``json_path``."""
+        return [*shlex.split(self.quick if is_quick else self.full), "--json", json_place(json_path)]
 
     def command(self, *, is_quick: bool, json_path: Path) -> str:
         """As it is typed, in the root of a checkout."""
@@ -77,6 +76,14 @@ RUNS = (
         60,
     ),
     Run(
+        "signalling-testbed",
+        f"bench testbed {_SCENARIOS}/demo.yaml --rules one-time,multi-step --polled multi-step --seeds 3 --seconds 60 "
+        "--set devices=4",
+        f"bench testbed {_SCENARIOS}/demo.yaml --rules multi-step --polled multi-step --seeds 1 --seconds 5 "
+        "--set devices=2",
+        11,
+    ),
+    Run(
         "fidelity",
         "bench fidelity --rules edge-only,multi-step --seeds 5 --seconds 60",
         "bench fidelity --rules multi-step --seeds 1 --seconds 15",
@@ -89,6 +96,11 @@ RUNS = (
         10,
     ),
 )
+
+
+def json_place(path: Path) -> str:
+    """``path`` as it is typed in the root of a checkout."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def run_named(name: str) -> Run:

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.report import tables
-from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling
+from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling, testbed
 
 Document = Mapping[str, Any]
 
@@ -210,6 +210,21 @@ SECTIONS = (
             ),
         ),
         tables.signalling,
+    ),
+    Section(
+        "signalling-testbed",
+        "Messages of real processes",
+        "The demo's scenario with several devices on real processes, all of them on one machine: what twin, edge and "
+        "devices send one another, by plans and when the device asks at every epoch, counted by the services where it "
+        "is sent, attachment and heartbeats included. Nobody has exact state here; polling comes nearest.",
+        (
+            Drawing(
+                "messages-of-real-processes",
+                testbed.messages_by_kind,
+                "Messages per task by sender and kind.",
+            ),
+        ),
+        tables.signalling_testbed,
     ),
     Section(
         "fidelity",

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from benchmarks.report.differences import differences
 from benchmarks.report.figures.deadlines import AGAINST
 from benchmarks.report.figures.grid import gap_interval
 from benchmarks.report.figures.optimum import over_optimum
 from benchmarks.report.figures.regime import TRACKED
+from benchmarks.report.figures.testbed import POLLED, over_polled, polled_rule
 from benchmarks.report.text import folded, percent, table, within
 from benchmarks.rule_figures import BASELINE, REFERENCE
 
@@ -164,8 +166,27 @@ def signalling(document: Document) -> str:
     )
 
 
+def signalling_testbed(document: Document) -> str:
+    """Every run of real processes, by plans and polled."""
+    both_ways = polled_rule(document)
+    rows = [
+        (
+            title.removesuffix(POLLED),
+            "asks at every epoch" if title.endswith(POLLED) else "plans",
+            f"{found['messages_per_task']:.2f}",
+            within(found["cost_s"], found["cost_ci_s"]),
+            within(*over_polled(document, title)) if title == both_ways else "",
+            _share(found["testbed"]["mirror_accuracy"]),
+            str(found["testbed"]["degraded"]),
+        )
+        for title, found in document["rules"].items()
+    ]
+    head = ("rule", "signalling", "messages per task", "cost, s", "over the polled run's", "epoch mirrored right")
+    return table((*head, "degraded tasks"), rows, left=2)
+
+
 def fidelity(document: Document) -> str:
-    """Both sides with the bounds."""
+    """Both sides with the bounds, and where they differ."""
     bounds = document["bounds"]
     rows = []
     for rule, found in document["rules"].items():
@@ -185,7 +206,8 @@ def fidelity(document: Document) -> str:
         )
         distance = f"{found['ks_distance']:.3f} (by chance {found['ks_by_chance']:.3f})"
         rows.append((rule, "KS distance", "", distance, f"{bounds['ks']:g}", _verdict(is_within["ks"])))
-    return table(("rule", "figure", "real processes", "simulator", "bound", "verdict"), rows, left=2)
+    head = ("rule", "figure", "real processes", "simulator", "bound", "verdict")
+    return f"{table(head, rows, left=2)}\n\n{differences(document)}"
 
 
 def deadlines(document: Document) -> str:
@@ -249,6 +271,10 @@ def _needed(need: Mapping[str, Any]) -> str:
 
 def _different(compared: Mapping[str, int]) -> str:
     return f"{compared['different']:,} of {compared['compared']:,}"
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else percent(share)
 
 
 def _verdict(is_within: bool) -> str:

@@ -96,6 +96,7 @@ def test_it_runs_on_real_processes_beside_a_built_in_rule(folder: Path) -> None:
     figures = found["rules"]["hurried"]
     assert figures["share_answered"] == 1.0
     assert figures["stops"].keys() - {"device"}, "it runs exits and offloads"
+    assert f"Took {found['provenance']['took_s']} s." in done.stdout
     assert str(folder) not in (folder / "found.json").read_text(), "no path of this machine"
     assert DEMO.seconds != found["scenario"]["seconds"] == 3.0
 

@@ -50,5 +50,7 @@ def test_the_grid_writes_every_cell_and_what_is_claimed_of_them(
     assert found["claims"] == grid.claims(found["cells"])
     for name, claim in found["claims"].items():
         assert f"{name}: {claim['found']:.4g} " in result.output
-        assert ("MISSED" in next(line for line in result.output.splitlines() if line.startswith(name))) != claim["is_met"]
+        assert ("MISSED" in next(line for line in result.output.splitlines() if line.startswith(name))) != claim[
+            "is_met"
+        ]
     assert result.output.splitlines()[-1] == f"Took {found['provenance']['took_s']} s."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 from typing import Any
 
@@ -181,9 +182,16 @@ def regime() -> dict[str, Any]:
         "scenario": {"step_at_s": 100.0},
         "window_s": 50.0,
         "windows_from_s": [-100.0, -50.0, 0.0],
-        "rules": dict.fromkeys(("one-time", "open-loop", "learned-online", "clairvoyant"), figures),
+        "rules": {
+            rule: copy.deepcopy(figures)
+            for rule in ("one-time", "open-loop", "learned-online", "learned-frozen", "clairvoyant")
+        },
         "tracked": dict.fromkeys(names, track) | {"task_rate_per_s": track | {"near_since_step_s": None}},
-        "weights": {"counts": {"before": {"promoted": 1}, "after": {}}, "events": {"1": events, "2": []}},
+        "weights": {
+            "counts": {"before": {"promoted": 1}, "after": {}},
+            "serving_at_step": [1, 0],
+            "events": {"1": events, "2": []},
+        },
     }
 
 
@@ -229,6 +237,25 @@ def signalling(*, plans: float = 2.0, ratio: float = 1.01, is_quick: bool = Fals
         "rule": "open-loop",
         "variants": found,
     }
+
+
+def signalling_testbed(*, planned: float = 2.5, planned_s: float = 0.19) -> dict[str, Any]:
+    def run(messages: float, cost_s: float) -> dict[str, Any]:
+        kinds = {"device task": 0.5 * messages, "device-2 task": 0.25 * messages, "twin plan": 0.25 * messages}
+        by_kind = {kind: round(100 * each) for kind, each in kinds.items()}
+        return {"tasks": 100, "cost_s": cost_s, "messages_per_task": messages, "messages_by_kind": by_kind}
+
+    costs_s = {"one-time": 0.3, "multi-step": planned_s, "multi-step, polled": 0.2}
+    rules = rule_figures(costs_s | {"clairvoyant": 0.1})
+    del rules["clairvoyant"]
+    for title, messages in (("one-time", 2.4), ("multi-step", planned), ("multi-step, polled", 8.0)):
+        by_seed = {str(seed): run(messages, factor * costs_s[title]) for seed, factor in ((1, 0.9), (2, 1.1))}
+        is_asked = title.endswith("polled")
+        rules[title] |= {
+            "messages_per_task": messages,
+            "testbed": {"mirror_accuracy": None if is_asked else 0.97, "degraded": 0, "by_seed": by_seed},
+        }
+    return {"provenance": about("twinsplit bench testbed"), "scenario": {"devices": 4}, "rules": rules}
 
 
 def fidelity(*, is_within: bool = True) -> dict[str, Any]:
@@ -279,6 +306,7 @@ def every() -> dict[str, dict[str, Any]]:
         "pruning": pruning(),
         "signalling": signalling(),
         "signalling-fleet": signalling(is_quick=True),
+        "signalling-testbed": signalling_testbed(),
         "fidelity": fidelity(),
         "deadlines": deadlines(),
     }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling
+from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling, testbed
 from benchmarks.report.looks import look_of, png
 from benchmarks.simulator.mirror_errors import FIELDS
 from tests.unit.benchmarks import report_documents
@@ -117,6 +117,25 @@ def test_disturbances_show_plans_and_polling_in_four_kinds_of_worlds() -> None:
     figure = signalling.disturbances(report_documents.signalling())
     assert [points(axes, "polled")[1] for axes in figure.axes] == [[1.1], [1.2], [3.0], [1.4]]
     assert [points(axes, "plans")[0] for axes in figure.axes] == [[10.0], [10.0], [5.0], [0.0]]
+
+
+def test_messages_of_real_processes_add_up_to_what_a_task_takes_all_devices_together() -> None:
+    (axes,) = testbed.messages_by_kind(report_documents.signalling_testbed()).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["one-time", "multi-step", "multi-step, polled"]
+    widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in axes.containers}
+    assert widths["device: task"] == pytest.approx([0.75 * 2.4, 0.75 * 2.5, 0.75 * 8.0], abs=0.01)
+    assert [sum(each) for each in zip(*widths.values(), strict=True)] == pytest.approx([2.4, 2.5, 8.0], abs=0.02)
+
+
+def test_rare_kinds_of_messages_are_drawn_together() -> None:
+    document = report_documents.signalling_testbed()
+    run = document["rules"]["multi-step"]["testbed"]["by_seed"]["1"]
+    run["messages_by_kind"] |= {f"edge kind {number}": 10 for number in range(7)}
+    (axes,) = testbed.messages_by_kind(document).axes
+    *_, others = axes.containers
+    assert len(axes.containers) == 7
+    assert others.get_label() == "others"
+    assert [bar.get_width() for bar in others] == pytest.approx([0.0, 3 * 10 / 200, 0.0])
 
 
 def test_learning_curves_show_error_and_utility_of_every_way_of_learning() -> None:

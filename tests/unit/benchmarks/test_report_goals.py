@@ -70,6 +70,42 @@ def test_a_smaller_fleet_does_not_meet_the_goal_of_the_full_one() -> None:
     assert of("messages-fleet", signalling_fleet=smaller).verdict is Verdict.MISSED
 
 
+@pytest.mark.parametrize(
+    ("planned", "planned_s", "verdict"),
+    [(4.0, 0.203, Verdict.MET), (4.1, 0.19, Verdict.MISSED), (2.0, 0.204, Verdict.MISSED)],
+)
+def test_real_processes_are_judged_beside_their_polled_run(planned: float, planned_s: float, verdict: Verdict) -> None:
+    document = report_documents.signalling_testbed(planned=planned, planned_s=planned_s)
+    found = of("messages-testbed", signalling_testbed=document)
+    assert found.verdict is verdict
+    assert found.found.startswith(f"4 devices: {planned:.2f} of 8.00 messages ({planned / 0.08:.0f} %)")
+    ratio = f"{planned_s / 0.2:.3f}"
+    assert found.found.endswith(f"{ratio} ({ratio} to {ratio})"), "paired: on both seeds the same"
+
+
+@pytest.mark.parametrize(
+    ("online", "verdict"),
+    [
+        ([0.8, 0.94], "learning on gained"),
+        ([0.96, 1.2], "the intervals overlap, so that no gain of learning on is shown"),
+        ([1.06, 1.2], "learning on lost"),
+        (None, "one run tells no difference"),
+    ],
+)
+def test_learning_on_after_a_step_is_told_beside_weights_that_were_frozen_at_it(
+    online: list[float] | None, verdict: str
+) -> None:
+    document = report_documents.regime()
+    document["rules"]["learned-online"]["spans"]["later"] = {"ratio": 1.0, "ratio_ci": online}
+    document["rules"]["learned-frozen"]["spans"]["later"] = {"ratio": 1.0, "ratio_ci": [0.95, 1.05]}
+    for key in ("regime", "regime-heavy-tailed"):
+        found = of(key, **{key.replace("-", "_"): document})
+        assert found.verdict is Verdict.STATED
+        assert "weights served at the step in 1 of 2 runs, promotions after it: 0" in found.found
+        assert "1.000 (0.950 to 1.050) with weights frozen at the step" in found.found
+        assert found.found.endswith(verdict)
+
+
 def test_learning_must_gain_under_heavy_tails() -> None:
     assert of("heavy-tails", grid=report_documents.grid()).verdict is Verdict.MET
     assert of("heavy-tails", grid=report_documents.grid(learned=0.151)).verdict is Verdict.MISSED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.cli import bench
 from benchmarks.report.command import report
 from benchmarks.report.goals import GOALS
 from benchmarks.report.page import Place, make_page, missing, page_text, recorded_command
-from benchmarks.report.runs import RUNS, carry_out, documents_in
+from benchmarks.report.runs import RUNS, carry_out, documents_in, run_named
 from benchmarks.report.sections import SECTIONS, Section
 from tests.unit.benchmarks import report_documents
 from twinsplit.cli import twinsplit
@@ -88,6 +89,35 @@ def test_recorded_commands_tell_no_places_of_the_machine(place: Place) -> None:
     assert "/somewhere" not in page_text(place, report_documents.every())
 
 
+def test_commands_are_those_that_made_the_documents(place: Place) -> None:
+    documents = report_documents.every()
+    documents["grid"]["provenance"]["command"] = "twinsplit sim grid --seeds 3 --workers 1 --json /somewhere/grid.json"
+    full = run_named("grid").command(is_quick=False, json_path=place.data / "grid.json")
+    text = page_text(place, documents)
+    assert f"\ntwinsplit sim grid --seeds 3 --json {place.data / 'grid.json'}\n" in text
+    assert f"\n{full}\n" not in text
+    assert f"It runs `{full}`" in text, "anew it would be measured by another"
+
+    heavy = run_named("regime-heavy-tailed")
+    words = shlex.split(heavy.full)
+    command = shlex.join(["twinsplit", *words[:3], *words[-2:], *words[3:-2]])
+    documents[heavy.name]["provenance"]["command"] = command
+    text = page_text(place, documents)
+    assert f"\n{command} --json " in text
+    assert f"`{heavy.command(is_quick=False, json_path=place.data / f'{heavy.name}.json')}`" not in text, "the same run"
+
+
+def test_how_long_the_runs_took_stands_on_the_page_as_far_as_it_is_known(tmp_path: Path) -> None:
+    documents = {name: report_documents.every()[name] for name in ("grid", "optimum", "fidelity")}
+    for name, took_s in (("grid", 100), ("optimum", 23)):
+        documents[name]["provenance"]["took_s"] = took_s
+    text = page_text(Place(tmp_path, tmp_path, is_quick=True), documents)
+    assert "`make report QUICK=1` measures and draws this page; its runs took 123 s." in text
+    rows = {line.split(" | ")[0]: line for line in text.splitlines() if "2026-11-24 20:00:00 UTC" in line}
+    assert " UTC | 100 | " in rows["| grid"]
+    assert " UTC | not recorded | " in rows["| fidelity"]
+
+
 def leaf_of(words: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = twinsplit
     while isinstance(command, click.Group):
@@ -136,6 +166,7 @@ def test_the_command_draws_what_is_there_and_tells_what_is_missing(tmp_path: Pat
     result = CliRunner().invoke(report, ["--quick", "--draw-only", "--out", str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 0
     assert "missing: cost-by-load" in result.output
+    assert re.search(r"\nTook \d+ s\.\n$", result.output)
     assert (tmp_path / "index.md").exists()
 
 
