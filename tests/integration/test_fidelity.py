@@ -42,3 +42,4 @@ def test_both_sides_run_the_same_tasks_and_are_laid_side_by_side(
     assert stages["edge_compute"]["simulator"] == pytest.approx(measured[0].job_s, rel=0.1)
     assert stages["edge_compute"]["testbed"] > 0.0
     assert any("edge_compute" in line for line in said)
+    assert said[-1] == f"Took {found['provenance']['took_s']} s."
