@@ -115,8 +115,7 @@ class TailQueue(Generic[WorkT]):
         self._waiting: deque[Tail[WorkT]] = deque()
         self._waiting_profiled_s = 0.0
         self._in_service: list[Tail[WorkT]] = []
-        self._served_from_s = 0.0
-        self._served_for_s = 0.0
+        self._served_until_s = 0.0
         self.batches = BatchSizes(batches or BatchSettings())
         self._batched_share = 1.0
         self._is_stopping = False
@@ -233,14 +232,14 @@ class TailQueue(Generic[WorkT]):
             break
         for tail in self._in_service:
             tail.started_at_s = now_s
-        self._served_from_s, self._served_for_s = now_s, self._batch_s(self._in_service)
+        self._served_until_s = now_s + self._batch_s(self._in_service)
         return turn
 
     def _others(self, first: Tail[WorkT], now_s: float) -> list[Tail[WorkT]]:
         """Those that leave the queue with ``first``: alike, next in line, and all of them in time."""
-        most = self.batches.most_of(first.model, first.cut)
-        if most <= 1 or not self._waiting:
+        if self.batches.most <= 1 or not self._waiting:
             return []
+        most = self.batches.most_of(first.model, first.cut)
         alike = [first, *takewhile(lambda t: (t.model, t.cut) == (first.model, first.cut), self._waiting)][:most]
         for size in self.batches.sizes(first.model, first.cut, len(alike), 1 + len(self._waiting)):
             batch = alike[:size]
@@ -354,9 +353,11 @@ class TailQueue(Generic[WorkT]):
         )
 
     def _left_in_service_s(self, now_s: float) -> float:
-        if not any(tail.is_wanted for tail in self._in_service):
-            return 0.0
-        return max(self._served_from_s + self._served_for_s - now_s, 0.0)
+        # A plain loop: this is asked several times for every tail.
+        for tail in self._in_service:
+            if tail.is_wanted:
+                return max(self._served_until_s - now_s, 0.0)
+        return 0.0
 
     @property
     def _waiting_s(self) -> float:
