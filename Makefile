@@ -146,7 +146,7 @@ $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 
 # Holds all that the demo needs too, so that the demo does not install again after the tests.
 $(VENV)/.dev: $(VENV)/.torch
-	@echo 'Installing twinsplit and its test tools into $(VENV): 240 MB to download the first time, torch apart'
+	@echo 'Installing twinsplit and its test tools into $(VENV): 300 MB to download the first time, torch apart'
 	@$(PIP) hatchling
 	@$(INSTALL) '.[dev,learn]'
 	@touch $(VENV)/.demo $@

@@ -100,22 +100,32 @@ class VideoSource(_Capture):
         return self._live_frames(watch) if self.is_live else self._file_frames(watch)
 
     def _file_frames(self, watch: SourceWatch) -> Iterator[SourceFrame]:
-        rate_per_s = self._capture.get(self._opencv.CAP_PROP_FPS) or _DEFAULT_FRAMES_PER_S
-        started_at_s = self._now_s()
-        number = read_in_pass = 0
+        period_s = 1.0 / (self._capture.get(self._opencv.CAP_PROP_FPS) or _DEFAULT_FRAMES_PER_S)
+        due_at_s = self._now_s()
+        failures = 0
         while True:
-            is_read, picture = self._capture.read()
-            if not is_read:
-                self._capture.release()
-                if not self._is_repeated or read_in_pass == 0:
+            frames_before = watch.frames
+            for picture in self._pictures_to_the_end():
+                if not watch.sleep_until(due_at_s):
                     return
-                self._capture = self._opencv.VideoCapture(self._target)
-                read_in_pass = 0
-                continue
-            arrived_at_s = started_at_s + number / rate_per_s
-            if not watch.sleep_until(arrived_at_s):
-                self._capture.release()
+                yield self._frame(picture, watch, due_at_s)
+                due_at_s += period_s
+            if watch.frames > frames_before:
+                failures = 0
+            else:  # it vanished, or is no video any more
+                failures += 1
+                watch.note(Problem.LOST, source=self._shown)
+                if self._is_repeated and not watch.pause(failures):
+                    return
+                due_at_s = max(due_at_s, self._now_s())
+            if not self._is_repeated:
                 return
-            yield self._frame(picture, watch, arrived_at_s)
-            number += 1
-            read_in_pass += 1
+            self._capture = self._opencv.VideoCapture(self._target)
+
+    def _pictures_to_the_end(self) -> Iterator[Any]:
+        """What is left in the open file, which is closed then."""
+        try:
+            while (read := self._capture.read())[0]:
+                yield read[1]
+        finally:
+            self._capture.release()
