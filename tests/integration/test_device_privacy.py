@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 
 from device.task import Offload
+from device.thumbnails import small_jpeg
 from tests.integration.device_bench import running_device, running_edge, until, write_frames, write_network
+from tests.integration.test_device_twin_link import SpokenTwin, spoken_twin, wire_plan
 from tests.unit.device.made_up_device import offload_at
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import read_manifest
 from twinsplit.model.payload import encode_payload
 from twinsplit.model.preprocessing import prepare
+from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.tensor import EncodedTensor, TensorHeader
-from twinsplit.types import Decision, Payload, Reason
+from twinsplit.types import Decision, Outcome, Payload, Reason
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +35,7 @@ FAULTS = {Reason.EDGE_LOST, Reason.EDGE_REFUSED, Reason.EDGE_TOO_LATE}
 
 
 class RecordingProxy:
-    """Passes TCP on to an edge and keeps every byte that the device sends."""
+    """Passes TCP on to an edge or twin and keeps every byte that the device sends."""
 
     def __init__(self, target_port: int) -> None:
         self.sent = bytearray()
@@ -40,8 +43,8 @@ class RecordingProxy:
         self._writers: list[asyncio.StreamWriter] = []
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        edge_reader, edge_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        self._writers += [writer, edge_writer]
+        peer_reader, peer_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        self._writers += [writer, peer_writer]
 
         async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_kept: bool) -> None:
             with contextlib.suppress(OSError):
@@ -52,7 +55,7 @@ class RecordingProxy:
                     await sink.drain()
             sink.close()
 
-        await asyncio.gather(copy(reader, edge_writer, is_kept=True), copy(edge_reader, writer, is_kept=False))
+        await asyncio.gather(copy(reader, peer_writer, is_kept=True), copy(peer_reader, writer, is_kept=False))
 
     def cut_connections(self) -> None:
         for writer in self._writers:
@@ -73,13 +76,14 @@ async def recording_proxy(target: str) -> AsyncIterator[tuple[RecordingProxy, st
 
 
 def traces_of_inputs(model: Path, frames: list[Path]) -> list[bytes]:
-    """Every form in which an input may be sent: the file, the picture, the tensor and all its representations."""
+    """Every form in which an input may be sent: file, picture, thumbnail, tensor and all its representations."""
     manifest, _ = read_manifest(model)
     forms: list[bytes] = []
     for path in frames:
         prepared = prepare(path.read_bytes(), manifest)
         assert prepared.picture is not None
         forms += [path.read_bytes(), prepared.picture.tobytes(), prepared.tensor.tobytes()]
+        forms.append(small_jpeg(prepared.picture) or b"")
         for index in range(len(manifest.cuts[0].representations)):
             encoded = encode_payload(manifest, 0, index, prepared.tensor, prepared.picture)
             forms.append(bytes(encoded.data))
@@ -153,6 +157,53 @@ async def test_with_tensors_only_no_byte_of_it_is_sent_whatever_fails(model, fra
     assert {r.payload for r in records} == {Payload.TENSOR, None}
     assert len(proxy.sent) > 10_000, "tensors were sent, of 1,024 bytes each"
     assert not found_in(bytes(proxy.sent), traces_of_inputs(model, frames))
+
+
+async def test_a_thumbnail_is_found_in_what_was_sent_to_the_twin(model, frames):
+    """The look itself works there, too."""
+    async with (
+        spoken_twin() as twin,
+        recording_proxy(twin.address) as (proxy, address),
+        running_device(model, twin=address, thumbnails=True) as bench,
+    ):
+        await twin.hears("heartbeat")
+        await bench.submit(frames)
+        await until(lambda: len(reported(twin)) == len(frames))
+    assert any(task.thumbnail_jpeg for task in reported(twin))
+    assert found_in(bytes(proxy.sent), traces_of_inputs(model, frames))
+
+
+async def test_with_tensors_only_the_twin_hears_of_every_task_and_gets_no_input(model, frames):
+    async with (
+        running_edge(model) as edge,
+        recording_proxy(edge.address) as (to_edge, edge_address),
+        spoken_twin(needs_manifest=True) as twin,
+        recording_proxy(twin.address) as (to_twin, twin_address),
+        running_device(model, payloads="tensors-only", twin=twin_address) as bench,
+    ):
+        await twin.hears("manifest")
+        await twin.say(plan=wire_plan(bench, offload_at(1), edge_address=edge_address, representation=0))
+        await bench.edge_is("closed")
+        await bench.submit(frames[:6])
+        await until(lambda: len(reported(twin)) == 6)
+        to_twin.cut_connections()
+        await twin.hears("hello", 2)
+        await edge.stop()
+        to_edge.cut_connections()
+        await bench.submit(frames[6:])
+        records = await bench.ended(len(frames))
+        await until(lambda: len(reported(twin)) == len(frames))
+    assert {task.task_id for task in reported(twin)} == {record.task_id for record in records}
+    assert twin_pb2.PAYLOAD_TENSOR in {task.payload for task in reported(twin)}
+    assert {record.outcome for record in records} == {Outcome.EDGE, Outcome.DEVICE}
+    inputs = traces_of_inputs(model, frames)
+    assert not found_in(bytes(to_twin.sent), inputs)
+    assert not found_in(bytes(to_edge.sent), inputs)
+
+
+def reported(twin: SpokenTwin) -> list[twin_pb2.EndedTask]:
+    """What the twin was told of tasks that ended."""
+    return [task for report in twin.all("task") for task in report.ended]
 
 
 async def test_the_last_lock_is_in_the_uplink(model):
