@@ -12,8 +12,8 @@ import psutil
 
 from benchmarks.scenario import Scenario
 from benchmarks.simulator.fleet import FleetPlans, Progress
-from benchmarks.simulator.served_rule import served_rule
 from benchmarks.simulator.world import World
+from twin_service.decision.rules import rule_named
 
 _WITHIN = ("rule",)
 """Kinds whose time is part of another kind's."""
@@ -26,7 +26,7 @@ def fleet_run(scenario: Scenario, rule: str, progress: Progress = lambda _text: 
         SettingsError: the rule is none, or the scenario leaves open what a simulation needs.
     """
     with TemporaryDirectory(prefix="twinsplit-fleet-") as folder:
-        deciding = FleetPlans(served_rule(rule), Path(folder), progress)
+        deciding = FleetPlans(rule_named(rule), Path(folder), progress)
         try:
             began_s = time.process_time()
             world = World(scenario, scenario.seed, deciding)

@@ -16,7 +16,6 @@ from benchmarks.simulator.by_plans import ByPlans
 from benchmarks.simulator.deciding import ByTable
 from benchmarks.simulator.result import SimulatedRun
 from benchmarks.simulator.running import Progress, spread
-from benchmarks.simulator.served_rule import served_rule
 from benchmarks.simulator.signalling import Scheme, Signalling
 from benchmarks.simulator.world import World
 from twin_service.decision.rules import rule_named
@@ -162,7 +161,7 @@ def frontier_table(found: Sequence[Mapping[str, Any]]) -> Table:
 def _signalled(scenario: Scenario, rule: str, signalling: Signalling | None, seed: int) -> SignalledRun:
     if signalling is None:
         return SignalledRun(World(scenario, seed, ByTable(rule_named(rule))).run(), {}, 0, 0, 0, {})
-    deciding = ByPlans(served_rule(rule), signalling)
+    deciding = ByPlans(rule_named(rule), signalling)
     run = World(scenario, seed, deciding).run()
     courier = deciding.courier
     return SignalledRun(

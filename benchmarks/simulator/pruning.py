@@ -140,9 +140,9 @@ def met_situations(scenario: Scenario, tasks: int, most: int) -> list[Situation]
 
 def pruned_share(situations: Sequence[Situation]) -> Pruning:
     """Choices ahead considered and pruned in the tables of open-loop."""
-    found = Pruning()
+    found, rule = Pruning(), replace(OPEN_LOOP, is_reduced=True)
     for situation in situations:
-        pruning = OPEN_LOOP.evaluate([situation])[0].pruning
+        pruning = rule.evaluate([situation])[0].pruning
         found.considered += pruning.considered
         found.pruned += pruning.pruned
     return found

@@ -167,7 +167,8 @@ def test_reduction_prunes_a_good_share() -> None:
     for seed in range(40):
         s = situation_of(MANIFESTS[0], seed)
         batch = batch_of([s], statistics_of(MANIFESTS[0]), (True, True))
-        shares.append(present_payoffs(batch, QUEUES, np.linspace(0, 1.5, 24)[None, :]).pruning.share)
+        backlogs = np.linspace(0, 1.5, 24)[None, :]
+        shares.append(present_payoffs(batch, QUEUES, backlogs, is_reduced=True).pruning.share)
     assert 0.1 < float(np.mean(shares)) < 1.0
 
 

@@ -35,7 +35,7 @@ class Learned:
 
     name: str
     net_of: Callable[[Manifest], ValueNet | None]
-    is_reduced: bool = True
+    is_reduced: bool = False
     """Whether R1 and R2 rule decisions out while there are no weights."""
     is_learned_reduced: bool = False
     """Likewise with weights: an approximation there, since what R1 and R2 rule out lowers the C0 that was learnt on."""

@@ -48,7 +48,7 @@ class Optimising(BatchRule):
     has_evidence: bool = True
     observation: Observation = Observation.EACH_EPOCH
     is_myopic: bool = False
-    is_reduced: bool = True
+    is_reduced: bool = False
     correct: Correcting | None = None
 
     def evaluate(self, situations: Sequence[Situation], exits_run: NDArray[np.bool_] | None = None) -> list[Evaluation]:

@@ -45,7 +45,7 @@ def rule_names(text: str) -> list[str]:
 
 
 def rule_named(
-    name: str, *, is_reduced: bool = True, net_of: Callable[[Manifest], ValueNet | None] = lambda _manifest: None
+    name: str, *, is_reduced: bool = False, net_of: Callable[[Manifest], ValueNet | None] = lambda _manifest: None
 ) -> Rule:
     """The rule of a name such as ``open-loop``, ``static:2`` or ``one-time-threshold:0.9``, or one's own: such as
     ``my_file.py:MyRule``, or a name of the entry point group ``twinsplit.rules``.

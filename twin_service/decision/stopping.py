@@ -51,7 +51,7 @@ def present_payoffs(
     backlog_s: Array,
     observation: Observation = Observation.EACH_EPOCH,
     *,
-    is_reduced: bool = True,
+    is_reduced: bool = False,
 ) -> PresentPayoffs:
     """Payoffs of all decisions at every epoch.
 
