@@ -9,6 +9,8 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,23 @@ import psutil
 import pytest
 
 from benchmarks.scenario import changed_scenario
+from benchmarks.testbed.commands import STATE_NAME
 from benchmarks.testbed.live import LiveRun
-from benchmarks.testbed.process import ServiceEndedError
+from benchmarks.testbed.process import ServiceEndedError, sample
+from benchmarks.testbed.result import RunResult
 from benchmarks.testbed.scenarios import DEMO
 from benchmarks.testbed.speeds import Speeds, measured_speeds
 from tests.alone.test_signalling import MAX_MESSAGES_PER_TASK, SIGNALLED
+from twin_service.store.sqlite import SqliteStore
+from twin_service.workload.replayed import Replayed
+from twinsplit.types import Decision
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+ROUNDING_S = 1e-5
+"""Messages have seconds as doubles, replays as single floats, which tell microseconds apart up to 8 s."""
+MOST_APART = 0.75
+"""Waits that are told and measured, 0: alike, 1: unlike; an edge that takes twice as long as predicted makes 0.5."""
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +42,74 @@ def speeds() -> Speeds:
     return measured_speeds(DEMO)
 
 
-def test_asking_at_every_epoch_takes_more_than_three_on_the_same_arrivals(speeds: Speeds) -> None:
-    with LiveRun(changed_scenario(SIGNALLED, is_polled=True), speeds) as run:
+@dataclass(frozen=True)
+class Polled:
+    """A run that asks at every epoch, and what the twin made of it."""
+
+    result: RunResult
+    lines: dict[int, dict[str, Any]]
+    """What happened, by task."""
+    replayed: list[Replayed]
+
+
+@pytest.fixture(scope="module")
+def polled_run(speeds: Speeds, tmp_path_factory: pytest.TempPathFactory) -> Polled:
+    folder = tmp_path_factory.mktemp("polled")
+    with LiveRun(changed_scenario(SIGNALLED, is_polled=True), speeds, folder) as run:
         for _ in run.snapshots():
             pass
-        polled = run.close()
+        while sample(run.service("twin").metrics(), "twinsplit_replays_waiting") != 0.0:
+            run.look()
+            time.sleep(0.2)
+        result, lines = run.close(), {line["task_id"]: line for line in run.lines}
+    with closing(SqliteStore(folder / STATE_NAME)) as store:
+        return Polled(result, lines, store.replay(result.model_digest, len(lines)))
+
+
+def test_asking_at_every_epoch_takes_more_than_three_on_the_same_arrivals(polled_run: Polled) -> None:
+    polled = polled_run.result
     assert polled.summary.tasks == len(SIGNALLED.arrivals_s())
     assert polled.messages_per_task > MAX_MESSAGES_PER_TASK, polled.messages_by_kind
     assert any("poll" in kind for kind in polled.messages_by_kind)
+
+
+def test_the_counterfactual_of_what_was_done_is_what_happened(polled_run: Polled) -> None:
+    """But for the wait at the edge all of it is told by one clock, the device's: nothing but rounding differs."""
+    offloads = [task for task in polled_run.replayed if task.taken.is_offload]
+    assert len(polled_run.replayed) > len(polled_run.lines) / 2
+    assert offloads
+    for task in polled_run.replayed:
+        line = polled_run.lines[task.task_id]
+        assert (task.taken_epoch, task.taken) == (line["stop_epoch"], taken(line)), line
+        assert task.waited_s == pytest.approx(line["started_s"] - line["arrived_s"], abs=ROUNDING_S)
+        assert task.reached_s[: task.taken_epoch + 1] == pytest.approx(line["epoch_s"], abs=ROUNDING_S)
+    for task in offloads:
+        stages_s = polled_run.lines[task.task_id]["stages_s"]
+        assert task.conditions is not None
+        # Its way there and back is never taken for shorter than the round trip.
+        upload_s = max(stages_s["upload"], task.conditions.overhead_s)
+        on_the_way_s = stages_s["encode"] + upload_s + stages_s["edge_compute"]
+        place = task.taken_epoch, task.taken - Decision.OFFLOAD_TENSOR
+        assert task.latency_s[place] - task.edge_wait_s[place] == pytest.approx(on_the_way_s, abs=ROUNDING_S)
+
+
+def test_the_wait_at_the_edge_is_reckoned_from_what_others_sent_there(polled_run: Polled) -> None:
+    """By two clocks and predicted service times; of tasks that found a job and more before them."""
+    apart_s = largest_s = 0.0
+    for task in polled_run.replayed:
+        stages_s = polled_run.lines[task.task_id]["stages_s"]
+        if task.taken.is_offload and stages_s["edge_queue"] > stages_s["edge_compute"]:
+            reckoned_s = float(task.edge_wait_s[task.taken_epoch, task.taken - Decision.OFFLOAD_TENSOR])
+            apart_s += abs(reckoned_s - stages_s["edge_queue"])
+            largest_s += max(reckoned_s, stages_s["edge_queue"])
+    assert apart_s <= MOST_APART * largest_s
+
+
+def taken(line: dict[str, Any]) -> Decision:
+    """What a line of the sink says that the task did."""
+    if line["outcome"] == "edge":
+        return Decision.OFFLOAD_TENSOR if line["payload"] == "tensor" else Decision.OFFLOAD_INPUT
+    return Decision.EXIT if line["outcome"] == "exit" else Decision.CONTINUE
 
 
 def test_tasks_go_on_while_edge_and_twin_are_killed_and_come_back(speeds: Speeds, tmp_path: Path) -> None:
