@@ -13,7 +13,7 @@ from twin_service.workload.replayed import Replayed
 REFUSED = "refused"
 """State of weights that never served."""
 MAX_REFUSED = 200
-"""Refused versions kept of one model, the newest, some 8 kB each; whatever has served is kept for good."""
+"""Refused versions kept of one model, the newest, some 7 kB each; whatever has served is kept for good."""
 
 
 @dataclass(frozen=True, slots=True)

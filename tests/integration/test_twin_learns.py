@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import logging
+import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,10 +19,12 @@ from tests.integration.test_twin_streams import attached_device, attached_edge, 
 from tests.unit.learning.made_up_tasks import made_up_tasks
 from tests.unit.twin_service.made_up_twins import DIGEST, MANIFEST
 from twin_service.cli import twin as twin_command
+from twin_service.learning import thread
 from twin_service.learning.learner import LearnerSettings, Result
 from twin_service.learning.options import GateOptions, LearningOptions, TrainingOptions
 from twin_service.service import TwinService
 from twin_service.store.sqlite import SqliteStore
+from twinsplit.errors import TrainingError
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.convert import plan_from_wire
@@ -70,9 +73,14 @@ async def test_what_is_learnt_reaches_the_devices_is_kept_and_is_shown(tmp_path:
         assert plan_from_wire(plan).decision(0, 0, 0, 0.0) is Decision.CONTINUE
 
 
-async def test_without_torch_it_serves_and_says_once_that_it_does_not_learn(tmp_path, monkeypatch, caplog) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
+@pytest.mark.parametrize("fault", ["ModuleNotFoundError", "OSError"])
+async def test_without_torch_it_serves_and_says_once_that_it_does_not_learn(
+    fault, tmp_path, monkeypatch, caplog
+) -> None:
+    (tmp_path / "torch.py").write_text(f"raise {fault}('libtorch')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("torch", "twin_service.learning.training"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     with caplog.at_level(logging.WARNING):
         async with running(tmp_path) as twin, open_channel(twin.address) as channel:
             teach(twin)
@@ -90,6 +98,30 @@ async def test_without_torch_it_serves_and_says_once_that_it_does_not_learn(tmp_
 async def test_where_learning_is_switched_off_no_thread_is_there_for_it(tmp_path, changes) -> None:
     async with running(tmp_path, **changes) as twin:
         assert twin._learning is None
+
+
+async def test_plans_go_on_while_a_lesson_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def held(*_: object, **__: object) -> None:
+        begun.set()
+        may_end.wait(LESSON_S)
+        raise TrainingError("it was held long enough")
+
+    monkeypatch.setattr(thread, "learn", held)
+    async with running(tmp_path) as twin, open_channel(twin.address) as channel:
+        await attached_edge(channel)
+        device, _ = await attached_device(channel)
+        teach(twin)
+        await until(begun.is_set)
+        _, plan = await attached_device(channel, device_id="cam-2")
+        assert plan_from_wire(plan).edge_id == "edge"
+        await device.say(poll=twin_pb2.PollRequest(task_id=1))
+        await device.hear("poll")
+        assert twin.exchange.core.learner.results == {}, "the lesson is still under way"
+        may_end.set()
+        await until(lambda: bool(twin.exchange.core.learner.results))
+        assert twin.exchange.core.learner.results == {Result.FAILED: 1}
 
 
 @pytest.mark.slow

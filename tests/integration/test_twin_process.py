@@ -25,6 +25,7 @@ from twinsplit.transport.channel import open_channel
 pytestmark = pytest.mark.slow
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TWINSPLIT_")}
+ENVIRONMENT["TWINSPLIT_TWIN_LEARNING_SHARE"] = "0"  # loading torch would take most of the time
 TWINSPLIT = [sys.executable, "-c", "from twinsplit.cli import main; main()"]
 
 
