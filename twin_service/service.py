@@ -250,7 +250,7 @@ async def _learning(settings: TwinSettings, clock: Clock) -> LearningThread | No
     learning = LearningThread(settings.learning_share, clock.monotonic_s)
     try:
         await learning.load()
-    except TrainingError as error:
+    except Exception as error:  # noqa: BLE001 - whatever ails torch must not keep the twin from serving
         learning.stop()
         _log.warning("does-not-learn", cause=f"{error}; weights that were learnt before serve on")
         return None

@@ -24,7 +24,7 @@ from twinsplit.errors import TrainingError
 
 try:
     import torch
-except (ImportError, OSError) as error:
+except ImportError as error:
     raise TrainingError(f"no torch, so nothing is learnt ({error}); install twinsplit[learn] to learn") from None
 
 
