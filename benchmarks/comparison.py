@@ -62,9 +62,11 @@ def planned_runs(scenario: Scenario, rules: Sequence[str], polled_rule: str | No
     """One scenario per run.
 
     Raises:
-        SettingsError: a rule that does not exist, none, or two of one name.
+        SettingsError: a rule that does not exist, none, or two of one name, the polled one included.
     """
     check_rules(rules)
+    if polled_rule is not None and polled_rule not in rules:
+        check_rules([*rules, polled_rule])
     runs = [changed_scenario(scenario, rule=located(rule), is_polled=False) for rule in rules]
     if polled_rule is not None:
         runs.append(changed_scenario(scenario, rule=located(polled_rule), is_polled=True))

@@ -16,7 +16,7 @@ from benchmarks.results import ResultFile
 from benchmarks.scenario import Scenario
 from benchmarks.testbed.commands import address
 from benchmarks.testbed.process import HOST, free_ports
-from benchmarks.verdict import PRODUCT, sentence
+from benchmarks.verdict import PRODUCT, failures, sentence
 
 USUAL_CONSOLE_PORT = 8080
 
@@ -49,7 +49,8 @@ def run_demo(scenario: Scenario, rules: Sequence[str], json_path: Path | None, c
                     "rules": {r.rule: rule_document(comparison, r) for r in comparison.results if not r.is_polled},
                 }
             )
-        view.says(sentence(comparison.results))
+        for line in (*failures(comparison.results), sentence(comparison.results)):
+            view.says(line)
     finally:
         if result_file is not None:
             result_file.discard()

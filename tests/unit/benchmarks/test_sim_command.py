@@ -130,6 +130,8 @@ def test_rules_that_results_could_not_tell_apart_are_refused(
         rules_named(",".join(rules))
     with pytest.raises(SettingsError, match=said):
         planned_runs(DEMO, rules, None)
+    with pytest.raises(SettingsError, match=said):
+        planned_runs(DEMO, ["one-time", *rules[:-1]], rules[-1])
 
 
 @pytest.mark.slow
