@@ -12,7 +12,7 @@ from PIL import Image
 from tests.onnx_networks import LIGHT_NAMES, centred, light
 from twinsplit.model.build import build_model
 from twinsplit.model.check import compare, open_whole, random_inputs
-from twinsplit.model.cuts import find_cuts
+from twinsplit.model.cuts import choose_cuts, find_cuts
 from twinsplit.model.frames import LabelledFrames
 from twinsplit.model.graph import load_network
 from twinsplit.model.manifest import Manifest, Preprocessing
@@ -62,6 +62,15 @@ def test_a_network_of_the_wheel_is_split_into_parts_that_add_up(name: str, tmp_p
     )
     assert comparison.is_within, comparison
     assert comparison.is_same_label
+
+
+def test_no_segment_of_a_residual_network_begins_with_a_skip(tmp_path: Path) -> None:
+    network = load_network(light("resnet50", tmp_path))
+    candidates = find_cuts(network)
+    assert any(cut.starts_skip for cut in candidates)
+    chosen = choose_cuts(network, candidates)
+    assert [cut.tensor.shape for cut in chosen] == [(1, 256, 56, 56), (1, 512, 28, 28), (1, 1024, 14, 14)]
+    assert not any(cut.starts_skip for cut in chosen), "the ends of the stages"
 
 
 def test_dense_blocks_are_cut_between_and_never_inside(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from twinsplit.model.manifest import TensorSpec
 DEFAULT_MAX_SEGMENTS = 8
 _SIZE_WEIGHT = 0.02
 _CUT_COST = 0.002
-_SKIP_COST = 0.006
+_SKIP_COST = 0.04
 _SUMS = frozenset({"Add", "Sum"})
 
 
@@ -37,7 +37,8 @@ class CutCandidate:
     depth: int
     """Operators before it that depend on the input."""
     starts_skip: bool = False
-    """A skip connection starts at it: the sum at its end then cannot be fused with a convolution, which costs time."""
+    """A skip connection starts at it. The sum at its end, and all sums after it whose skips start at sums, up to one that
+    starts with a convolution, then cannot be fused with convolutions: on ResNet-50 two such cuts cost 4 % of the time."""
 
 
 def find_cuts(network: Network) -> list[CutCandidate]:
