@@ -37,8 +37,8 @@ class CutCandidate:
     depth: int
     """Operators before it that depend on the input."""
     starts_skip: bool = False
-    """A skip connection starts at it. The sum at its end, and all sums after it whose skips start at sums, up to one that
-    starts with a convolution, then cannot be fused with convolutions: on ResNet-50 two such cuts cost 4 % of the time."""
+    """A skip connection starts at it. The sum at its end cannot be fused with a convolution then, nor can those of the
+    blocks after it, up to one whose skip has a convolution: on ResNet-50 two such cuts cost 4 % of the time."""
 
 
 def find_cuts(network: Network) -> list[CutCandidate]:
