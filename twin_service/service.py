@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
     rule = rule_named(settings.rule, is_reduced=settings.reduction, net_of=lambda manifest: core.kept.net_of(manifest))
     weights = _weights(settings)
     clock = clock or SystemClock()
-    learning = await _learning(settings, clock)
+    learning = _learning(settings, clock)
     store, shared = open_store(settings, is_candidate=learning is not None)
     server: RunningServer | None = None
     exposition: Exposition | None = None
@@ -243,18 +244,18 @@ async def _console(
     return await start_console(settings, settings.console_listen, exchange, feed, signalling, clock)
 
 
-async def _learning(settings: TwinSettings, clock: Clock) -> LearningThread | None:
-    """The thread that learns, ready to; ``None``: nothing is to be learnt, or cannot be."""
+def _learning(settings: TwinSettings, clock: Clock) -> LearningThread | None:
+    """The thread that learns; ``None``: nothing is to be learnt, or cannot be."""
     if settings.rule not in LEARNED_RULES or settings.learning_share <= 0.0 or settings.replay_share <= 0.0:
         return None
-    learning = LearningThread(settings.learning_share, clock.monotonic_s)
-    try:
-        await learning.load()
-    except Exception as error:  # noqa: BLE001 - whatever ails torch must not keep the twin from serving
-        learning.stop()
-        _log.warning("does-not-learn", cause=f"{error}; weights that were learnt before serve on")
+    if importlib.util.find_spec("torch") is None:
+        _log.warning(
+            "does-not-learn",
+            cause="torch is not installed: weights that were learnt before serve on, nothing new is learnt; "
+            "install twinsplit[learn] to learn",
+        )
         return None
-    return learning
+    return LearningThread(settings.learning_share, clock.monotonic_s)
 
 
 def _weights(settings: TwinSettings) -> Weights:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import logging
-import sys
 import threading
 import time
 from contextlib import closing
@@ -73,16 +73,9 @@ async def test_what_is_learnt_reaches_the_devices_is_kept_and_is_shown(tmp_path:
         assert plan_from_wire(plan).decision(0, 0, 0, 0.0) is Decision.CONTINUE
 
 
-@pytest.mark.parametrize(
-    ("fault", "named"), [("ModuleNotFoundError", "twinsplit[learn]"), ("RuntimeError", "libtorch")]
-)
-async def test_without_torch_it_serves_and_says_once_that_it_does_not_learn(
-    fault, named, tmp_path, monkeypatch, caplog
-) -> None:
-    (tmp_path / "torch.py").write_text(f"raise {fault}('libtorch')")
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in ("torch", "twin_service.learning.training"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+async def test_without_torch_it_serves_and_says_once_that_it_does_not_learn(tmp_path, monkeypatch, caplog) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
     with caplog.at_level(logging.WARNING):
         async with running(tmp_path) as twin, open_channel(twin.address) as channel:
             teach(twin)
@@ -93,7 +86,7 @@ async def test_without_torch_it_serves_and_says_once_that_it_does_not_learn(
             assert twin.exchange.core.learner.lessons == 0
     said = [record for record in caplog.records if record.getMessage() == "does-not-learn"]
     assert len(said) == 1
-    assert named in said[0].fields["cause"]
+    assert "twinsplit[learn]" in said[0].fields["cause"]
 
 
 @pytest.mark.parametrize("changes", [{"learning_share": 0.0}, {"replay_share": 0.0}, {"rule": "open-loop"}])

@@ -77,14 +77,6 @@ class LearningThread:
         with self._lock:
             return self._spent.per_second(self._now_s())
 
-    async def load(self) -> None:
-        """Load what learning takes, for seconds in which nobody can be served.
-
-        Raises:
-            TrainingError: no torch.
-        """
-        await asyncio.get_running_loop().run_in_executor(self._executor, _load)
-
     async def learn(self, assignment: Assignment, manifest: Manifest) -> Report | TwinsplitError:
         """How the lesson went, or why it could not be learnt."""
         if not self._is_stopping:
@@ -119,9 +111,3 @@ class LearningThread:
     def _note_spent(self, seconds: float) -> None:
         with self._lock:
             self._spent.add(seconds, self._now_s())
-
-
-def _load() -> None:
-    from twin_service.learning.training import warm_up  # torch is large: only who learns loads it
-
-    warm_up()

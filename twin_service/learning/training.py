@@ -24,8 +24,8 @@ from twinsplit.errors import TrainingError
 
 try:
     import torch
-except ImportError as error:
-    raise TrainingError(f"no torch, so nothing is learnt ({error}); install twinsplit[learn] to learn") from None
+except ImportError:
+    raise TrainingError("torch is not installed, so nothing is learnt; install twinsplit[learn] to learn") from None
 
 
 _MAX_TARGET_S = 30.0
@@ -39,14 +39,6 @@ class Trained:
     net: ValueNet
     loss: float
     """Mean over the last steps, both heads together, s**2 (half the squared error where that is small)."""
-
-
-def warm_up() -> None:
-    """Take a step of nothing: torch loads as much at the first one as when it is imported."""
-    number = torch.zeros(1, requires_grad=True)
-    optimizer = torch.optim.AdamW([number], fused=True)
-    torch.nn.HuberLoss()(number, torch.zeros(1)).backward()
-    optimizer.step()
 
 
 def train(

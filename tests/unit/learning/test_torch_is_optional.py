@@ -30,35 +30,7 @@ else:
 """
 
 
-WHO_LEARNS_LOADS_ALL_OF_IT_BEFORE_SERVING = """
-import asyncio, sys, tempfile
-from tests.unit.learning.made_up_tasks import MANIFEST, made_up_tasks
-from twin_service.learning.lesson import learn
-from twin_service.learning.options import LearningOptions, TrainingOptions
-from twin_service.service import start_twin
-from twin_service.settings import TwinSettings
-
-def torch():
-    return {name for name in sys.modules if name.partition(".")[0] == "torch"}
-
-async def start_and_stop(rule):
-    with tempfile.TemporaryDirectory() as state:
-        twin = await start_twin(
-            TwinSettings(listen="127.0.0.1:0", http_listen="127.0.0.1:0", state=state, rule=rule)
-        )
-        await twin.stop()
-    return torch()
-
-assert not asyncio.run(start_and_stop("open-loop"))
-loaded = asyncio.run(start_and_stop("multi-step"))
-learn(made_up_tasks(400), MANIFEST, options=LearningOptions(TrainingOptions(steps=2)))
-assert loaded and torch() == loaded, torch() - loaded
-"""
-
-
-@pytest.mark.parametrize(
-    "script", [SERVING_LOADS_NO_TORCH, LEARNING_NAMES_WHAT_IS_MISSING, WHO_LEARNS_LOADS_ALL_OF_IT_BEFORE_SERVING]
-)
+@pytest.mark.parametrize("script", [SERVING_LOADS_NO_TORCH, LEARNING_NAMES_WHAT_IS_MISSING])
 def test_torch_is_loaded_by_learning_alone_and_named_where_it_is_missing(script, request) -> None:
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=request.config.rootpath, capture_output=True, text=True, check=False)
