@@ -92,7 +92,7 @@ RUNS = (
     Run(
         "deadlines",
         f"sim deadlines {_SCENARIOS}/demo.yaml --deadlines 0.08,0.1,0.15,0.2,0.3,0.5 --seeds 5",
-        f"sim deadlines {_SCENARIOS}/demo.yaml --deadlines 0.1,0.2,0.4 --seeds 2 --set tasks=500",
+        f"sim deadlines {_SCENARIOS}/demo.yaml --deadlines 0.1,0.4 --seeds 2 --set tasks=250",
         10,
     ),
 )
