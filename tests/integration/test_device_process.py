@@ -264,7 +264,8 @@ def test_nobody_at_an_address_is_one_line(start):
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
-def test_what_cannot_be_used_is_one_line_with_its_exit_code(model, more, code, text, capfd):
+def test_what_cannot_be_used_is_one_line_with_its_exit_code(model, more, code, text, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)  # as on a device without the extra
     assert command_line(["device", "run", *options(model, *more)]) == code
     told = capfd.readouterr()
     assert text in told.err

@@ -107,4 +107,4 @@ def test_exit_codes_are_documented_numbers() -> None:
     by_code: dict[int, set[str]] = {}
     for error in _subclasses(TwinsplitError):
         by_code.setdefault(error.exit_code, set()).add(error.__name__)
-    assert set(by_code) == set(range(1, 9))
+    assert set(by_code) == set(range(1, 10))
