@@ -83,7 +83,7 @@ class MemoryContract:
 
     @pytest.fixture
     def store(self) -> Iterator[Memory]:
-        raise NotImplementedError
+        raise NotImplementedError("each store that is put to the contract says its own")
 
     def test_plan_ids_only_grow(self, store: Memory) -> None:
         ids = [store.next_plan_id() for _ in range(3)]
@@ -164,7 +164,7 @@ class StoreContract(MemoryContract):
 
     @pytest.fixture
     def place(self) -> Place:
-        raise NotImplementedError
+        raise NotImplementedError("each store that is put to the contract says its own")
 
     @pytest.fixture
     def store(self, place: Place) -> Iterator[Memory]:
