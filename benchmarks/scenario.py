@@ -33,6 +33,7 @@ _TRACES = _PATHS[2:]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Slowdown = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+LoadSizes = Literal["fixed", "exponential", "heavy"]
 
 
 class Scenario(BaseModel):
@@ -127,14 +128,15 @@ class Scenario(BaseModel):
     """Work offered within a burst, share of the capacity."""
     load_trace: Path | None = None
     """File with an offset in seconds on each line (trace); ``load_share`` then only says that there is load."""
-    load_sizes: Literal["fixed", "exponential", "heavy"] = "fixed"
+    load_sizes: LoadSizes = "fixed"
     """Service times of other users' jobs; heavy: Pareto of shape 1.5. On the testbed so many inferences at once."""
     load_mean_s: Positive | None = None
     """Their mean; ``None``: ``edge_whole_s``."""
 
     step_at_s: Positive | None = None
-    """From here on the next two hold."""
+    """From here on the next three hold, as far as they are given."""
     step_load_share: NotNegative | None = None
+    step_load_sizes: LoadSizes | None = None
     step_uplink_bytes_per_s: Positive | None = None
 
     alpha_s: NotNegative = 2.5
@@ -181,8 +183,10 @@ class Scenario(BaseModel):
             (self.uplink == "trace", "uplink: trace", "uplink_trace"),
             (self.uplink == "two-state", "uplink: two-state", "uplink_bytes_per_s"),
             (self.uplink == "two-state", "uplink: two-state", "uplink_bad_bytes_per_s"),
-            (self.step_load_share is not None, "step_load_share", "step_at_s"),
-            (self.step_uplink_bytes_per_s is not None, "step_uplink_bytes_per_s", "step_at_s"),
+            *(
+                (getattr(self, name) is not None, name, "step_at_s")
+                for name in ("step_load_share", "step_load_sizes", "step_uplink_bytes_per_s")
+            ),
         )
         for applies, reason, name in needed:
             if applies and getattr(self, name) is None:

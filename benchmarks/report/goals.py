@@ -372,6 +372,7 @@ GOALS = (
     Goal("labels", "tasks needed without counterfactual labels over those with them", "learning-curve", _labels),
     Goal("regime", "a step of load and link is tracked and learnt again", "regime", _regime),
     Goal("regime-heavy-tailed", "the same under heavy-tailed load", "regime-heavy-tailed", _regime),
+    Goal("regime-kind", "the same where load becomes heavy-tailed at the step", "regime-kind", _regime),
     Goal(
         "messages",
         "at most half of the polled messages at under 2 % more cost than exact state",

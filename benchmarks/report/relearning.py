@@ -31,18 +31,20 @@ def _when(near_s: float | None) -> str:
 
 def _learning_on(document: Document) -> str:
     online, frozen = (document["rules"][f"learned-{how}"]["spans"]["later"] for how in ("online", "frozen"))
-    costs = ", ".join(
-        f"{within(span['ratio'], span['ratio_ci'])} with {words}"
-        for span, words in ((online, "learning on"), (frozen, "weights frozen at the step"))
+    pair = document["learning_on"]["later"]
+    told = (
+        f"{within(online['ratio'], online['ratio_ci'])} with learning on",
+        f"{within(frozen['ratio'], frozen['ratio_ci'])} with weights frozen at the step",
+        f"the one over the other {within(pair['ratio'], pair['ratio_ci'])}",
     )
-    return f"Cost over open-loop's in the later half: {costs}; {_verdict(online['ratio_ci'], frozen['ratio_ci'])}"
+    return f"Cost over open-loop's in the later half: {', '.join(told)}; {_verdict(pair['ratio_ci'])}"
 
 
-def _verdict(online: list[float] | None, frozen: list[float] | None) -> str:
-    if online is None or frozen is None:
+def _verdict(ci: list[float] | None) -> str:
+    if ci is None:
         return "one run tells no difference"
-    if online[1] < frozen[0]:
+    if ci[1] < 1.0:
         return "learning on gained"
-    if online[0] > frozen[1]:
+    if ci[0] > 1.0:
         return "learning on lost"
-    return "the intervals overlap, so that no gain of learning on is shown"
+    return "no gain of learning on is shown"

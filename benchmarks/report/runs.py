@@ -59,6 +59,12 @@ RUNS = (
     Run("regime", "sim regime --seeds 5", "sim regime --quick --seeds 2", 10),
     # Cut from 8 seeds, for want of time.
     Run("regime-heavy-tailed", f"{_HEAVY_STEP} --seeds 3 --set tasks=4000", f"{_HEAVY_STEP} --quick --seeds 1", 15),
+    Run(
+        "regime-kind",
+        f"sim regime {_SCENARIOS}/regime-kind.yaml --seeds 8",
+        f"sim regime {_SCENARIOS}/regime-kind.yaml --quick --seeds 1",
+        30,
+    ),
     Run("pruning", "sim pruning --seeds 5", "sim pruning --quick --seeds 2", 15),
     # 1,500 tasks instead of the scenario's 4,000, for want of time.
     Run(

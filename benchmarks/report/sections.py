@@ -144,6 +144,21 @@ SECTIONS = (
         tables.regime,
     ),
     Section(
+        "regime-kind",
+        "A load that becomes heavy-tailed",
+        "Before the step other users' jobs are all alike, and there is little to learn; from it on they are as many "
+        "and heavy-tailed, and the uplink falls from 60 to 40 kB/s.",
+        (
+            Drawing(
+                "regime-change-kind",
+                regime.regime_change,
+                "Above: mean cost by window of time, and when weights were promoted or rolled back. Below: what the "
+                "twin tracks over what holds after the step; grey: within 10 %.",
+            ),
+        ),
+        tables.regime,
+    ),
+    Section(
         "pruning",
         "Necessary conditions R1-R3, and the price of caused waiting",
         "R1 and R2 rule out choices of going on before they are reckoned, R3 is the backlog above which nobody "

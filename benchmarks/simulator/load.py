@@ -13,7 +13,7 @@ from itertools import takewhile
 
 import numpy as np
 
-from benchmarks.scenario import Scenario
+from benchmarks.scenario import LoadSizes, Scenario
 from benchmarks.simulator.jitter import jitter_factors
 from benchmarks.streams import stream_seed
 from edge.load_pattern import LoadShape, arrivals_s
@@ -23,12 +23,12 @@ PARETO_SHAPE = 1.5
 _CHUNK = 4096
 
 
-def job_sizes_s(scenario: Scenario, mean_s: float) -> tuple[float, ...]:
+def job_sizes_s(sizes: LoadSizes, mean_s: float) -> tuple[float, ...]:
     """Service times of jobs, equally likely, ascending."""
-    if scenario.load_sizes == "fixed":
+    if sizes == "fixed":
         return (mean_s,)
     left = 1.0 - np.arange(SIZES + 1) / SIZES  # probability beyond each border between cells
-    if scenario.load_sizes == "exponential":
+    if sizes == "exponential":
         # Integral of x e^-x beyond a border b is (1 + b) e^-b, with e^-b the probability left.
         beyond = np.zeros(SIZES + 1)
         beyond[:-1] = left[:-1] * (1.0 - np.log(left[:-1]))
@@ -46,8 +46,12 @@ class LoadJobs:
         Args:
             mean_s: of the service times; turns shares of capacity into rates.
         """
-        self.sizes_s = job_sizes_s(scenario, mean_s)
-        """Service times that occur."""
+        first_s = job_sizes_s(scenario.load_sizes, mean_s)
+        then_s = job_sizes_s(scenario.step_load_sizes, mean_s) if scenario.step_load_sizes else ()
+        self.sizes_s = (*first_s, *then_s)
+        """Service times that occur: those up to the step of the load, then those from it on, if they are others."""
+        self._kinds = (range(len(first_s)), range(len(first_s), len(self.sizes_s)))
+        self._step_s = scenario.step_at_s if then_s else None
         self._instants_s: list[float] = []
         self._sizes: list[int] = []
         self._services_s: list[float] = []
@@ -84,8 +88,9 @@ class LoadJobs:
         instants = [instant for _, instant in zip(range(_CHUNK), self._arrivals, strict=False)]
         if not instants:
             instants = [float("inf")]
-        count, draw = len(self.sizes_s), self._rng.random
-        sizes = [int(draw() * count) for _ in instants]
+        draw = self._rng.random
+        kinds = (self._kinds[self._step_s is not None and instant >= self._step_s] for instant in instants)
+        sizes = [kind[int(draw() * len(kind))] for kind in kinds]
         jitters = jitter_factors(self._jitter_rng, len(instants), self._jitter)
         self._instants_s += instants
         self._sizes += sizes

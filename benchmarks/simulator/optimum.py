@@ -113,7 +113,7 @@ def solve(scenario: Scenario, points_per_size: float = _POINTS_PER_SIZE) -> Solu
     check_setting(scenario, manifest)
     load = scenario.load_share
     top_s = float(np.log(load / _BEYOND)) * mean_s / (1.0 - load)
-    waiting = VirtualWaiting(load / mean_s, job_sizes_s(scenario, mean_s), mean_s / points_per_size, top_s)
+    waiting = VirtualWaiting(load / mean_s, job_sizes_s(scenario.load_sizes, mean_s), mean_s / points_per_size, top_s)
     device = speeds.device(scenario.device_factors[0])
     offload, representation = _offloads(scenario, manifest, device, waiting)
     leave, going_on = _induction(scenario, manifest, device, waiting, offload.max(axis=0))

@@ -33,8 +33,10 @@ from twinsplit.errors import SettingsError
 Array = NDArray[np.float64]
 
 ONLINE = "learned-online"
+FROZEN = "learned-frozen"
 BASE = "open-loop"
-RULES = ("one-time", BASE, ONLINE, "learned-frozen", "open-loop, exact state", "clairvoyant")
+RULES = ("one-time", BASE, ONLINE, FROZEN, "open-loop, exact state", "clairvoyant")
+SPANS = ("before", "after", "later")
 NEAR = 0.1
 """What is tracked is learnt again when it is so near to what it tracks."""
 QUICK_TASKS = 1000
@@ -99,6 +101,7 @@ def regime_change(
         "window_s": window_s,
         "windows_from_s": _window_starts(by_rule, scenario.step_at_s, window_s),
         "rules": {rule: _figures(by_rule, rule) for rule in RULES},
+        "learning_on": {span: _ratio(online, by_rule[FROZEN], place) for place, span in enumerate(SPANS)},
         "tracked": tracked(_together([run.tracks for run in online]), scenario.step_at_s),
         "weights": weights_told(online, scenario.step_at_s, seeds),
     }
@@ -197,8 +200,8 @@ def regime_lines(found: dict[str, Any]) -> list[str]:
     """For people: spans, what is tracked, weights."""
     lines = []
     for rule, figures in found["rules"].items():
-        told = (f"{name} {span['ratio']:.3f}{_ci_text(span['ratio_ci'])}" for name, span in figures["spans"].items())
-        lines.append(f"{rule} over {BASE}: " + ", ".join(told))
+        lines.append(f"{rule} over {BASE}: {_spans_text(figures['spans'])}")
+    lines.append(f"{ONLINE} over {FROZEN}: {_spans_text(found['learning_on'])}")
     for name, track in found["tracked"].items():
         within = track["near_since_step_s"]
         told_s = "never" if within is None else f"after {within:g} s"
@@ -249,7 +252,7 @@ class _Tracks:
 def _deciding(rule: str, step_at_s: float) -> Deciding:
     made: dict[str, Callable[[], Deciding]] = {
         ONLINE: LearningByPlans,
-        "learned-frozen": lambda: LearningByPlans(name="learned-frozen", learns_until_s=step_at_s),
+        FROZEN: lambda: LearningByPlans(name=FROZEN, learns_until_s=step_at_s),
         "open-loop, exact state": lambda: ByTable(rule_named("open-loop")),
         "clairvoyant": Clairvoyant,
     }
@@ -270,21 +273,26 @@ def _figures(by_rule: dict[str, list[RegimeRun]], rule: str) -> dict[str, Any]:
     runs, base, count = by_rule[rule], by_rule[BASE], _windows(by_rule)
     windows = np.array([run.windows_s[:count] for run in runs])
     spans = {}
-    for place, name in enumerate(("before", "after", "later")):
-        costs = np.array([run.costs_s[place] for run in runs])
-        base_costs = np.array([run.costs_s[place] for run in base])
-        spans[name] = {
-            "cost_s": float(costs.mean()),
-            "cost_ci_s": interval(costs),
-            "ratio": float(costs.mean() / base_costs.mean()),
-            "ratio_ci": ratio_interval(costs, base_costs),
-        }
+    for place, name in enumerate(SPANS):
+        costs = _costs_s(runs, place)
+        spans[name] = {"cost_s": float(costs.mean()), "cost_ci_s": interval(costs)} | _ratio(runs, base, place)
     columns = list(windows.T)
     return {
         "spans": spans,
         "windows_s": [_number(float(column.mean())) for column in columns],
         "windows_ci_s": [None if np.isnan(column).any() else interval(column) for column in columns],
     }
+
+
+def _ratio(runs: Sequence[RegimeRun], base: Sequence[RegimeRun], span: int) -> dict[str, Any]:
+    """Of the costs of two rules, paired over seeds."""
+    costs, base_costs = _costs_s(runs, span), _costs_s(base, span)
+    return {"ratio": float(costs.mean() / base_costs.mean()), "ratio_ci": ratio_interval(costs, base_costs)}
+
+
+def _costs_s(runs: Sequence[RegimeRun], span: int) -> Array:
+    """Mean cost by run.  # (runs,)"""
+    return np.array([run.costs_s[span] for run in runs])
 
 
 def _together(tracks: Sequence[dict[str, Array]]) -> dict[str, Array]:
@@ -317,6 +325,10 @@ def _serving_at(events: Sequence[WeightsEvent], at_s: float) -> int:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
+
+
+def _spans_text(spans: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {span['ratio']:.3f}{_ci_text(span['ratio_ci'])}" for name, span in spans.items())
 
 
 def _ci_text(ci: Sequence[float] | None) -> str:

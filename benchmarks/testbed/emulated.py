@@ -65,7 +65,8 @@ def load_instants_s(scenario: Scenario, service_s: float) -> list[float]:
 def edge_queue_capacity(scenario: Scenario) -> int | None:
     """Tails that may wait at the edge; ``None``: as many as it lets by itself. Where jobs are of many inferences, no
     bound that was not asked for cuts them."""
-    has_sizes = scenario.load_mean_s is not None or scenario.load_sizes != "fixed"
+    kinds = {scenario.load_sizes, scenario.step_load_sizes or "fixed"}
+    has_sizes = scenario.load_mean_s is not None or kinds != {"fixed"}
     return _MOST_TAILS if has_sizes and scenario.edge_queue_capacity is None else scenario.edge_queue_capacity
 
 

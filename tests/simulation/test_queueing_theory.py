@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from benchmarks.scenario import changed_scenario
 from benchmarks.simulator.edge import SimulatedEdge, Work
-from benchmarks.simulator.load import LoadJobs
+from benchmarks.simulator.load import LoadJobs, job_sizes_s
 from benchmarks.simulator.speeds import speeds_of
 from benchmarks.simulator.world import World, model_of
 from edge.load_pattern import Pattern
@@ -148,6 +149,17 @@ def test_heavy_sizes_follow_a_pareto_distribution() -> None:
     for beyond in (2.0, 5.0, 20.0):
         share = sum(size > beyond * shortest_s for size in jobs.sizes_s) / len(jobs.sizes_s)
         assert share == pytest.approx(beyond**-1.5, abs=2e-3)
+
+
+def test_jobs_are_of_another_kind_from_the_step_on_and_offer_as_much() -> None:
+    alike = scenario_of(load_pattern=Pattern.POISSON, load_share=0.5)
+    turning = changed_scenario(alike, step_at_s=1_000.0, step_load_sizes="heavy")
+    jobs, same = LoadJobs(turning, 0, SERVICE_S), LoadJobs(alike, 0, SERVICE_S)
+    before, after = list(jobs.between(0.0, 999.9)), list(jobs.between(1_000.0, 3_000.0))
+    assert before == list(same.between(0.0, 999.9))
+    assert {service_s for _, service_s in before} == {SERVICE_S}
+    assert {service_s for _, service_s in after} <= set(job_sizes_s("heavy", SERVICE_S))
+    assert_mean([service_s for _, service_s in after], SERVICE_S, within_share=0.15)
 
 
 def test_speeds_add_up_to_the_whole_network() -> None:

@@ -89,6 +89,7 @@ def test_all_that_is_told_of_a_change_can_be_written_down() -> None:
         assert figures["spans"]["before"]["cost_s"] < figures["spans"]["after"]["cost_s"]
     assert found["rules"]["open-loop"]["spans"]["after"]["ratio"] == 1.0
     assert found["rules"]["clairvoyant"]["spans"]["after"]["ratio"] < 1.0
+    assert found["learning_on"]["before"] == {"ratio": 1.0, "ratio_ci": [1.0, 1.0]}
     goodput = found["tracked"]["goodput_bytes_per_s"]
     assert (goodput["before"], goodput["after"]) == (60_000.0, 20_000.0)
     assert any(line.startswith("goodput_bytes_per_s: 6e+04 before, 2e+04 after") for line in regime_lines(found))

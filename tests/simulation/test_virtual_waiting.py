@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.scenario import Scenario
 from benchmarks.simulator.load import job_sizes_s
 from benchmarks.simulator.virtual_waiting import VirtualWaiting, relaxation_time_s, stationary
 
 MEAN_S = 0.05
 UTILISATION = 0.6
 SPACING_S = 0.004
-SIZES_S = job_sizes_s(Scenario(load_sizes="exponential"), MEAN_S)
+SIZES_S = job_sizes_s("exponential", MEAN_S)
 WAITING = VirtualWaiting(UTILISATION / MEAN_S, SIZES_S, SPACING_S, 1.6)
 GRID_S = WAITING.grid_s
 

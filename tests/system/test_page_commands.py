@@ -199,6 +199,7 @@ SIMULATED = [
     sim("twinsplit sim pruning", "C0 is lowered", more=ONCE),
     sim("twinsplit sim regime --seeds", "clairvoyant", more=STEP),
     sim("twinsplit sim regime benchmarks/scenarios/heavy-tailed.yaml", "clairvoyant", more=STEP),
+    sim("twinsplit sim regime benchmarks/scenarios/regime-kind.yaml", "clairvoyant", more=STEP),
     Typed("how-to/own-rule.md", "twinsplit sim run", "hurried", more="--rules hurried.py:Hurried"),
     service("how-to/own-rule.md", "twinsplit twin serve", "twin-serving"),
 ]

@@ -186,6 +186,7 @@ def regime() -> dict[str, Any]:
             rule: copy.deepcopy(figures)
             for rule in ("one-time", "open-loop", "learned-online", "learned-frozen", "clairvoyant")
         },
+        "learning_on": {key: {"ratio": 1.0, "ratio_ci": [0.9, 1.1]} for key in figures["spans"]},
         "tracked": dict.fromkeys(names, track) | {"task_rate_per_s": track | {"near_since_step_s": None}},
         "weights": {
             "counts": {"before": {"promoted": 1}, "after": {}},
@@ -303,6 +304,7 @@ def every() -> dict[str, dict[str, Any]]:
         "learning-curve": learning(),
         "regime": regime(),
         "regime-heavy-tailed": regime(),
+        "regime-kind": regime(),
         "pruning": pruning(),
         "signalling": signalling(),
         "signalling-fleet": signalling(is_quick=True),

@@ -60,6 +60,7 @@ def test_what_only_the_simulator_can_do_is_refused_with_what_to_change(changes: 
         ("slow-device", ()),
         ("tensors-only", ()),
         ("regime-change", ("step_at_s=7",)),
+        ("regime-kind", ("step_at_s=7",)),
         ("fleet", ("devices=8", "edges=1", "service_jitter=0")),
         ("company", ("devices=8", "edges=1", "service_jitter=0")),
     ],
@@ -117,9 +118,11 @@ def test_a_job_of_many_inferences_finds_room_at_the_edge() -> None:
     sized = changed_scenario(DEMO, load_sizes="heavy", load_mean_s=0.05)
     room = edge_queue_capacity(sized)
     assert room is not None
-    assert room > max(job_sizes_s(sized, 0.05)) / 0.015
+    assert room > max(job_sizes_s("heavy", 0.05)) / 0.015
     assert edge_queue_capacity(DEMO) is None
     assert edge_queue_capacity(changed_scenario(sized, edge_queue_capacity=7)) == 7
+    turning = changed_scenario(DEMO, step_at_s=5.0, step_load_sizes="heavy")
+    assert edge_queue_capacity(turning) == room
 
 
 def test_what_says_how_the_simulator_imitates_is_passed_over() -> None:

@@ -84,21 +84,21 @@ def test_real_processes_are_judged_beside_their_polled_run(planned: float, plann
 
 
 @pytest.mark.parametrize(
-    ("online", "verdict"),
+    ("over_frozen", "verdict"),
     [
-        ([0.8, 0.94], "learning on gained"),
-        ([0.96, 1.2], "the intervals overlap, so that no gain of learning on is shown"),
-        ([1.06, 1.2], "learning on lost"),
+        ([0.8, 0.99], "learning on gained"),
+        ([0.96, 1.2], "no gain of learning on is shown"),
+        ([1.01, 1.2], "learning on lost"),
         (None, "one run tells no difference"),
     ],
 )
 def test_learning_on_after_a_step_is_told_beside_weights_that_were_frozen_at_it(
-    online: list[float] | None, verdict: str
+    over_frozen: list[float] | None, verdict: str
 ) -> None:
     document = report_documents.regime()
-    document["rules"]["learned-online"]["spans"]["later"] = {"ratio": 1.0, "ratio_ci": online}
+    document["learning_on"]["later"] = {"ratio": 1.0, "ratio_ci": over_frozen}
     document["rules"]["learned-frozen"]["spans"]["later"] = {"ratio": 1.0, "ratio_ci": [0.95, 1.05]}
-    for key in ("regime", "regime-heavy-tailed"):
+    for key in ("regime", "regime-heavy-tailed", "regime-kind"):
         found = of(key, **{key.replace("-", "_"): document})
         assert found.verdict is Verdict.STATED
         assert "weights served at the step in 1 of 2 runs, promotions after it: 0" in found.found

@@ -58,6 +58,7 @@ def test_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
         ("arrivals: trace", "arrivals: trace needs arrival_trace"),
         ("uplink: two-state\nuplink_bytes_per_s: 1000", "uplink: two-state needs uplink_bad_bytes_per_s"),
         ("step_load_share: 0.5", "step_load_share needs step_at_s"),
+        ("step_load_sizes: heavy", "step_load_sizes needs step_at_s"),
         ("load_share: 0.9\nload_peak: 0.5", "load_peak: 0.5 is below load_share 0.9, .*; raise load_peak or lower"),
         ("load_pattern: heavy\nload_share: 2", "load_peak: 1.8 is below load_share 2"),
         ("step_at_s: 3\nstep_load_share: 1.9", "load_peak: 1.8 is below step_load_share 1.9"),
