@@ -35,3 +35,25 @@ def test_a_guide_says_first_what_was_never_run(name: str) -> None:
     text = (GUIDES / f"{name}.md").read_text(encoding="utf-8")
     assert "**Not run on" in text.partition("\n## ")[0]
     assert f"({name}.md)" in (GUIDES / "index.md").read_text(encoding="utf-8")
+
+
+def test_what_the_edge_box_installs_without_a_gpu_has_a_block_of_its_own_with_one() -> None:
+    found: dict[str, set[tuple[str, str]]] = {"edge-cpu": set(), "edge-gpu": set()}
+    for block in blocks_of(GUIDES / "edge-gpu.md"):
+        commands = [*block.script.splitlines(), *(command for command, _ in block.untested)]
+        for extra, installs in found.items():
+            of_extra = [command for command in commands if extra in command]
+            assert of_extra in ([], commands), f"{block.heading}: who pastes this block may have no {extra}"
+            installs.update((block.heading, command.replace(extra, "EXTRA")) for command in of_extra)
+    assert found["edge-cpu"] == found["edge-gpu"]
+    assert {heading for heading, _ in found["edge-cpu"]} == {"Install", "Upgrade"}
+
+
+@pytest.mark.parametrize("name", ["edge-gpu", "jetson", "raspberry-pi"])
+def test_an_upgrade_writes_again_every_unit_that_was_installed(name: str) -> None:
+    blocks = blocks_of(GUIDES / f"{name}.md")
+    commands = [(block.heading, command) for block in blocks for command in block.script.splitlines()]
+    written = {command for heading, command in commands if command.endswith("install-service --write")}
+    again = {command for heading, command in commands if heading == "Upgrade" and "install-service" in command}
+    assert written
+    assert again == {f"{command} --force" for command in written}
