@@ -34,6 +34,7 @@ from device.sources import Source, SourceWatch, open_source
 from device.sources.feeding import Feeder
 from device.thumbnails import Thumbnails
 from device.uplink import Uplink
+from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import read_manifest
@@ -89,6 +90,7 @@ class DeviceService:
         self._settings = settings
         self._runtime = runtime
         self._pipeline = pipeline
+        self._now_s = clock.monotonic_s
         self._sink = sink
         self._emulations = emulations
         self._is_stopping = False
@@ -141,6 +143,7 @@ class DeviceService:
             is_insecure=settings.insecure,
             max_message_bytes=model_message_bytes([self._runtime.manifest]),
             without_role=settings.tls_without_role,
+            limits=PeerLimits(settings.max_calls_per_peer, settings.max_messages_per_peer_s, self._now_s),
         )
         self.shell.metrics = DeviceMetrics(
             manifest=self._runtime.manifest,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from device.compute import Deliver
 from device.task_records import task_line
-from twinsplit.access.door import this_call
-from twinsplit.errors import BadMessageError, FrameError, StoppingError
+from twinsplit.access.door import pause, this_call
+from twinsplit.errors import BadMessageError, FrameError, RefusedError, StoppingError
 from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
 from twinsplit.tensor import encode
 from twinsplit.transport.convert import header_to_wire
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_NAME_CHARACTERS = 255
+MAX_UNSENT = 64
+"""Answers that may wait for a program that does not read; beyond them no more frames are taken from it."""
 
 
 class SubmissionDoor(Protocol):
@@ -57,7 +59,7 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
         reading = asyncio.ensure_future(submissions.read(requests))
         reading.add_done_callback(submissions.look_at)
         try:
-            while (response := await submissions.responses.get()) is not None:
+            async for response in submissions.responses():
                 yield response
             await reading
         finally:
@@ -78,39 +80,59 @@ class _Submissions:
         self._door = door
         self._open: set[int] = set()
         self._is_read = False
-        self.responses: asyncio.Queue[device_pb2.SubmitResponse | None] = asyncio.Queue()
+        self._has_room = asyncio.Event()
+        self._unsent: asyncio.Queue[device_pb2.SubmitResponse | None] = asyncio.Queue()
         """``None``: the program sends no more, and every answer is in."""
 
     async def read(self, requests: AsyncIterator[device_pb2.SubmitRequest]) -> None:
-        """Take frames until the program sends no more."""
+        """Take frames until the program sends no more, while it reads the answers."""
+        call = this_call()
         async for request in requests:
-            await self._take(request)
+            excess = call.excess()
+            if excess is None:
+                await self._take(request)
+            else:
+                self._refuse(request, excess)
+                await pause()
+            while self._unsent.qsize() >= MAX_UNSENT:
+                self._has_room.clear()
+                await self._has_room.wait()
         self._is_read = True
         self._look()
+
+    async def responses(self) -> AsyncIterator[device_pb2.SubmitResponse]:
+        """Answers as they come, until all are in."""
+        while (response := await self._unsent.get()) is not None:
+            self._has_room.set()
+            yield response
 
     def look_at(self, reading: asyncio.Future[None]) -> None:
         """Reading has ended; where it failed there are no more answers, and the program must not wait for any."""
         if not reading.cancelled() and reading.exception() is not None:
-            self.responses.put_nowait(None)
+            self._unsent.put_nowait(None)
 
     async def _take(self, request: device_pb2.SubmitRequest) -> None:
         request_id = request.request_id
         if request_id == 0 or request_id in self._open:
-            error = BadMessageError(f"request_id: {request_id} is missing or still open; choose another one from 1 on")
-            self.responses.put_nowait(device_pb2.SubmitResponse(request_id=request_id, error=error_to_wire(error)))
+            number = f"request_id: {request_id} is missing or still open; choose another one from 1 on"
+            self._refuse(request, BadMessageError(number))
             return
         self._open.add(request_id)
 
         def deliver(record: TaskRecord, answer: Answer | None, problem: FrameError | None) -> None:
             self._open.discard(request_id)
-            self.responses.put_nowait(_response(request_id, record, answer, problem))
+            self._unsent.put_nowait(_response(request_id, record, answer, problem))
             self._look()
 
         await self._door.submit(request.name[:MAX_NAME_CHARACTERS] or str(request_id), request.data, deliver)
 
+    def _refuse(self, request: device_pb2.SubmitRequest, error: RefusedError) -> None:
+        response = device_pb2.SubmitResponse(request_id=request.request_id, error=error_to_wire(error))
+        self._unsent.put_nowait(response)
+
     def _look(self) -> None:
         if self._is_read and not self._open:
-            self.responses.put_nowait(None)
+            self._unsent.put_nowait(None)
 
 
 def _response(

@@ -76,15 +76,6 @@ class EdgeSettings(BaseServiceSettings):
         description="With mutual TLS: names of the devices whose tails are finished, such as camera-1 or camera-*; "
         "may be repeated.",
     )
-    max_calls_per_peer: int = Field(
-        256,
-        ge=1,
-        description="Calls and streams that one peer (a certificate, or an address beyond loopback) may have open at "
-        "once.",
-    )
-    max_messages_per_peer_s: float = Field(
-        5000.0, ge=1, allow_inf_nan=False, description="Messages that one peer may send, per second."
-    )
     queue_capacity: int = Field(64, ge=1, description="Tails that may wait; further ones are refused as EDGE_FULL.")
     batch_most: int = Field(
         1,

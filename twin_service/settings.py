@@ -147,13 +147,4 @@ class TwinSettings(BaseServiceSettings):
         description="Size of the state from which the oldest of them are forgotten earlier, megabytes.",
     )
     save_s: float = Field(5.0, gt=0, allow_inf_nan=False, description="Time between two savings of changed documents.")
-    max_calls_per_peer: int = Field(
-        256,
-        ge=1,
-        description="Calls and streams that one peer (a certificate, or an address beyond loopback) may have open at "
-        "once.",
-    )
-    max_messages_per_peer_s: float = Field(
-        5000.0, ge=1, allow_inf_nan=False, description="Messages that one peer may send, per second."
-    )
     max_devices: int = Field(20_000, ge=1, description="Twins kept; beyond it the first detached one is forgotten.")

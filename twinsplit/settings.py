@@ -73,6 +73,15 @@ class BaseServiceSettings(BaseSettings):
     insecure: bool = Field(
         False, description="Let gRPC listen beyond loopback without TLS: anyone who reaches the port may use it."
     )
+    max_calls_per_peer: int = Field(
+        256,
+        ge=1,
+        description="Calls and streams that one peer (a certificate, or an address beyond loopback) may have open at "
+        "once.",
+    )
+    max_messages_per_peer_s: float = Field(
+        5000.0, ge=1, allow_inf_nan=False, description="Messages that one peer may send, per second."
+    )
 
     @property
     def tls(self) -> TlsFiles:

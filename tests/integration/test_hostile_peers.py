@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from edge.models import load_models
 from edge.service import start_edge
 from edge.settings import EdgeSettings
+from tests.integration.device_bench import running_device, write_network
 from tests.integration.stopping import stopped_after
 from tests.integration.test_twin_streams import running
 from tests.integration.test_twin_tls import identity, settings
@@ -27,11 +28,15 @@ from twinsplit.certificates.authority import Authority
 from twinsplit.certificates.subject import Role
 from twinsplit.clock import SystemClock
 from twinsplit.errors import PeerLimitError
+from twinsplit.oip.messages import InferenceRequest
+from twinsplit.oip.service import infer_call as model_infer_call
+from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc, errors_pb2
 from twinsplit.telemetry import exposition
 from twinsplit.transport import limits
 from twinsplit.transport.address import Address
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.server import start_server
+from twinsplit.transport.status import error_from_rpc
 from twinsplit.transport.tail_messages import InferRequest
 from twinsplit.transport.tail_stream import infer_call
 from twinsplit.transport.tls import TlsFiles
@@ -205,6 +210,30 @@ async def test_a_device_that_floods_an_edge_is_refused_by_name_and_another_is_se
             refusals.append((await call.read()).error)
         await calm.write(unknown)
         assert not isinstance((await calm.read()).error, PeerLimitError)
+
+
+async def test_a_program_that_floods_a_device_is_refused_by_name_and_another_is_served(tmp_path: Path) -> None:
+    authority = Authority.made()
+    camera = identity(tmp_path / "camera", authority, Role.DEVICE, "camera")
+    operator = identity(tmp_path / "operator", authority, Role.OPERATOR, "operator")
+    model = write_network(tmp_path / "model")
+    async with (
+        running_device(model, id="camera", max_messages_per_peer_s=1.0, **settings(camera)) as bench,
+        open_channel(bench.device.address, camera) as channel,
+        open_channel(bench.device.address, operator) as quiet,
+    ):
+        call = device_pb2_grpc.DeviceServiceStub(channel).Submit()
+        for _ in range(10):
+            await call.write(device_pb2.SubmitRequest())
+        assert errors_pb2.ERROR_CODE_PEER_LIMIT in [(await call.read()).error.code for _ in range(10)]
+        assert PeerLimitError.__name__ in [await refusal_of_inference(channel) for _ in range(10)]
+        await device_pb2_grpc.DeviceServiceStub(quiet).GetStatus(device_pb2.GetStatusRequest(), timeout=PATIENCE_S)
+
+
+async def refusal_of_inference(channel: grpc.aio.Channel) -> str:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await model_infer_call(channel)(InferenceRequest("unknown"), timeout=PATIENCE_S)
+    return type(error_from_rpc(refused.value, "device")).__name__
 
 
 def test_bytes_that_claim_to_be_large_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
