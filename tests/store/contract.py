@@ -6,7 +6,7 @@ restarts do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -207,6 +207,24 @@ class StoreContract(MemoryContract):
             assert (store.manifest("1"), store.manifest("2")) == (None, b"")
         with opened(place) as store:
             assert (store.manifest("1"), store.manifest("2")) == (None, b"")
+
+    def attach(self, store: Store, documents: Sequence[Document]) -> None:
+        """Devices come, before their documents are kept."""
+        for document in documents:
+            document.attached()
+
+    def test_documents_of_attached_devices_are_bounded_in_number(self, place: Place) -> None:
+        documents = [Document(f"d{k}") for k in range(7)]
+        with opened(place, Bounds(max_documents=3)) as store:
+            self.attach(store, documents[:5])
+            store.keep_documents(documents[:5])
+            assert [document.device_id for document in store.documents()] == ["d2", "d3", "d4"]
+            for document in (documents[5], documents[6], documents[3]):
+                self.attach(store, [document])
+                store.keep_documents([document])
+            assert [document.device_id for document in store.documents()] == ["d5", "d6", "d3"]
+        with opened(place, Bounds(max_documents=2)) as smaller:
+            assert [document.device_id for document in smaller.documents()] == ["d6", "d3"]
 
     def test_the_bound_of_refused_weights_holds_after_a_restart(self, place: Place) -> None:
         with opened(place) as store:

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from twin_service.decision.value_net import ValueNet
 from twin_service.documents import Document
 from twin_service.store import link, postgres_schema
 from twin_service.store.address import connection_parameters
-from twin_service.store.interface import Bounds
+from twin_service.store.interface import Bounds, Store
 from twin_service.store.postgres import PostgresStore
 from twin_service.store.postgres_tables import PostgresTables, ReplayRow
 from twinsplit.errors import StorageError
@@ -83,6 +83,17 @@ class TestPostgresStore(StoreContract):
     @pytest.fixture
     def place(self, database: Database) -> Database:
         return database
+
+    def attach(self, store: Store, documents: Sequence[Document]) -> None:
+        asyncio.run(claim_all(store, documents))
+
+
+async def claim_all(store: Store, documents: Sequence[Document]) -> None:
+    assert isinstance(store, PostgresStore)
+    for document in documents:
+        claim = await store.claimed(document.device_id, DIGEST, 0)
+        assert claim is not None
+        document.attached(claim.epoch - 1)
 
 
 @contextlib.contextmanager

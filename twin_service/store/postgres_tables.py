@@ -100,11 +100,13 @@ class PostgresTables(PostgresSession):
             }
             after = self._rows(
                 "INSERT INTO documents (device_id, epoch) SELECT * FROM unnest(%s::text[], %s::bigint[]) ORDER BY 1 "
-                "ON CONFLICT (device_id) DO UPDATE SET epoch = greatest(documents.epoch + 1, excluded.epoch) "
-                "RETURNING device_id, epoch",
+                "ON CONFLICT (device_id) DO UPDATE SET epoch = greatest(documents.epoch + 1, excluded.epoch), "
+                "kept = excluded.kept RETURNING device_id, epoch",
                 names,
                 [max(devices[device_id], 1) for device_id in names],
             )
+            if len(after) > len(before):
+                self._forget_documents()
             self._rows(
                 "SELECT pg_notify('twinsplit_claims', told) FROM unnest(%s::text[]) AS t (told)",
                 [f"{self._writer} {epoch} {device_id}" for device_id, epoch in after if device_id in before],
@@ -218,6 +220,7 @@ class PostgresTables(PostgresSession):
         """Let go what the bounds, which may have been drawn closer, do not allow."""
         with self._transaction("written"):
             self._forget(0)
+            self._forget_documents()
 
     def keep_manifest(self, digest: str, data: bytes) -> None:
         """Remember a manifest; the one kept first goes when there are too many."""
@@ -248,11 +251,7 @@ class PostgresTables(PostgresSession):
                 [json for _, json in newest.values()],
             )
             if any(is_new for (is_new,) in kept):
-                self._rows(
-                    "DELETE FROM documents WHERE kept <= "
-                    "(SELECT kept FROM documents ORDER BY kept DESC OFFSET %s LIMIT 1)",
-                    self._bounds.max_documents,
-                )
+                self._forget_documents()
 
     def keep_replay(self, rows: Sequence[ReplayRow]) -> None:
         """Remember replayed tasks; the oldest go when there are too many."""
@@ -320,6 +319,15 @@ class PostgresTables(PostgresSession):
         )
 
     # How it is done.
+
+    def _forget_documents(self) -> None:
+        """Let go the documents beyond their bound, but for those that another replica is writing; within a
+        transaction."""
+        self._rows(
+            "DELETE FROM documents WHERE device_id IN (SELECT device_id FROM documents WHERE kept <= "
+            "(SELECT kept FROM documents ORDER BY kept DESC OFFSET %s LIMIT 1) FOR UPDATE SKIP LOCKED)",
+            self._bounds.max_documents,
+        )
 
     def _forget(self, added_bytes: int) -> None:
         """Let go what is too old, and the oldest while all of it is too large; within a transaction."""

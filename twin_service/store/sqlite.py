@@ -131,11 +131,7 @@ class SqliteStore:
                     document.to_json(),
                     document.epoch,
                 )
-            write(
-                "DELETE FROM documents WHERE device_id NOT IN "
-                "(SELECT device_id FROM documents ORDER BY kept DESC LIMIT ?)",
-                self._bounds.max_documents,
-            )
+            self._forget_documents(write)
 
     def keep_replay(self, tasks: Sequence[Replayed]) -> None:
         now_unix_s = self._unix_s()
@@ -226,7 +222,9 @@ class SqliteStore:
         self._reserved_up_to = up_to
 
     def _shrink(self) -> None:
-        """Give room back to the disk where the bounds have been drawn closer than the file is large."""
+        """Let go what the bounds, which may have been drawn closer, do not allow."""
+        with self._transaction() as write:
+            self._forget_documents(write)
         if self._used_bytes() > self._bounds.max_bytes:
             with self._transaction() as write:
                 self._forget(write)
@@ -238,6 +236,12 @@ class SqliteStore:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * page_bytes
+
+    def _forget_documents(self, write: Callable[..., None]) -> None:
+        write(
+            "DELETE FROM documents WHERE device_id NOT IN (SELECT device_id FROM documents ORDER BY kept DESC LIMIT ?)",
+            self._bounds.max_documents,
+        )
 
     def _forget(self, write: Callable[..., None]) -> None:
         """Let go what is too old, and the oldest while the file is too large."""
