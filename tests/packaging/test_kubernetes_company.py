@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import yaml
 from edge.settings import EdgeSettings
 from tests.packaging.test_kubernetes import FOLDER, container, environment, of_kind, replicas, settings
 from tests.unit.deploy.promql import faults
+from tests.wheels import ROOT
 from twinsplit.telemetry.catalogue import CATALOGUE
 
 COMPANY = ["company", "kserve"]
@@ -35,6 +37,13 @@ def test_replicas_of_the_twin_share_the_database_whose_password_is_in_no_file(wh
     uri = urlsplit(environment(where, "twinsplit-twin", "twinsplit-twin-0")["TWINSPLIT_TWIN_STORE"])
     assert (uri.username, uri.path) == (told["POSTGRES_USER"], f"/{told['POSTGRES_DB']}")
     assert uri.hostname in of_kind(where, "Service")
+
+
+@pytest.mark.parametrize("where", COMPANY)
+def test_the_database_is_the_one_that_the_tests_run_on(where: str) -> None:
+    tested = re.search(r"the tests run on Debian 12's (\d+)", (ROOT / "docs/how-to/postgresql.md").read_text())
+    assert tested is not None
+    assert container(where, "twinsplit-postgresql")["image"] == f"postgres:{tested.group(1)}-bookworm"
 
 
 @pytest.mark.parametrize("where", COMPANY)
