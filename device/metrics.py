@@ -110,13 +110,11 @@ class DeviceMetrics:
         for name, count in by_reason.items():
             yield "twinsplit_task_reasons_total", {"reason": name}, count
         yield "twinsplit_tasks_degraded_total", {}, self._degraded
-        stops: Counter[tuple[int, Decision]] = Counter()
-        for (epoch, decision, _), count in pipeline.decisions.taken.items():
+        for (epoch, decision, reason), count in pipeline.decisions.taken.items():
             if decision is not Decision.CONTINUE:
-                stops[epoch, decision] += count
-        for (epoch, decision), count in stops.items():
-            labels = {"epoch": str(epoch), "decision": decision.name.lower().replace("_", "-")}
-            yield "twinsplit_decisions_total", labels, count
+                name = decision.name.lower().replace("_", "-")
+                labels = {"epoch": str(epoch), "decision": name, "reason": reason.value}
+                yield "twinsplit_decisions_total", labels, count
         for outcome, histogram in self._latency.items():
             yield "twinsplit_task_latency_seconds", {"outcome": outcome.value}, histogram
         for stage, histogram in self._stages.items():

@@ -15,7 +15,7 @@ from twinsplit.transport.calls import CallCount
 from twinsplit.types import Outcome
 
 JUDGED_FIELDS = ("epoch", "queue_length", "goodput_bytes_per_s", "round_trip_s")
-"""Fields of devices whose prediction error is shown; an edge adds its backlog."""
+"""Fields of devices whose prediction error is shown, beside their segments' times; an edge adds its backlog."""
 
 
 class TwinMetrics:
@@ -122,6 +122,8 @@ class TwinMetrics:
         yield "twinsplit_report_age_seconds", {}, max(ages_s, default=None)
         for name in JUDGED_FIELDS:
             yield "twinsplit_prediction_error", {"field": name}, _mean_error(status.field(name) for status in attached)
+        segments = (field for status in attached for field in status.segment_fields)
+        yield "twinsplit_prediction_error", {"field": "segment_s"}, _mean_error(segments)
         backlogs = (edge.backlog_field() for edge in edges_attached)
         yield "twinsplit_prediction_error", {"field": "backlog_s"}, _mean_error(backlogs)
         judged_s = sum(device.status.mirror.judged_s for device in devices)

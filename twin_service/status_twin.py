@@ -318,6 +318,11 @@ class StatusTwin:
         """One mirrored number with its running error."""
         return self._fields[name]
 
+    @property
+    def segment_fields(self) -> tuple[MirroredField, ...]:
+        """Time of each segment; its error is told by the tasks that run it."""
+        return tuple(self._fields[name] for name in self._segment_names)
+
     def views(self, now_s: float, desired: dict[str, float]) -> tuple[FieldView, ...]:
         """All fields as a reader sees them at ``now_s``; ``desired`` by name of the field."""
         epoch = self.epoch(now_s)

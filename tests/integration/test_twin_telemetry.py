@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.unit.twin_service.made_up_twins import DIGEST
 from twin_service.learning.learner import Assignment
 from twin_service.learning.lesson import Report
 from twin_service.learning.promotion import Gain, Scores
+from twin_service.metrics import JUDGED_FIELDS
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.telemetry.catalogue import CATALOGUE
 from twinsplit.transport.certificate_ends import METRIC as CERTIFICATE_ENDS
@@ -66,6 +68,8 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
         assert missing == {CERTIFICATE_ENDS}, "of no certificate nothing is told"
         assert 'twinsplit_twins{kind="device",state="attached"} 1.0' in text
         assert 'twinsplit_plan_revisions_total{reason="edge-lost"} 1.0' in text
+        judged = set(re.findall(r'twinsplit_prediction_error\{field="(\w+)"\}', text))
+        assert judged == {*JUDGED_FIELDS, "segment_s"}, "the edge has gone, and its backlog_s with it"
         assert 'twinsplit_weights_results_total{result="refused"} 1.0' in text
         assert 'twinsplit_weights_results_total{result="promoted"} 0.0' in text
         assert "twinsplit_held_out_gain 0.25" in text

@@ -90,7 +90,7 @@ _SPECS = (
     _counter("tasks", "Ended tasks by outcome.", DEVICE, "outcome"),
     _counter("task_reasons", "Ended tasks by the named reason why they ended where they did.", DEVICE, "reason"),
     _counter("tasks_degraded", "Tasks answered by a contingency or a fault path.", DEVICE),
-    _counter("decisions", "Stops by decision epoch and decision.", DEVICE, "epoch", "decision"),
+    _counter("decisions", "Stops by decision epoch, decision and reason.", DEVICE, "epoch", "decision", "reason"),
     _histogram("task_latency_seconds", "Generation to answer of answered tasks.", DEVICE, "outcome"),
     _histogram("stage_seconds", "Time that tasks spent in each stage.", DEVICE, "stage", buckets=FINE_BUCKETS_S),
     _gauge("queue_length", "Tasks waiting on the device.", DEVICE),

@@ -43,10 +43,10 @@ def _stops(found: Board) -> None:
             may_be_empty="every task goes through the whole network on the device",
         ),
         lines(
-            "Stops by decision",
-            "Tasks per second by what stopped them: an exit, offloading the tensor of a cut, offloading the input.",
+            "Stops by decision and reason",
+            "Tasks per second by what stopped them (an exit, offloading the tensor of a cut or the input) and why.",
             PER_S,
-            Ask(f"sum by (decision) ({_rate('decisions_total')})", "{{decision}}"),
+            Ask(f"sum by (decision, reason) ({_rate('decisions_total')})", "{{decision}}: {{reason}}"),
             is_stacked=True,
             width=8,
             may_be_empty="every task goes through the whole network on the device",

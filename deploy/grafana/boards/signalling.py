@@ -83,7 +83,7 @@ def _mirrors(found: Board) -> None:
             "Among attached devices; a heartbeat ends silence.",
             SECONDS,
             Ask("twinsplit_report_age_seconds", "{{instance}}"),
-            width=6,
+            width=8,
         ),
         lines(
             "Mirror accuracy",
@@ -94,22 +94,29 @@ def _mirrors(found: Board) -> None:
                 "{{instance}} now",
             ),
             Ask("twinsplit_mirror_accuracy", "{{instance}} since the start"),
-            width=6,
+            width=8,
             most=1.0,
-        ),
-        lines(
-            "Prediction error by field",
-            "Running mean absolute error of what was predicted, each in its own unit: epochs, tasks, seconds.",
-            NONE,
-            Ask('twinsplit_prediction_error{field!="goodput_bytes_per_s"}', "{{field}}"),
-            width=6,
         ),
         lines(
             "Twins",
             "Twins of devices and edges, attached and detached.",
             COUNT,
             Ask("sum by (kind, state) (twinsplit_twins)", "{{kind}} {{state}}"),
-            width=6,
+            width=8,
+        ),
+        lines(
+            "Prediction error by field",
+            "Running mean absolute error of what was predicted, each in its own unit: epochs, tasks, seconds.",
+            NONE,
+            Ask('twinsplit_prediction_error{field!="goodput_bytes_per_s"}', "{{field}}"),
+            width=12,
+        ),
+        lines(
+            "Prediction error of the goodput",
+            "Running mean absolute error of what was predicted, mean over attached devices.",
+            BYTES_PER_S,
+            Ask('twinsplit_prediction_error{field="goodput_bytes_per_s"}', "{{instance}}"),
+            width=12,
         ),
     )
 

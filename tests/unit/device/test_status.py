@@ -113,7 +113,8 @@ def test_metrics_are_in_the_catalogue_and_add_up(device):
     assert sum(ended) == 2.0
     assert samples["twinsplit_tasks_entered_total", ()] == 3.0
     assert samples["twinsplit_tasks_degraded_total", ()] == 1.0
-    assert samples["twinsplit_decisions_total", (("decision", "offload-tensor"), ("epoch", "2"))] == 2.0
+    labels = (("decision", "offload-tensor"), ("epoch", "2"), ("reason", "offload-pays"))
+    assert samples["twinsplit_decisions_total", labels] == 2.0
     assert samples["twinsplit_task_latency_seconds_count", (("outcome", "edge"),)] == 1.0
     assert samples["twinsplit_offloads_resumed_total", (("reason", "edge-refused"),)] == 1.0
     assert samples["twinsplit_breaker_state", (("state", "closed"),)] == 1.0

@@ -2,17 +2,22 @@
 
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from device.sources.source import Problem
+from edge.backlog_statistics import HORIZONS_S
+from twin_service.metrics import JUDGED_FIELDS
 from twinsplit import errors
 from twinsplit.config_command import registered_services, settings_class
 from twinsplit.errors import ErrorCode, TwinsplitError
 from twinsplit.rpc.v1 import device_pb2, edge_pb2, twin_pb2
 from twinsplit.telemetry.catalogue import CATALOGUE
 from twinsplit.transport import limits
+from twinsplit.types import Stages
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 
@@ -44,6 +49,17 @@ def test_every_table_has_its_place(tables: ModuleType) -> None:
 
 def test_every_metric_has_a_row() -> None:
     assert [name for name in _rows("metrics.md", 0) if name.startswith("twinsplit_")] == list(CATALOGUE)
+
+
+def test_the_values_of_labels_are_named() -> None:
+    text = (DOCS / "metrics.md").read_text()
+    (paragraph,) = (part for part in text.split("\n\n") if part.startswith("Values of labels"))
+    stages = [field.name for field in fields(Stages)]
+    windows = [f"{horizon_s:g}s" for horizon_s in HORIZONS_S]
+    expected = [*stages, *windows, *(problem.value for problem in Problem)]
+    assert [value for value in expected if f"`{value}`" not in paragraph] == []
+    (errors_of,) = (part for part in text.split("\n\n") if "prediction error it is one of" in part)
+    assert [name for name in (*JUDGED_FIELDS, "segment_s", "backlog_s") if f"`{name}`" not in errors_of] == []
 
 
 def test_every_error_and_exit_code_has_a_row() -> None:
