@@ -7,14 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.capacity.inputs import NEEDED, inputs_of
-from benchmarks.capacity.needs import FLEETS, Assumptions, foretold_documents, halved, limits, needs
-
-_COMPARED = (2_000, 50)
-"""Devices and edges of the twin that is compared with two replicas."""
+from benchmarks.capacity.needs import FLEETS, Assumptions, foretold_documents, held, limits, needs
 
 
 def calculated(documents: Mapping[str, Mapping[str, Any]], assumed: Assumptions) -> dict[str, Any]:
-    """``origins``, ``inputs``, ``assumed``, ``limits``, ``fleets``, ``halved``, and the simulated fleets that
+    """``origins``, ``inputs``, ``assumed``, ``limits``, ``fleets``, ``held``, and the simulated fleets that
     much of it was measured in: ``simulation``, ``settled``.
 
     Raises:
@@ -28,7 +25,7 @@ def calculated(documents: Mapping[str, Mapping[str, Any]], assumed: Assumptions)
         "assumed": asdict(assumed),
         "limits": [asdict(limit) for limit in limits(inputs, assumed)],
         "fleets": [needs(inputs, assumed, devices).described() for devices in FLEETS],
-        "halved": halved(inputs, assumed, *_COMPARED),
+        "held": held(inputs, assumed, inputs.many_edges),
         "foretold_documents": foretold_documents(assumed, simulation),
         "simulation": simulation,
         "settled": _settled(documents["capacity-settled"]["results"]),
@@ -65,9 +62,10 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"{fleet['documents_per_s']:,.0f} documents/s, {8e-6 * fleet['payload_bytes_per_s']:,.0f} Mbit/s of payloads"
         for fleet in found["fleets"]
     )
-    half = found["halved"]
+    pair = found["held"]
     out.append(
-        f"two replicas, calculated: each is busy for {half['ratio']:.3f} of what one alone is "
-        f"({half['each_cores']:.2f} of {half['alone_cores']:.2f} cores)"
+        f"calculated, with {pair['edges']} edges: one twin holds {pair['devices_of_one']:,.0f} devices "
+        f"({pair['tasks_per_s_of_one']:,.0f} tasks/s), two replicas {pair['devices_of_two']:,.0f} "
+        f"({pair['tasks_per_s_of_two']:,.0f} tasks/s)"
     )
     return out

@@ -97,8 +97,10 @@ def inputs_of(documents: Mapping[str, Mapping[str, Any]]) -> Inputs:
         raise InputError(f"missing: {', '.join(f'benchmarks/results/{name}.json' for name in missing)}")
     twin = documents["load-twin"]["results"]
     edge = documents["load-edge"]["results"]
-    # What a dealt-with report took is seen best where there were most, held or not.
-    most = max(twin["by_devices"], key=lambda point: int(point["devices"]))
+    points_held = [point for point in twin["by_devices"] if point["is_held"]]
+    if not points_held:
+        raise InputError("load-twin.json: no number of devices was held")
+    most = max(points_held, key=lambda point: int(point["devices"]))
     best = max(edge["capacity"], key=lambda point: float(point["answers_per_s"]))
     largest = max(documents["planning"]["results"]["rows"], key=lambda row: int(row["devices"]))
     many = documents["capacity-simulation"]["results"]
@@ -113,7 +115,7 @@ def inputs_of(documents: Mapping[str, Mapping[str, Any]]) -> Inputs:
     save = many["served"]["save"]
     return Inputs(
         twin_task_s=most["service_cpu_cores"] / most["reports_per_s"],
-        twin_devices_held=max((point["devices"] for point in twin["by_devices"] if point["is_held"]), default=0),
+        twin_devices_held=most["devices"],
         twin_held_rate_per_s=twin["task_rate_per_s"],
         twin_is_quick=twin["is_quick"],
         twin_device_bytes=1e3 * most["memory_kb_per_device"],

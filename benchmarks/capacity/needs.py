@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.capacity import laws
 from benchmarks.capacity.inputs import Inputs, changes_per_s
+from twinsplit.replicas.listing import MOST_REPLICAS
 
 FLEETS = (1_000, 100_000, 10_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What is not measured but chosen; all of it can be changed on the command line or in the settings."""
+    """What is in no measured document: choices, defaults of settings, bounds of the product, a reading by hand."""
 
     task_rate_per_s: float = 1.0
     """Of each device."""
@@ -31,12 +33,16 @@ class Assumptions:
     """Twins kept by one twin service: its setting ``max_devices``."""
     most_edges: int = 256
     """Edges kept by one twin service."""
+    most_replicas: int = MOST_REPLICAS
+    """Twins of a cell: the longest list that an edge or a device takes."""
     save_s: float = 5.0
     """Pause between savings: its setting ``save_s``."""
     heartbeat_s: float = 5.0
     """Silence after which a device gives a sign of life: its setting ``heartbeat_s``."""
     saved_per_s: float = 4_000.0
     """Documents at the service's own pace: 200 in every 0.05 s."""
+    shared_per_s: float = 3_900.0
+    """Documents that one PostgreSQL took of all twins together, read by hand (docs/how-to/postgresql.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,8 @@ class Needs:
     twin_bytes_per_s: float
     payload_bytes_per_s: float
     documents_per_s: float
+    sharing_cells: int
+    """Cells, where the twins of each share a PostgreSQL."""
     written_bytes_per_s: float
     documents_bytes: float
     attach_all_s: float
@@ -134,19 +142,46 @@ def edges_per_cell(inputs: Inputs, assumed: Assumptions) -> int:
     return max(1, min(assumed.most_edges, int(reporting_edges(inputs, assumed))))
 
 
-def limits(inputs: Inputs, assumed: Assumptions) -> list[Limit]:
-    """What each resource of one twin, one edge and one cell holds, by unit, the first to be used up first."""
+def devices_of_twin(inputs: Inputs, assumed: Assumptions, edges: float) -> float:
+    """Devices that one twin holds, whatever is used up first."""
+    return min(limit.devices for limit in _twin_limits(inputs, assumed, edges))
+
+
+def cells_of(inputs: Inputs, assumed: Assumptions, devices: int, edges: int) -> int:
+    """Fewest cells of which none has more edges or twins than it may."""
+    fewest = math.ceil(edges / edges_per_cell(inputs, assumed))
+
+    def is_enough(cells: int) -> bool:
+        return devices / cells <= assumed.most_replicas * devices_of_twin(inputs, assumed, edges / cells)
+
+    return fewest + bisect_left(range(fewest, devices), True, key=is_enough)
+
+
+def _twin_limits(inputs: Inputs, assumed: Assumptions, edges: float) -> list[Limit]:
     rate = assumed.task_rate_per_s
     signalling = rate * inputs.message_bytes_per_task + inputs.message_bytes_per_s
-    per_edge = devices_per_edge(inputs, assumed)
-    found = [
-        Limit("twin", "core", devices_per_twin(inputs, assumed, inputs.many_edges)),
+    return [
+        Limit("twin", "core", devices_per_twin(inputs, assumed, edges)),
         Limit("twin", "memory", (assumed.memory_bytes - inputs.twin_base_bytes) / inputs.twin_device_bytes),
         Limit("twin", "setting max_devices", float(assumed.most_devices)),
         Limit("twin", "pace of saving", assumed.saved_per_s / changes_of_document_per_s(inputs, rate)),
         Limit("twin", "network", assumed.link_bytes_per_s / signalling),
+    ]
+
+
+def limits(inputs: Inputs, assumed: Assumptions) -> list[Limit]:
+    """What each resource of one twin, one edge and one cell holds, by unit, the first to be used up first."""
+    rate = assumed.task_rate_per_s
+    per_edge = devices_per_edge(inputs, assumed)
+    twin = _twin_limits(inputs, assumed, inputs.many_edges)
+    per_twin = min(limit.devices for limit in twin)
+    saved = saved_documents(inputs, assumed, per_twin, rate)
+    found = [
+        *twin,
         Limit("edge", "core", per_edge),
         Limit("edge", "network", assumed.link_bytes_per_s / (rate * inputs.offloaded * inputs.payload_bytes)),
+        Limit("cell", "shared PostgreSQL", assumed.shared_per_s / saved.documents_per_s * per_twin),
+        Limit("cell", "replicas in a list", assumed.most_replicas * per_twin),
         Limit("cell", "edges that a twin keeps", assumed.most_edges * per_edge),
         Limit("cell", "what edges say", reporting_edges(inputs, assumed) * per_edge),
     ]
@@ -160,13 +195,12 @@ def needs(inputs: Inputs, assumed: Assumptions, devices: int) -> Needs:
     tails_per_s = tasks_per_s * inputs.offloaded
     edge_cores = laws.busy_share(tails_per_s, inputs.tail_s)
     edges = math.ceil(edge_cores / assumed.most_share)
-    cells = math.ceil(edges / edges_per_cell(inputs, assumed))
+    cells = cells_of(inputs, assumed, devices, edges)
     edges_known = edges / cells
-    by_twin = {limit.resource: limit.devices for limit in limits(inputs, assumed) if limit.unit == "twin"}
-    by_twin["core"] = devices_per_twin(inputs, assumed, edges_known)
-    twins = cells * math.ceil(devices / cells / min(by_twin.values()))
+    twins = cells * math.ceil(devices / cells / devices_of_twin(inputs, assumed, edges_known))
     each = devices / twins
     saved = saved_documents(inputs, assumed, each, rate)
+    documents_per_s = twins * saved.documents_per_s
     return Needs(
         devices=devices,
         tasks_per_s=tasks_per_s,
@@ -187,27 +221,29 @@ def needs(inputs: Inputs, assumed: Assumptions, devices: int) -> Needs:
             + twins * edges_known * inputs.edge_message_bytes_per_s
         ),
         payload_bytes_per_s=tails_per_s * inputs.payload_bytes,
-        documents_per_s=twins * saved.documents_per_s,
-        written_bytes_per_s=twins * saved.documents_per_s * inputs.written_bytes_per_document,
+        documents_per_s=documents_per_s,
+        sharing_cells=max(cells, math.ceil(documents_per_s / assumed.shared_per_s)),
+        written_bytes_per_s=documents_per_s * inputs.written_bytes_per_document,
         documents_bytes=devices * inputs.document_bytes,
         attach_all_s=each * inputs.attach_s,
     )
 
 
-def halved(inputs: Inputs, assumed: Assumptions, devices: int, edges: int) -> dict[str, float]:
-    """Calculated, not measured: one twin against each of two replicas with the same devices and edges between them."""
-    alone = twin_share(inputs, assumed, devices, edges)
-    share = laws.replica_share(devices, 2)
-    each = twin_share(inputs, assumed, devices * share.mean, edges)
-    busier = twin_share(inputs, assumed, devices * (share.mean + 2.0 * share.deviation), edges)
+def held(inputs: Inputs, assumed: Assumptions, edges: int) -> dict[str, float]:
+    """Calculated, not measured: devices and tasks that one twin holds, and two replicas of it with the same edges.
+
+    Of two, the busier one is filled: it has two standard deviations more than half of the devices.
+    """
+    one = devices_of_twin(inputs, assumed, edges)
+    # N/2 + 2 sqrt(N)/2 = one, solved for N.
+    two = (math.sqrt(1.0 + 2.0 * one) - 1.0) ** 2
     return {
-        "devices": devices,
         "edges": edges,
-        "alone_cores": alone,
-        "each_cores": each,
-        "ratio": each / alone,
-        "share_deviation": share.deviation,
-        "ratio_of_the_busier": busier / alone,
+        "devices_of_one": one,
+        "tasks_per_s_of_one": one * assumed.task_rate_per_s,
+        "devices_of_two": two,
+        "tasks_per_s_of_two": two * assumed.task_rate_per_s,
+        "edges_share": laws.busy_share(edges * inputs.edge_messages_per_s, inputs.edge_report_s),
     }
 
 

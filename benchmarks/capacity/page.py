@@ -13,13 +13,20 @@ from benchmarks.report.text import table
 
 FIGURE = "figures/capacity.png"
 _ADDED = {
-    "core": "a replica of the twin (its devices are shared out), or an edge",
-    "memory": "a replica, or a larger limit of its pod",
-    "setting max_devices": "a larger `max_devices`, if memory and core allow it; else a replica",
-    "pace of saving": "nothing is lost: documents are then older than `save_s`, and a crash loses more counts",
-    "network": "another machine, or a faster network",
-    "edges that a twin keeps": "another cell: edges and twins that know nothing of the others",
-    "what edges say": "the same; or a larger `report_threshold_s` of the edges",
+    ("twin", "core"): "a replica of the twin (its devices are shared out)",
+    ("twin", "memory"): "a replica, or a larger limit of its pod",
+    ("twin", "setting max_devices"): "a larger `max_devices`, if memory and core allow it; else a replica",
+    (
+        "twin",
+        "pace of saving",
+    ): "nothing: documents are then older than `save_s`, and a crash loses more counts",
+    ("twin", "network"): "a replica on another machine, or a faster network",
+    ("edge", "core"): "another edge, on another core or machine",
+    ("edge", "network"): "another edge on another machine, or a faster network",
+    ("cell", "shared PostgreSQL"): "another cell, with a server of its own; or none: SQLite at each replica",
+    ("cell", "replicas in a list"): "another cell: edges and twins that know nothing of the others",
+    ("cell", "edges that a twin keeps"): "the same",
+    ("cell", "what edges say"): "the same; or a larger `report_threshold_s` of the edges",
 }
 _TOO_MUCH = "More than one core has: the twin would have fallen behind, and plans would have come later than simulated."
 _INPUTS = (
@@ -75,9 +82,9 @@ def page(document: Mapping[str, Any]) -> str:
             "",
             *_fleets(found),
             "",
-            "## Two replicas instead of one",
+            "## Two replicas",
             "",
-            *_halved(found),
+            *_held(found),
             "",
             "## What it is calculated from",
             "",
@@ -108,7 +115,7 @@ def _assumptions(found: Mapping[str, Any]) -> list[str]:
         f"{_size(assumed['memory_bytes'])} for a twin and {8e-9 * assumed['link_bytes_per_s']:g} Gbit/s for a "
         f"machine; documents saved {assumed['save_s']:g} s after the last time, at most {assumed['saved_per_s']:,.0f} "
         f"a second; at most {assumed['most_devices']:,} devices (setting `max_devices`) and {assumed['most_edges']} "
-        "edges in one twin.",
+        f"edges in one twin; at most {assumed['most_replicas']} twins in a [list of replicas](how-to/replicas.md).",
     ]
     if quick := [name for name in ("twin", "edge") if found["inputs"][f"{name}_is_quick"]]:
         lines += [
@@ -119,21 +126,24 @@ def _assumptions(found: Mapping[str, Any]) -> list[str]:
     lines += [
         "",
         "**Twins are counted high**: the twin's time over streams holds its replays, for which a share is kept free "
-        "anyway.",
+        f"anyway; and what choosing among edges adds was measured with {found['inputs']['many_edges']} of them and is "
+        "added in every fleet. From seven edges on a device looks at few "
+        "([several edges](how-to/several-edges.md#which-edge-is-used)); with fewer it adds less.",
     ]
     return lines
 
 
 def _limits(found: Mapping[str, Any]) -> list[str]:
     rows = [
-        [limit["unit"], limit["resource"], f"{limit['devices']:,.0f}", _ADDED[limit["resource"]]]
+        [limit["unit"], limit["resource"], f"{limit['devices']:,.0f}", _ADDED[limit["unit"], limit["resource"]]]
         for limit in found["limits"]
     ]
-    first = {unit: next(row for row in rows if row[0] == unit) for unit in ("twin", "edge")}
+    first = {unit: next(row for row in rows if row[0] == unit) for unit in ("twin", "edge", "cell")}
     return [
         f"Of one twin (a process that uses one core) the {first['twin'][1]} is used up first, at {first['twin'][2]} "
-        f"devices; of one edge with one core for tails the {first['edge'][1]}, at {first['edge'][2]}. Networks come "
-        "last: signalling is small, and tensors are sent where that pays.",
+        f"devices; of one edge with one core for tails the {first['edge'][1]}, at {first['edge'][2]}; of one cell the "
+        f"{first['cell'][1]}, at {first['cell'][2]}. Networks come last: signalling is small, and tensors are sent "
+        "where that pays.",
         "",
         table(["of one", "resource", "devices until it is used up", "then add"], rows, left=2),
     ]
@@ -141,6 +151,7 @@ def _limits(found: Mapping[str, Any]) -> list[str]:
 
 def _fleets(found: Mapping[str, Any]) -> list[str]:
     fleets: Sequence[Mapping[str, Any]] = found["fleets"]
+    assumed = found["assumed"]
     rows: list[tuple[str, str, Any]] = [
         ("tasks per second", "tasks_per_s", _count),
         ("cells", "cells", _count),
@@ -155,6 +166,7 @@ def _fleets(found: Mapping[str, Any]) -> list[str]:
         ("mean wait there", "tail_wait_s", lambda value: f"{1e3 * value:.1f} ms"),
         ("payload bytes, per second", "payload_bytes_per_s", _size),
         ("documents saved, per second", "documents_per_s", _count),
+        ("cells, where the twins of each share a PostgreSQL", "sharing_cells", _count),
         ("written to disks for that, per second", "written_bytes_per_s", _size),
         ("documents kept", "documents_bytes", _size),
         ("a twin's devices attach anew, all at once", "attach_all_s", lambda value: f"{value:.1f} s"),
@@ -164,24 +176,37 @@ def _fleets(found: Mapping[str, Any]) -> list[str]:
         table(heads, [[title, *(show(fleet[key]) for fleet in fleets)] for title, key, show in rows]),
         "",
         "A *cell* is a set of edges and the twins that plan for them: every twin keeps every edge of its cell, "
-        f"{found['assumed']['most_edges']} at most, and each edge reports to every twin of it. That part grows with "
-        "edges times twins, so make cells no larger than they need be: a plant, a city; what is near belongs "
-        "together anyway. Cells share nothing but, if you like, a PostgreSQL for each. An edge with more cores runs "
-        "one process per core, each an edge of its own. With shared PostgreSQL the documents of all twins of a cell "
-        "go to one server; how many it takes is not measured here.",
+        f"{assumed['most_edges']} at most, each edge reports to every twin of it, and a list of replicas names "
+        f"{assumed['most_replicas']} at most. What edges say grows with edges times twins, so make cells no larger "
+        "than they need be: a plant, a city; what is near belongs together anyway. Cells share nothing. An edge with "
+        "more cores runs one process per core, each an edge of its own.",
+        "",
+        "With [shared PostgreSQL](how-to/postgresql.md) the documents of all twins of a cell go to one server. That it "
+        f"takes {assumed['shared_per_s']:,.0f} a second is **a reading by hand**, on a busy machine of two cores "
+        "([how much it takes](how-to/postgresql.md#how-much-it-takes)); a server of its own was not measured. Each "
+        "replica has one session: `max_connections`, 100 by default, is enough for one cell, not for two on one "
+        "server.",
     ]
 
 
-def _halved(found: Mapping[str, Any]) -> list[str]:
-    half = found["halved"]
+def _held(found: Mapping[str, Any]) -> list[str]:
+    held, share = found["held"], found["assumed"]["most_share"]
     return [
-        "**Calculated, not measured** (two twins and their devices need four cores; this machine has two): a twin "
-        f"with {half['devices']:,} devices and {half['edges']} edges is busy for {half['alone_cores']:.2f} of a core; "
-        f"each of two replicas, with half of the devices and all of the edges, for {half['each_cores']:.2f}: "
-        f"{half['ratio']:.3f} of it. Rendezvous hashing shares devices out at random, with a standard deviation of "
-        f"{100.0 * half['share_deviation']:.2f} % of all; the busier one of two, two deviations up, takes "
-        f"{half['ratio_of_the_busier']:.3f}. What does not halve is what edges say, which both hear. That messages "
-        "halve was measured: [replicas](how-to/replicas.md#what-was-tried).",
+        "**Calculated, not measured**: two twins and their devices need four cores, and no machine with four was at "
+        f"hand. With {held['edges']} edges and cores at most {share:.0%} busy:",
+        "",
+        table(
+            ["", "devices", "tasks per second"],
+            [
+                [title, f"{held[f'devices_of_{key}']:,.0f}", f"{held[f'tasks_per_s_of_{key}']:,.0f}"]
+                for title, key in (("one twin", "one"), ("two replicas", "two"))
+            ],
+        ),
+        "",
+        "Two hold a little less than twice as much, since devices are shared out at random: the busier one is reckoned "
+        "with two standard deviations more than half of them. What edges say both hear, "
+        f"{held['edges_share']:.3f} of a core each. That messages halve was measured: "
+        "[replicas](how-to/replicas.md#what-was-tried).",
     ]
 
 
@@ -196,7 +221,7 @@ def _inputs(found: Mapping[str, Any]) -> list[str]:
     ]
     inputs = found["inputs"]
     origins = [
-        f"{name} {about['written_at'][:10]}, commit {about['commit'][:12]}, load {about['load_average']:g}"
+        f"{name} {about['written_at'][:10]}, commit {_commit(about['commit'])}, load {about['load_average']:g}"
         for name, about in found["origins"].items()
     ]
     return [
@@ -219,9 +244,10 @@ def _formulas() -> list[str]:
         "",
         "- Busy share, *U = X S*: rate times service time (utilisation law; Denning and Buzen 1978). Twins and edges "
         "are as many as keep U below what is allowed.",
-        "- A task costs a twin what was measured over streams with one edge, and what choosing among many edges adds "
-        "to its core: the difference of two simulated fleets that have run for a while, so that a plan is weighed "
-        "again where something has changed, not because what is tracked of a device has yet to settle.",
+        "- A task costs a twin what was measured over streams with one edge and the most devices that were held, and "
+        "what choosing among many edges adds to its core: the difference of two simulated fleets that have run for a "
+        "while, so that a plan is weighed again where something has changed, not because what is tracked of a device "
+        "has yet to settle.",
         "- Mean wait at an edge, *W = U S / (2 (1 - U))*: one queue, Poisson arrivals, equal service times "
         "(Pollaczek and Khinchine; Kleinrock 1975). Other users' work at the edge comes on top.",
         "- Documents: each that has changed is written in a pass after a pause; a pass takes *D / (pace - N rate)*, "
@@ -307,6 +333,11 @@ def _figure(found: Mapping[str, Any]) -> bytes:
     for axes in (left, right):
         axes.legend(fontsize=8, frameon=False)
     return png(figure)
+
+
+def _commit(recorded: str) -> str:
+    commit, _, dirty = recorded.partition("-")
+    return commit[:12] + (", changed" if dirty else "")
 
 
 def _count(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from benchmarks.capacity.command import capacity
 from benchmarks.capacity.inputs import NEEDED, InputError, Inputs, inputs_of
 from benchmarks.capacity.needs import FLEETS, Assumptions
 from benchmarks.results import RESULTS_FOLDER
+from twinsplit.replicas.listing import MOST_REPLICAS
 
 ROOT = Path(__file__).resolve().parents[3]
 ROUND = Inputs(
@@ -142,16 +144,44 @@ def test_a_fleet_that_is_too_large_for_a_cell_gets_more_of_them_and_no_unit_is_o
         assert found.edges / found.cells <= 256
         assert devices / found.twins <= ASSUMED.most_devices
         assert found.twins % found.cells == 0
-    assert needs.needs(ROUND, ASSUMED, FLEETS[-1]).cells == math.ceil(math.ceil(1e7 / 700.0) / 256)
+    listed = replace(ASSUMED, most_replicas=1_000)
+    assert needs.needs(ROUND, listed, FLEETS[-1]).cells == math.ceil(math.ceil(1e7 / 700.0) / 256)
 
 
-def test_two_replicas_halve_all_but_what_edges_say() -> None:
-    found = needs.halved(ROUND, ASSUMED, 1_000, 50)
-    assert found["alone_cores"] == pytest.approx(needs.twin_share(ROUND, ASSUMED, 1_000, 50))
-    assert 0.5 < found["ratio"] < 0.52
-    without_edges = needs.halved(ROUND, ASSUMED, 1_000, 0)["ratio"]
-    assert without_edges == pytest.approx(0.5, abs=0.01), "shorter passes of saving make it a little less"
-    assert found["ratio_of_the_busier"] > found["ratio"]
+def test_a_cell_has_no_more_twins_than_a_list_of_replicas_takes() -> None:
+    assert ASSUMED.most_replicas == MOST_REPLICAS
+    by_name = {(limit.unit, limit.resource): limit.devices for limit in needs.limits(ROUND, ASSUMED)}
+    assert by_name["cell", "replicas in a list"] == pytest.approx(MOST_REPLICAS * by_name["twin", "core"])
+    for devices in FLEETS:
+        found = needs.needs(ROUND, ASSUMED, devices)
+        assert found.twins / found.cells <= MOST_REPLICAS
+    short = replace(ASSUMED, most_replicas=2)
+    found = needs.needs(ROUND, short, 100_000)
+    assert found.twins == 2 * found.cells
+    assert 100_000 / (found.cells - 1) > 2 * needs.devices_of_twin(ROUND, short, found.edges / (found.cells - 1))
+
+
+def test_twins_that_share_a_database_are_no_more_than_it_takes_the_documents_of() -> None:
+    by_name = {(limit.unit, limit.resource): limit.devices for limit in needs.limits(ROUND, ASSUMED)}
+    core = by_name["twin", "core"]
+    each = needs.saved_documents(ROUND, ASSUMED, core, 1.0).documents_per_s
+    assert by_name["cell", "shared PostgreSQL"] == pytest.approx(3_900.0 * core / each)
+    few, many = (needs.needs(ROUND, ASSUMED, devices) for devices in (1_000, 10_000_000))
+    assert few.sharing_cells == few.cells == 1
+    assert many.sharing_cells == math.ceil(many.documents_per_s / 3_900.0) > many.cells
+    page_text = (ROOT / "docs/how-to/postgresql.md").read_text(encoding="utf-8")
+    assert f"{ASSUMED.shared_per_s:,.0f} documents a second" in page_text
+
+
+def test_two_replicas_hold_twice_as_much_but_for_chance() -> None:
+    found = needs.held(ROUND, ASSUMED, 50)
+    one, two = found["devices_of_one"], found["devices_of_two"]
+    assert one == pytest.approx(needs.devices_per_twin(ROUND, ASSUMED, 50))
+    share = laws.replica_share(round(two), 2)
+    assert two * (share.mean + 2.0 * share.deviation) == pytest.approx(one, rel=1e-3)
+    assert found["edges_share"] == pytest.approx(50 * 2.0 * 0.0001)
+    seldom = needs.held(ROUND, replace(ASSUMED, task_rate_per_s=0.5), 50)
+    assert seldom["tasks_per_s_of_two"] == pytest.approx(0.5 * seldom["devices_of_two"])
 
 
 def documents() -> dict[str, Any]:
@@ -220,7 +250,7 @@ def documents() -> dict[str, Any]:
 
 def test_inputs_are_read_from_what_was_measured() -> None:
     found = inputs_of(documents())
-    assert found.twin_task_s == pytest.approx(0.138 / 64), "of the point with most devices"
+    assert found.twin_task_s == pytest.approx(0.074 / 32), "of the most devices that were held"
     assert (found.twin_devices_held, found.twin_is_quick, found.edge_is_quick) == (32, True, False)
     assert found.twin_base_bytes == pytest.approx(80e6)
     assert found.tail_s == pytest.approx(0.002), "of the point with most answers"
@@ -259,6 +289,11 @@ def test_what_is_missing_is_named() -> None:
     too_short["capacity-simulation"]["results"]["store"]["documents_written"] = 0
     with pytest.raises(InputError, match="too short"):
         inputs_of(too_short)
+    overrun = documents()
+    for point in overrun["load-twin"]["results"]["by_devices"]:
+        point["is_held"] = False
+    with pytest.raises(InputError, match=r"load-twin\.json: .* held"):
+        inputs_of(overrun)
     without = documents()
     without["capacity-settled"]["results"] |= {"settled": None}
     with pytest.raises(InputError, match=r"capacity-settled\.json: .* warm_up_tasks"):
@@ -286,14 +321,28 @@ def test_the_stored_result_follows_from_its_inputs() -> None:
     assert [fleet["devices"] for fleet in found["fleets"]] == list(FLEETS)
     for fleet in found["fleets"]:
         assert fleet == pytest.approx(needs.needs(inputs, assumed, fleet["devices"]).described())
-    half = found["halved"]
-    assert half == pytest.approx(needs.halved(inputs, assumed, half["devices"], half["edges"]))
+    assert found["held"] == pytest.approx(needs.held(inputs, assumed, inputs.many_edges))
     assert calculation.lines(found)
 
 
 def test_the_law_of_saving_foretells_what_the_simulated_twin_saved() -> None:
     found = STORED["results"]
     assert found["foretold_documents"] == pytest.approx(found["simulation"]["store"]["documents_written"], rel=0.15)
+
+
+def test_what_to_add_is_said_of_every_limit_and_a_full_edge_is_told_apart_from_a_full_twin() -> None:
+    text = page.page(STORED)
+    for limit in needs.limits(ROUND, ASSUMED):
+        assert f"| {limit.unit} | {limit.resource} | " in text
+    assert re.search(r"\| edge \| core \| [\d,]+ \| another edge", text)
+    assert re.search(r"\| twin \| core \| [\d,]+ \| a replica", text)
+
+
+def test_a_measurement_of_changed_files_is_named_as_such() -> None:
+    text = page.page(STORED)
+    for about in STORED["results"]["origins"].values():
+        commit = about["commit"].removesuffix("-dirty")
+        assert f"commit {commit[:12]}{', changed' if commit != about['commit'] else ''}, load" in text
 
 
 @pytest.mark.slow
