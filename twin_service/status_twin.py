@@ -255,6 +255,10 @@ class StatusTwin:
             raise BadMessageError(
                 f"epoch_s: has {len(task.epoch_times_s) - 1} epochs, at most {len(self.segment_s)} fit"
             )
+        if len(task.exit_confidences) > len(self.exit_s):
+            raise BadMessageError(
+                f"exit_confidence: has {len(task.exit_confidences)} values, the model has {len(self.exit_s)} exits"
+            )
         if self.manifest is None:
             return
         if not 0 <= task.evidence < self.manifest.evidence_count:

@@ -17,6 +17,7 @@ from twin_service import messages
 from twinsplit import __version__
 from twinsplit.edge_list import MOST_LISTED, EdgeLink
 from twinsplit.errors import BadMessageError, SettingsError
+from twinsplit.model.manifest import MOST_CLASS_NAME
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.address import Address
 from twinsplit.transport.clock_offset import ClockReadings
@@ -38,7 +39,9 @@ from twinsplit.types import Reason, Stages, TaskRecord
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 _MAX_TIMES = 4096
+_MAX_ENCODE_TIMES = 8 * _MAX_TIMES
 MOST_OTHER_ADDRESSES = 8
+MOST_MODELS = 256
 _JPEG_START = b"\xff\xd8\xff"
 _MAX_SOURCE = 63
 
@@ -68,7 +71,7 @@ def device_hello_from_wire(hello: twin_pb2.DeviceHello) -> messages.DeviceHello:
         model_digest=digest_from_wire(hello.model_digest),
         segment_s=_all_seconds(hello.segment_s, "segment_s"),
         exit_s=_all_seconds(hello.exit_s, "exit_s"),
-        encode_s={(e.cut, e.representation_index): seconds_from_wire(e.encode_s, "encode_s") for e in hello.encode_s},
+        encode_s=_encode_s(hello),
         is_tensors_only=hello.tensors_only,
         fixed_edge_address=hello.fixed_edge_address or None,
         goodput_bytes_per_s=_known(hello.goodput_bytes_per_s, "goodput_bytes_per_s"),
@@ -129,6 +132,8 @@ def edge_hello_from_wire(hello: twin_pb2.EdgeHello, sent_at_s: float) -> message
     """
     if len(hello.other_addresses) > MOST_OTHER_ADDRESSES:
         raise BadMessageError(f"other_addresses: more than {MOST_OTHER_ADDRESSES}")
+    if len(hello.models) > MOST_MODELS:
+        raise BadMessageError(f"models: more than {MOST_MODELS}")
     return messages.EdgeHello(
         edge_id=_name(hello.edge_id, "edge_id"),
         advertise_address=_address(hello.advertise_address, "advertise_address"),
@@ -220,6 +225,12 @@ def _welcome(message: messages.Welcome, heartbeat_s: float) -> twin_pb2.Welcome:
     )
 
 
+def _encode_s(hello: twin_pb2.DeviceHello) -> dict[tuple[int, int], float]:
+    if len(hello.encode_s) > _MAX_ENCODE_TIMES:
+        raise BadMessageError(f"encode_s: has {len(hello.encode_s)} times, at most {_MAX_ENCODE_TIMES} are allowed")
+    return {(e.cut, e.representation_index): seconds_from_wire(e.encode_s, "encode_s") for e in hello.encode_s}
+
+
 def _task_report(report: twin_pb2.TaskReport, sent_at_s: float) -> messages.TaskReport:
     if not report.ended:
         raise BadMessageError("task.ended: is empty; a task report tells of at least one ended task")
@@ -253,10 +264,10 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
         exit_index=task.exit_index if task.HasField("exit_index") else None,
         payload=payload,
         representation_index=task.representation_index if has_sent else None,
-        exit_confidences=tuple(c if 0.0 <= c <= 1.0 else None for c in task.exit_confidence),
+        exit_confidences=_confidences(task.exit_confidence),
         exit_agrees=task.exit_agrees if task.HasField("exit_agrees") else None,
         wire_bytes=task.wire_bytes,
-        label=task.label or None,
+        label=_label(task.label),
         confidence=task.confidence if 0.0 <= task.confidence <= 1.0 else None,
         degraded=task.degraded,
         stages=Stages(
@@ -275,6 +286,18 @@ def _ended(task: twin_pb2.EndedTask, queue_length: int, sent_at_s: float) -> Tas
         sent_on=task.sent_on,
         thumbnail_jpeg=_thumbnail(task.thumbnail_jpeg),
     )
+
+
+def _confidences(values: Sequence[float]) -> tuple[float | None, ...]:
+    if len(values) > _MAX_TIMES:
+        raise BadMessageError(f"exit_confidence: has {len(values)} values, at most {_MAX_TIMES} are allowed")
+    return tuple(c if 0.0 <= c <= 1.0 else None for c in values)
+
+
+def _label(text: str) -> str | None:
+    if len(text) > MOST_CLASS_NAME:
+        raise BadMessageError(f"label: has {len(text)} characters, at most {MOST_CLASS_NAME} are allowed")
+    return text or None
 
 
 def _thumbnail(data: bytes) -> bytes | None:

@@ -28,6 +28,13 @@ BELOW_ZERO = frozenset({"plan.band_edges_s[0] = -1", "plan.age_edges_s[0] = -1"}
 """A break point below 0 parts nothing, as one beyond every backlog does."""
 ENDLESS = frozenset({"plan.contingency.exit_thresholds[0] = inf"})
 """A threshold that no confidence reaches: the exit is never taken."""
+PLAIN_WORDS = {
+    "band_edges_s": "points of backlog",
+    "age_edges_s": "points of age",
+    "exit_thresholds": "threshold",
+    "lease_s": "lease",
+}
+"""What refusals of plans call fields."""
 
 
 def picture(kind: str = "PNG", side: int = 24, mode: str = "RGB") -> bytes:
@@ -141,7 +148,7 @@ def bad_twin_messages(digest: str) -> Iterator[Bad]:
     whole = twin_says(plan=plan(digest, newest))
     for bad in impossible_numbers("plan", whole, TOLERATED):
         if not any(bad.name.endswith(odd) for odd in BELOW_ZERO | ENDLESS):
-            yield bad
+            yield bad._replace(word=PLAIN_WORDS.get(bad.word, bad.word))
     listed = twin_pb2.ListedEdge(edge_id="edge", address="127.0.0.1:1", tail_s=[0.1], backlog=whole.plan.backlog)
     yield from impossible_numbers("edges", twin_says(edges=twin_pb2.EdgeList(edges=[listed])), TOLERATED)
     yield from impossible_numbers(

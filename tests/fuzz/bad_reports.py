@@ -77,8 +77,8 @@ def state(**changes: Any) -> twin_pb2.DeviceState:
 def ended(**changes: Any) -> twin_pb2.EndedTask:
     """A task that the edge has answered, with every field."""
     given: dict[str, Any] = {
-        "task_id": 7, "outcome": twin_pb2.OUTCOME_EDGE, "reason": "plan", "arrived_age_s": 0.5, "started_age_s": 0.4,
-        "ended_age_s": 0.1, "epoch_s": [0.1], "stop_epoch": 1, "evidence": 1, "exit_index": 0,
+        "task_id": 7, "outcome": twin_pb2.OUTCOME_EDGE, "reason": "offload-pays", "arrived_age_s": 0.5,
+        "started_age_s": 0.4, "ended_age_s": 0.1, "epoch_s": [0.1], "stop_epoch": 1, "evidence": 1, "exit_index": 0,
         "payload": twin_pb2.PAYLOAD_TENSOR, "wire_bytes": 1000, "encode_s": 0.001, "upload_s": 0.01,
         "edge_queue_s": 0.01, "edge_service_s": 0.01, "energy_joules": 0.5, "exit_confidence": [0.7],
         "exit_agrees": True, "plan_id": 1, "label": "boot", "confidence": 0.9, "thumbnail_jpeg": b"\xff\xd8\xff",
@@ -200,6 +200,8 @@ _DEVICE_HELLOS: dict[str, dict[str, Any]] = {
     "an edge without port": {"fixed_edge_address": "edge"},
     "an attachment that none could follow": {"attachment_epoch": (1 << 64) - 1},
     "an edge with too high a port": {"fixed_edge_address": "edge:99999"},
+    "too many encoding times": {"encode_s": [twin_pb2.EncodeTime(cut=1)] * 9 * MANY},
+    "an edge with a long host": {"fixed_edge_address": "e" * 256 + ":7100"},
     "a processor that stands still": {"speed_share": 0.0},
 }
 _ENDED: dict[str, dict[str, Any]] = {
@@ -214,6 +216,9 @@ _ENDED: dict[str, dict[str, Any]] = {
     "too many epochs": {"epoch_s": [0.1] * MANY},
     "evidence beyond": {"evidence": 3},
     "an exit beyond": {"exit_index": 1},
+    "more confidences than there are exits": {"exit_confidence": [0.7, 0.7]},
+    "too many confidences": {"exit_confidence": [0.7] * MANY},
+    "a label too long": {"label": "x" * 256},
     "a thumbnail too large": {"thumbnail_jpeg": b"\xff\xd8\xff" + bytes(5000)},
     "a thumbnail that is none": {"thumbnail_jpeg": b"<svg>"},
     "an edge that is no name": {"edge_id": "an edge"},
@@ -246,6 +251,8 @@ _EDGE_HELLOS: dict[str, dict[str, Any]] = {
     "a port without end": {"advertise_address": "edge:" + "9" * 5000},
     "a short digest": {"models": [twin_pb2.EdgeModel(model_digest=bytes(31), tail_s=[0.1])]},
     "too many times": {"models": [twin_pb2.EdgeModel(model_digest=bytes(32), tail_s=[0.1] * MANY)]},
+    "too many models": {"models": [twin_pb2.EdgeModel(model_digest=bytes(32), tail_s=[0.1])] * 257},
+    "an address with a long host": {"advertise_address": "e" * 256 + ":7100"},
     "too many addresses": {"other_addresses": [f"edge:{port}" for port in range(1, 10)]},
     "another address that is none": {"other_addresses": ["nowhere"]},
 }

@@ -19,6 +19,8 @@ class Bad(NamedTuple):
     data: bytes
     code: ErrorCode
     """The refusal by which."""
+    word: str = ""
+    """What the refusal's text must name, or another fault of the message has hidden this one."""
 
 
 UNREADABLE: dict[str, Callable[[bytes], bytes]] = {
@@ -59,7 +61,7 @@ def impossible_numbers(name: str, message: Message, tolerated: Tolerated) -> Ite
         if place.field.cpp_type in _FLOATS and place.field.full_name.removeprefix(_PACKAGE) not in tolerated:
             for text, value in IMPOSSIBLE.items():
                 changed = place.changed(message, value).SerializeToString()
-                yield Bad(f"{name}: {place} = {text}", changed, ErrorCode.BAD_MESSAGE)
+                yield Bad(f"{name}: {place} = {text}", changed, ErrorCode.BAD_MESSAGE, place.field.name)
 
 
 def floats_of(descriptor: Descriptor) -> set[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from twinsplit.transport.status import INTERNAL_TEXT, MAX_TEXT_CHARACTERS
+from tests.fuzz.mutations import Bad
+from twinsplit.rpc.v1.errors_pb2 import Error
+from twinsplit.transport.status import INTERNAL_TEXT, MAX_TEXT_CHARACTERS, code_of, error_from_wire
 
 _INTERNALS = re.compile(
     r"""
@@ -23,3 +26,12 @@ def check_text(text: str) -> None:
     assert 0 < len(text) <= MAX_TEXT_CHARACTERS, text
     assert text != INTERNAL_TEXT, "something failed where it should have refused"
     assert not (found := _INTERNALS.search(text)), f"{found} in {text!r}"
+
+
+def wrong_about(bad: Bad, refusals: Sequence[Error]) -> list[str]:
+    """What is to say about what came back of a message that must be refused once, by its name."""
+    for refusal in refusals:
+        check_text(refusal.text)
+    codes = [code_of(error_from_wire(refusal)) for refusal in refusals]
+    is_right = codes == [bad.code] and bad.word in refusals[0].text
+    return [] if is_right else [f"{bad.name}: {[refusal.text for refusal in refusals] or 'taken'}"]

@@ -14,13 +14,13 @@ import pytest
 
 from tests.fuzz import bad_reports
 from tests.fuzz.mutations import UNREADABLE, Bad, floats_in, floats_of
-from tests.fuzz.refusals import check_text
+from tests.fuzz.refusals import check_text, wrong_about
 from tests.integration.test_twin_streams import running
 from tests.unit.twin_service.made_up_twins import MANIFEST_BYTES
 from twinsplit.errors import ErrorCode
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.transport.channel import open_channel
-from twinsplit.transport.status import CODE_METADATA_KEY, error_from_wire
+from twinsplit.transport.status import CODE_METADATA_KEY
 
 PATIENCE_S = 20.0
 SERVICE = "/twinsplit.rpc.v1.TwinService"
@@ -53,18 +53,13 @@ class Stream:
             if response.WhichOneof("kind") == kind:
                 return getattr(response, kind)
 
+    def wrong_about(self, bad: Bad) -> list[str]:
+        """What is to say about the refusals heard since then."""
+        errors, self.errors = self.errors, []
+        return wrong_about(bad, errors)
+
     def end(self) -> None:
         self._call.cancel()
-
-
-def wrong_about(bad: Bad, errors: list[Any]) -> list[str]:
-    """What is to say about the refusals of a bad message; they are forgotten."""
-    codes = [getattr(error_from_wire(error), "code", None) for error in errors]
-    for error in errors:
-        check_text(error.text)
-    texts = [error.text for error in errors]
-    errors.clear()
-    return [] if codes == [bad.code] else [f"{bad.name}: {texts or 'taken'}"]
 
 
 async def attached(channel: grpc.aio.Channel) -> Stream:
@@ -76,6 +71,23 @@ async def attached(channel: grpc.aio.Channel) -> Stream:
     return stream
 
 
+async def test_what_the_bad_reports_are_made_of_is_taken(channel: grpc.aio.Channel) -> None:
+    stream = await attached(channel)
+    for task_id, (kind, report) in enumerate(bad_reports.DEVICE_REPORTS.items()):
+        await stream.say(bad_reports.device_says(**{kind: report}))
+        await stream.say(bad_reports.device_says(poll=twin_pb2.PollRequest(task_id=task_id)))
+        while (await stream.hear("poll")).task_id != task_id:
+            pass
+        assert stream.errors == [], kind
+    stream = Stream(channel, "AttachEdge", twin_pb2.AttachEdgeResponse)
+    await stream.say(bad_reports.edge_says(hello=bad_reports.edge_hello()))
+    for kind, report in bad_reports.EDGE_REPORTS.items():
+        await stream.say(bad_reports.edge_says(**{kind: report}))
+    await stream.say(b"")
+    await stream.hear("error")
+    assert [error.text for error in stream.errors if "nothing" not in error.text] == []
+
+
 async def test_each_bad_report_of_a_device_is_refused_by_its_name_and_a_task_after_it_is_answered(
     channel: grpc.aio.Channel,
 ) -> None:
@@ -85,7 +97,7 @@ async def test_each_bad_report_of_a_device_is_refused_by_its_name_and_a_task_aft
         await stream.say(bad_reports.device_says(poll=twin_pb2.PollRequest(task_id=task_id)))
         answer = await stream.hear("poll")
         assert answer.task_id == task_id, bad.name
-        wrong += wrong_about(bad, stream.errors)
+        wrong += stream.wrong_about(bad)
     assert not wrong, "\n".join(wrong)
 
 
@@ -99,7 +111,7 @@ async def test_each_bad_hello_of_a_device_is_refused_by_its_name_and_a_good_one_
         await stream.say(bad.data)
         await stream.say(bad_reports.device_says(hello=bad_reports.device_hello()))
         await stream.hear("welcome")
-        wrong += wrong_about(bad, stream.errors)
+        wrong += stream.wrong_about(bad)
         stream.end()
     assert not wrong, "\n".join(wrong)
 
@@ -117,7 +129,7 @@ async def test_each_manifest_that_is_none_is_refused_by_its_name_and_the_device_
         await stream.say(bad_reports.device_says(manifest=twin_pb2.ManifestUpload(manifest_json=data)))
         await stream.say(bad_reports.device_says(poll=twin_pb2.PollRequest(task_id=1)))
         await stream.hear("poll")
-        wrong += wrong_about(Bad(f"manifest: {name}", data, ErrorCode.BAD_MESSAGE), stream.errors)
+        wrong += stream.wrong_about(Bad(f"manifest: {name}", data, ErrorCode.BAD_MESSAGE))
         stream.end()
     assert not wrong, "\n".join(wrong)
 
@@ -132,7 +144,7 @@ async def test_each_bad_message_of_an_edge_is_refused_by_its_name_and_a_report_a
         await stream.say(bad.data)
         await stream.say(hello)
         await stream.hear("welcome")
-        wrong += wrong_about(bad, stream.errors)
+        wrong += stream.wrong_about(bad)
         stream.end()
     stream = Stream(channel, "AttachEdge", twin_pb2.AttachEdgeResponse)
     await stream.say(hello)
@@ -142,7 +154,7 @@ async def test_each_bad_message_of_an_edge_is_refused_by_its_name_and_a_report_a
         await stream.hear("error")
         await stream.say(bad_reports.edge_says(backlog=bad_reports.backlog_report(queue_length=length)))
         await queue_has(stub, length)
-        wrong += wrong_about(bad, stream.errors)
+        wrong += stream.wrong_about(bad)
     assert not wrong, "\n".join(wrong)
 
 

@@ -26,7 +26,7 @@ from twinsplit.model.draft import ModelDraft, check_out
 from twinsplit.model.exits import attach
 from twinsplit.model.frames import LabelledFrames
 from twinsplit.model.graph import Network, load_network
-from twinsplit.model.manifest import Cut, Manifest, Preprocessing, TensorSpec
+from twinsplit.model.manifest import MOST_CLASS_NAME, Cut, Manifest, Preprocessing, TensorSpec
 from twinsplit.model.measurement import (
     DEFAULT_TOLERANCE,
     Progress,
@@ -138,6 +138,8 @@ def build_model(
         notes.append("no inner cut is worth it: there is one segment, and a task offloads its input or nothing")
     if device_segments is not None and not 1 <= device_segments <= len(cuts) + 1:
         raise SettingsError(f"a device cannot hold {device_segments} of {len(cuts) + 1} segments")
+    if any(len(name) > MOST_CLASS_NAME for name in classes):
+        raise SettingsError(f"a class name has more than {MOST_CLASS_NAME} characters; shorten it")
     decided_task = _task(network.output, task, classes, notes)
     specs = (network.input, *(c.tensor for c in cuts), network.output)
     with ModelDraft(specs, out, progress=progress) as draft:

@@ -21,9 +21,12 @@ from twinsplit.types import NO_EVIDENCE, evidence_state
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+MOST_CLASS_NAME = 255
+"""Characters of a class name, and so of an answer's label."""
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ClassName = Annotated[str, Field(max_length=MOST_CLASS_NAME)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 RepresentationKind = Literal["float32", "float16", "uint8", "uint4", "png", "jpeg"]
 CodecName = Literal["none", "zstd"]
@@ -141,7 +144,7 @@ class Manifest(_Frozen):
     version: Annotated[int, Field(ge=1)]
     task: Literal["classification", "raw"]
     """``raw``: the output is not a classifier's and is passed on as a tensor."""
-    classes: tuple[str, ...] = ()
+    classes: tuple[ClassName, ...] = ()
     """Class names by output index; empty: answers carry the index."""
     output_activation: Literal["logits", "probabilities"] = "logits"
     preprocessing: Preprocessing = Preprocessing()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from twinsplit.errors import ListenError, SettingsError
 
 _MOST_DIGITS = 5
+_MOST_HOST = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Address:
         elif ":" in host:
             host = ""
         is_number = port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS
-        if not separator or not host or not is_number or int(port) > 65535:
+        if not separator or not 0 < len(host) <= _MOST_HOST or not is_number or int(port) > 65535:
             raise SettingsError(f"{text!r} is not an address; write HOST:PORT, such as 127.0.0.1:7000 or [::1]:7000")
         return cls(host, int(port))
 

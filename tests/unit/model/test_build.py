@@ -204,6 +204,7 @@ class TestRefusals:
             (UnsupportedModelError, "no tensor or node", {"cutting": CutSettings(cuts=["nowhere"])}),
             (UnsupportedModelError, "no tensor or node", {"cutting": CutSettings(never=["nowhere"])}),
             (SettingsError, "4 class names for 5 outputs", {"classes": ["a", "b", "c", "d"]}),
+            (SettingsError, "more than 255 characters", {"classes": ["a", "b", "c", "d", "e" * 256]}),
             (SettingsError, "cannot hold 9 of 3", {"cutting": CUTTING, "device_segments": 9}),
             (ManifestError, "need", {"preprocessing": Preprocessing(kind="image", layout="nhwc")}),
             (SettingsError, "give frames", {"exits": {1: Path("exit.onnx")}}),
