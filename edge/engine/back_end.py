@@ -68,16 +68,19 @@ class BackEnd:
         address: HOST:PORT.
         tls: ``None``: no TLS.
         max_message_bytes: Largest message.
+
+    Raises:
+        TlsError: the TLS files cannot be used.
     """
 
     def __init__(self, address: str, tls: TlsFiles | None, max_message_bytes: int) -> None:
         self.address = address
         self.is_ours = False
         """Whether it is an edge of this software, which reads and writes more than the protocol has."""
-        self._channels = [open_channel(address, tls, max_message_bytes=max_message_bytes) for _ in range(CHANNELS)]
+        self._tls = tls or TlsFiles()
+        self._max_message_bytes = max_message_bytes
         self._busy = [0] * CHANNELS
-        self._infer = [infer_call(channel) for channel in self._channels]
-        self._stubs: list[Any] = [inference_pb2_grpc.GRPCInferenceServiceStub(channel) for channel in self._channels]
+        self._open()
 
     async def is_ready(self, models: Sequence[tuple[str, str]]) -> bool:
         """Whether it takes requests for all of these (name, version).
@@ -86,8 +89,20 @@ class BackEnd:
         one in five minutes (gRPC's default, and Triton's) answers by closing it (``too_many_pings``).
 
         Raises:
-            grpc.aio.AioRpcError: it does not answer.
+            grpc.aio.AioRpcError: it does not answer. If the TLS files have changed, connections are made by them from
+                now on.
+            TlsError: it does not answer, and the TLS files have changed and cannot be used.
         """
+        try:
+            return await self._says_ready(models)
+        except grpc.aio.AioRpcError:
+            if self._tls.stamp() != self._stamp:
+                before = self._channels
+                self._open()
+                await _close(before)
+            raise
+
+    async def _says_ready(self, models: Sequence[tuple[str, str]]) -> bool:
         asked = inference_pb2.ServerReadyRequest()
         answers = await asyncio.gather(*(stub.ServerReady(asked, timeout=PROBE_S) for stub in self._stubs))
         if not all(answer.ready for answer in answers):
@@ -144,8 +159,14 @@ class BackEnd:
 
     async def close(self) -> None:
         """End all connections."""
-        for channel in self._channels:
-            await channel.close(None)
+        await _close(self._channels)
+
+    def _open(self) -> None:
+        stamp, limit = self._tls.stamp(), self._max_message_bytes
+        self._channels = [open_channel(self.address, self._tls, max_message_bytes=limit) for _ in range(CHANNELS)]
+        self._stamp = stamp
+        self._infer = [infer_call(channel) for channel in self._channels]
+        self._stubs: list[Any] = [inference_pb2_grpc.GRPCInferenceServiceStub(channel) for channel in self._channels]
 
     def _error(self, failure: grpc.aio.AioRpcError) -> TwinsplitError:
         named = error_from_rpc(failure, self.address) if is_refusal(failure) else None
@@ -153,6 +174,11 @@ class BackEnd:
             return named if isinstance(named, RefusedError) else InternalError(INTERNAL_TEXT)
         text = f"{self.address} does not answer ({failure.code().name}): {failure.details() or 'no reason given'}"
         return BackEndError(text, named if isinstance(named, RefusedError) else None)
+
+
+async def _close(channels: Sequence[grpc.aio.Channel]) -> None:
+    for channel in channels:
+        await channel.close(None)
 
 
 def infer_request(manifest: Manifest, cut: int, tensor: NDArray[Any], parameters: Parameters) -> InferenceRequest:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.engine import probe
-from edge.engine.back_end import CHANNELS
+from edge.engine import probe, remote
+from edge.engine.back_end import CHANNELS, Answer, BackEnd
 from edge.tail_queue import TailEnd
 from tests.integration.device_bench import until
 from tests.integration.edge_engine.bench import answers, output_of, plain, request, running
@@ -19,6 +19,7 @@ from tests.integration.edge_engine.other_server import OtherServer
 from tests.integration.stopping import stopped_after
 from twinsplit.errors import StoppingError
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.oip.messages import InferenceRequest, InferenceResponse
 from twinsplit.transport import limits
 
 PINGED_S = 6.0
@@ -101,6 +102,55 @@ async def test_tails_of_a_back_end_that_hangs_go_to_the_other(
         found = await pending
         assert all(response.error is None for response in found.values())
         assert other.cancelled == 2
+
+
+@pytest.mark.slow
+async def test_tails_that_a_back_end_keeps_for_too_long_go_to_the_other_though_it_says_that_it_is_ready(
+    folder: Path,
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    other: OtherServer,
+    second: OtherServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "LEAST_PATIENCE_S", 0.3)
+    async with running(folder, engine=f"oip://{other.address},{second.address}", engine_in_flight=2) as edge:
+        await until(lambda: all(load.is_ready for load in edge.executor._queue.back_ends))
+        kept_up_to = other.asked + 2
+
+        async def at_first_never(asked: InferenceRequest, context: Any) -> InferenceResponse:
+            return await (other.never if other.asked <= kept_up_to else other.right)(asked, context)
+
+        other.answer = at_first_never
+        tails = [request(runtime, n, 1, plain(runtime, tensors, 1)) for n in range(1, 9)]
+        found = await answers(edge, tails)
+        assert all(response.error is None for response in found.values())
+        assert other.cancelled == 2
+
+
+@pytest.mark.slow
+async def test_a_back_end_that_is_known_to_be_slow_is_waited_for_longer(
+    folder: Path,
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    other: OtherServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "LEAST_PATIENCE_S", 0.01)
+    given_s: list[float] = []
+    infer = BackEnd.infer
+
+    async def noted(*given: Any, timeout_s: float, budget_s: float | None) -> Answer:
+        given_s.append(timeout_s)
+        return await infer(*given, timeout_s=timeout_s, budget_s=budget_s)
+
+    monkeypatch.setattr(BackEnd, "infer", noted)
+    other.answer = other.slowly
+    async with running(folder, engine=f"oip://{other.address}") as edge:
+        await until(lambda: edge.executor.unready_reason is None)
+        found = await answers(edge, [request(runtime, 1, 1, plain(runtime, tensors, 1))])
+        assert found[1].error is None
+    assert given_s[-1] >= 20.0 * other.SLEEPS_S[1]
 
 
 @pytest.mark.slow

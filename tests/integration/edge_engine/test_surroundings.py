@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,33 @@ async def test_edges_behind_an_edge_are_reached_by_tls_as_what_its_certificate_s
             payload = plain(runtime, tensors, 2)
             found = await answers(edge, [request(runtime, 1, 2, payload)], certificates.of((Role.DEVICE, "cam")))
             np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
+
+
+@pytest.mark.slow
+async def test_a_back_end_that_comes_back_under_a_new_authority_is_reached_by_renewed_files(
+    folder: Path,
+    models: dict[str, HeldModel],
+    runtime: SegmentRuntime,
+    tensors: list[NDArray[Any]],
+    tmp_path: Path,
+) -> None:
+    old = Certificates(tmp_path)
+    behind, front = (old.of((Role.EDGE, name)) for name in ("behind", "front"))
+    async with AsyncExitStack() as stack:
+        first = await start_edge(settings(folder, **tls_settings(behind)), models=models)
+        oips = f"oips://{first.address}"
+        edge = await stack.enter_async_context(running(folder, engine=oips, **tls_settings(front)))
+        await first.stop()
+        await until(lambda: edge.executor.unready_reason is not None)
+        new = Certificates(tmp_path)
+        for name in ("behind", "front"):
+            new.of((Role.EDGE, name))
+        again = running(folder, models, listen=first.address, **tls_settings(behind))
+        await stack.enter_async_context(again)
+        await until(lambda: edge.executor.unready_reason is None)
+        asked = [request(runtime, 1, 2, plain(runtime, tensors, 2))]
+        found = await answers(edge, asked, new.of((Role.DEVICE, "cam")))
+        np.testing.assert_allclose(output_of(found[1]), tensors[-1], atol=1e-5)
 
 
 def tls_settings(files: TlsFiles) -> dict[str, object]:
