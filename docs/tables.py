@@ -12,12 +12,15 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import click
+
 from twinsplit import errors
+from twinsplit.cli import twinsplit as commands
 from twinsplit.config_command import settings_class
 from twinsplit.errors import ErrorCode, RefusedError, TwinsplitError
 from twinsplit.settings import BaseServiceSettings, ordered_keys
@@ -28,6 +31,7 @@ from twinsplit.transport.status import TABLE
 FOLDER = Path(__file__).parent
 FAULTS = FOLDER.parent / "benchmarks/results/faults.json"
 """Written by `make faults`."""
+_Option = tuple[tuple[str, ...], click.Parameter]
 _TABLE = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -102,6 +106,26 @@ def service_settings(service: str) -> str:
     return _settings((key for key in ordered_keys(cls) if key not in BaseServiceSettings.model_fields), cls)
 
 
+def command_variables() -> str:
+    """Every variable of the environment that stands for an option of a command which is no setting."""
+    read_by: dict[tuple[str, str], list[str]] = {}
+    for path, option in _options(commands, click.Context(commands), ()):
+        if isinstance(option.envvar, str):
+            read_by.setdefault((option.envvar, option.opts[0]), []).append(f"`{' '.join(path)}`")
+    rows = ((f"`{variable}`", f"`{flag}`", ", ".join(paths)) for (variable, flag), paths in read_by.items())
+    return _table(("variable", "flag", "read by `twinsplit ...`"), rows)
+
+
+def _options(command: click.Command, context: click.Context, path: tuple[str, ...]) -> Iterator[_Option]:
+    """Options of all commands under ``command``, with their paths."""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from _options(found, context, (*path, name))
+    yield from ((path, each) for each in command.params)
+
+
 def faults() -> str:
     """The matrix of faults, the worst of all moments in one row."""
     head = ("service", "fault", "cells passed", "tasks", "how they ended", "longest waiting", "longest recovery")
@@ -150,6 +174,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings-device": lambda: service_settings("device"),
     "settings-edge": lambda: service_settings("edge"),
     "settings-twin": lambda: service_settings("twin"),
+    "command-variables": command_variables,
 }
 
 
