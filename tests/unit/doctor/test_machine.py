@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 
 from device.doctor.finding import Check, Finding, Verdict
@@ -74,6 +76,28 @@ def test_a_provider_that_is_not_in_this_build(provider: str) -> None:
     assert finding.verdict is Verdict.BAD
     assert "not in this build of ONNX Runtime" in finding.text
     assert "--provider cpu" in str(finding.cure)
+
+
+def test_a_provider_that_is_in_this_build_and_does_not_load(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = [*onnxruntime.get_available_providers(), "CUDAExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: here)
+    finding = provider_finding(_settings(model=model, provider="cuda"), read_model(model)[0])
+    assert finding.verdict is Verdict.BAD
+    assert "provider CUDAExecutionProvider does not load" in finding.text
+    assert "--provider cpu" in str(finding.cure)
+
+
+def test_a_model_that_does_not_load_although_its_files_are_as_the_manifest_says(tmp_path: Path) -> None:
+    written = write_tiny_model(tmp_path) / "segment-1.onnx"
+    manifest = tmp_path / "manifest.json"
+    right = hashlib.sha256(written.read_bytes()).hexdigest()
+    written.write_bytes(b"other")
+    manifest.write_text(manifest.read_text().replace(right, hashlib.sha256(b"other").hexdigest()))
+    held, finding = read_model(tmp_path)
+    assert finding.verdict is Verdict.OK
+    finding = provider_finding(_settings(model=tmp_path), held)
+    assert (finding.check, finding.verdict) == (Check.PROVIDER, Verdict.BAD)
+    assert "segment-1.onnx: is no ONNX file" in finding.text
 
 
 def test_a_provider_is_not_looked_at_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
