@@ -8,7 +8,8 @@ turns in an order drawn anew each time, so that whatever disturbs the machine di
 - ``oip``: ModelInfer of the edge by an ordinary program: gRPC and protobuf as the libraries give them, blocking calls;
 - ``oip-own``: the same calls by twinsplit's own messages, as one edge hands tails to another;
 - ``bare``: the program of ``oip`` at a ``grpc.aio`` server that does nothing, which ``oip`` cannot be below;
-- each other server by its name: as ``oip``, the very same program.
+- each other server by its name: as ``oip``, the very same program. The Triton that is started here runs tails by its
+  Python backend.
 
 ``oip`` is judged against the faster one of the other servers.
 """

@@ -24,15 +24,17 @@ from twinsplit.errors import (
     StoppingError,
     TensorError,
     UnknownModelError,
+    WrongDigestError,
 )
 from twinsplit.model.manifest import Manifest
 from twinsplit.oip import parameters as names
 from twinsplit.oip.datatypes import BYTES, DATATYPES, bytes_of_elements
 from twinsplit.oip.messages import InferenceRequest, InferenceResponse, NamedTensor, Value
-from twinsplit.oip.parameters import said_in
-from twinsplit.oip.payloads import FRAME, named_output, only_element, only_input, payload_of
+from twinsplit.oip.parameters import RequestSays, said_by
+from twinsplit.oip.payloads import named_output, only_element, only_input, payload_of
 from twinsplit.oip.service import ModelDescription, TensorDescription
 from twinsplit.tensor import decode, encode
+from twinsplit.tensor.header import PICTURE_KINDS
 from twinsplit.types import Reason, TaskRecord
 
 if TYPE_CHECKING:
@@ -50,15 +52,22 @@ class DeviceInference:
     Args:
         door: Takes frames.
         manifest: The device's model.
+        digest: Its digest, hex.
         name: The device's; its certificate lets programs beside it in.
         takes_frames: Whether the device is not about to stop.
     """
 
     def __init__(
-        self, door: SubmissionDoor, manifest: Manifest, name: str, takes_frames: Callable[[], bool] = lambda: True
+        self,
+        door: SubmissionDoor,
+        manifest: Manifest,
+        digest: str,
+        name: str,
+        takes_frames: Callable[[], bool] = lambda: True,
     ) -> None:
         self._door = door
         self._manifest = manifest
+        self._digest = digest
         self._name = name
         self._takes_frames = takes_frames
         self._taken = 0
@@ -92,13 +101,18 @@ class DeviceInference:
         if request.problem is not None:
             raise request.problem
         model = self.model(request.model_name, request.model_version)
-        says = said_in(request.parameters)
+        says = said_by(request)
+        if says.model_digest is not None and says.model_digest != self._digest:
+            raise WrongDigestError(
+                f"this device has {model.name!r}, but not the model {says.model_digest[:12]}; copy the same model "
+                "folder to both sides"
+            )
         asked = request.outputs or tuple(output.name for output in model.outputs)
         known = {output.name for output in model.outputs}
         for output in asked:
             if output not in known:
                 raise BadMessageError(f"outputs: {output[:60]!r} is not this model's; ask for {' or '.join(known)}")
-        frame = self._frame_of(request)
+        frame = self._frame_of(request, says)
         ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
         def deliver(record: TaskRecord, answer: Answer | None, problem: FrameError | None) -> None:
@@ -121,14 +135,14 @@ class DeviceInference:
             request.is_typed,
         )
 
-    def _frame_of(self, request: InferenceRequest) -> bytes | NDArray[Any]:
+    def _frame_of(self, request: InferenceRequest, says: RequestSays) -> bytes | NDArray[Any]:
         spec = self._manifest.cuts[0].tensor
-        tensor = only_input(request, (spec.name, FRAME))
-        if tensor.datatype == BYTES:
+        tensor = only_input(request, spec, is_picture_taken=True)
+        if tensor.datatype == BYTES and says.representation is None:
             return bytes(only_element(tensor))
-        if tensor.name != spec.name:
-            raise BadMessageError(f"inputs: {FRAME} is a picture, of datatype BYTES; send {spec.name} as a tensor")
-        header, data = payload_of(tensor, said_in({**request.parameters, **tensor.parameters}), spec)
+        header, data = payload_of(tensor, says, spec)
+        if header.representation in PICTURE_KINDS:
+            return bytes(data)
         if (header.shape, header.dtype) != (spec.shape, spec.dtype):
             raise TensorError(
                 f"the input is {spec.dtype} {spec.shape}, but the tensor says {header.dtype} {header.shape}"

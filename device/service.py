@@ -130,9 +130,11 @@ class DeviceService:
 
         def register(server: grpc.aio.Server) -> None:
             register_device_service(self, server, settings.id)
-            register_inference_service(
-                server, DeviceInference(self, self._runtime.manifest, settings.id, lambda: not self._is_stopping)
+            runtime = self._runtime
+            inference = DeviceInference(
+                self, runtime.manifest, runtime.digest, settings.id, lambda: not self._is_stopping
             )
+            register_inference_service(server, inference)
 
         # With an authority alone the device shows no certificate: then TLS is for the channels only.
         tls = settings.tls if settings.tls.cert is not None else None

@@ -20,11 +20,11 @@ from twinsplit.certificates.subject import Role
 from twinsplit.errors import BadMessageError, RefusedError, StoppingError, UnknownModelError, WrongDigestError
 from twinsplit.model.manifest import TensorSpec
 from twinsplit.oip import parameters as names
-from twinsplit.oip.datatypes import BYTES, DATATYPES
+from twinsplit.oip.datatypes import DATATYPES
 from twinsplit.oip.messages import InferenceRequest, InferenceResponse, Value
 from twinsplit.oip.names import tail_name
-from twinsplit.oip.parameters import RequestSays, said_in
-from twinsplit.oip.payloads import FRAME, named_output, only_input, payload_of
+from twinsplit.oip.parameters import RequestSays, said_by
+from twinsplit.oip.payloads import named_output, only_input, payload_of
 from twinsplit.oip.service import ModelDescription, TensorDescription
 
 
@@ -168,11 +168,7 @@ class EdgeInference:
         )
 
     def _asked(self, request: InferenceRequest) -> tuple[Served, RequestSays]:
-        given = request.parameters
-        for tensor in request.inputs:
-            if tensor.parameters:
-                given = {**given, **tensor.parameters}
-        says = said_in(given)
+        says = said_by(request)
         if says.device_id:
             if not NAME.fullmatch(says.device_id):
                 raise BadMessageError(f"parameters: {names.DEVICE_ID} is no name; send letters, digits, '.', '_', '-'")
@@ -194,11 +190,7 @@ class EdgeInference:
         deliver: Callable[[TailResult], None],
     ) -> EdgeTail:
         spec = served.input
-        accepted = (spec.name,) if served.cut else (spec.name, FRAME)
-        tensor = only_input(request, accepted)
-        if tensor.name != spec.name and tensor.datatype != BYTES:
-            raise BadMessageError(f"inputs: {FRAME} is a picture, of datatype BYTES; send {spec.name} as a tensor")
-        payload = payload_of(tensor, says, spec)
+        payload = payload_of(only_input(request, spec, is_picture_taken=served.cut == 0), says, spec)
         limits_s = [limit_s for limit_s in (says.budget_s, left_s) if limit_s is not None]
         deadline_at_s = arrived_at_s + min(limits_s) if limits_s else None
         return self._servicer.tail_of(

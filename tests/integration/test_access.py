@@ -202,7 +202,7 @@ class Door:
 def _register_device(server: grpc.aio.Server, models: dict[str, HeldModel]) -> None:
     (model,) = models.values()
     register_device_service(Door(), server, "cam")
-    register_inference_service(server, DeviceInference(Door(), model.manifest, "cam"))
+    register_inference_service(server, DeviceInference(Door(), model.manifest, model.digest, "cam"))
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from twinsplit.errors import BadMessageError
-from twinsplit.oip.messages import Parameters, Value
+from twinsplit.oip.messages import InferenceRequest, Parameters, Value
 
 PREFIX = "twinsplit_"
 
@@ -51,7 +51,7 @@ class RequestSays(NamedTuple):
     """What a request says in its parameters; ``None``: it does not say."""
 
     budget_s: float | None = None
-    """Time left until the answer is of no use, seconds."""
+    """Time left until the answer is of no use, seconds; 0 is sent for no limit, as in the tail stream."""
     device_id: str = ""
     task_id: int = 0
     """Number of the task at its device; 0: not told."""
@@ -68,6 +68,19 @@ class RequestSays(NamedTuple):
 
 
 SAYS_NOTHING = RequestSays()
+
+
+def said_by(request: InferenceRequest) -> RequestSays:
+    """What a request says: parameters of its tensors count before its own.
+
+    Raises:
+        BadMessageError: see :func:`said_in`.
+    """
+    given = request.parameters
+    for tensor in request.inputs:
+        if tensor.parameters:
+            given = {**given, **tensor.parameters}
+    return said_in(given)
 
 
 def said_in(parameters: Parameters) -> RequestSays:

@@ -16,17 +16,20 @@ _PICTURES = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 """How files of these kinds begin."""
 
 
-def only_input(request: InferenceRequest, names: tuple[str, ...]) -> NamedTensor:
-    """The one tensor of a request, which has one of these names.
+def only_input(request: InferenceRequest, spec: TensorSpec, *, is_picture_taken: bool) -> NamedTensor:
+    """The one tensor of a request, for ``spec``, or a picture in its place.
 
     Raises:
         BadMessageError: there is none, or another one.
     """
+    names = (spec.name, FRAME) if is_picture_taken else (spec.name,)
     if len(request.inputs) != 1:
         raise BadMessageError(f"inputs: {len(request.inputs)} tensors; send {' or '.join(names)}, and nothing else")
     tensor = request.inputs[0]
     if tensor.name not in names:
         raise BadMessageError(f"inputs: {tensor.name[:60]!r} is not this model's; send {' or '.join(names)}")
+    if tensor.name != spec.name and tensor.datatype != BYTES:
+        raise BadMessageError(f"inputs: {FRAME} is a picture, of datatype BYTES; send {spec.name} as a tensor")
     return tensor
 
 

@@ -24,13 +24,16 @@ from twinsplit.errors import (
     StoppingError,
     TensorError,
     UnknownModelError,
+    WrongDigestError,
 )
 from twinsplit.model.answers import Answer
 from twinsplit.oip.datatypes import bytes_of_elements, elements_of_bytes
 from twinsplit.oip.messages import InferenceRequest, InferenceResponse, NamedTensor
+from twinsplit.tensor import encode
 from twinsplit.types import Outcome, Payload, Reason, TaskRecord
 
 MANIFEST = manifest_of(3, (1,))
+DIGEST = "ab" * 32
 SPEC = MANIFEST.cuts[0].tensor
 COUNT = int(np.prod(SPEC.shape))
 TENSOR = NamedTensor(SPEC.name, "FP32", SPEC.shape, np.arange(COUNT, dtype=np.float32).tobytes())
@@ -75,7 +78,7 @@ class Door:
 
 async def ask(door: Door, manifest: Any = MANIFEST, **changes: Any) -> InferenceResponse:
     request = InferenceRequest(MANIFEST.name, **{"inputs": (PICTURE,)} | changes)
-    return await DeviceInference(door, manifest, "cam").infer(request, None)
+    return await DeviceInference(door, manifest, DIGEST, "cam").infer(request, None)
 
 
 async def test_an_answer_has_the_label_and_says_where_and_why_the_task_stopped() -> None:
@@ -116,7 +119,7 @@ async def test_what_is_not_known_is_missing() -> None:
 
 async def test_a_picture_goes_in_as_it_is_and_a_tensor_as_an_array() -> None:
     door = Door(record())
-    device = DeviceInference(door, MANIFEST, "cam")
+    device = DeviceInference(door, MANIFEST, DIGEST, "cam")
     half = TENSOR._replace(datatype="FP16", data=np.arange(COUNT, dtype=np.float16).tobytes())
     for request_id, tensor in (("a", PICTURE), ("", TENSOR), ("", half)):
         await device.infer(InferenceRequest(MANIFEST.name, request_id=request_id, inputs=(tensor,)), None)
@@ -126,6 +129,29 @@ async def test_a_picture_goes_in_as_it_is_and_a_tensor_as_an_array() -> None:
     for taken in (array, halves):
         assert (taken.shape, taken.dtype) == (SPEC.shape, np.float32)
         assert taken.reshape(-1).tolist() == list(range(COUNT))
+
+
+async def test_a_tensor_goes_in_whatever_it_is_represented_as_by_numbers_or_as_one_element() -> None:
+    values = np.arange(COUNT, dtype=np.float32).reshape(SPEC.shape)
+    header, data = encode(values, "uint8", "zstd")
+    says = {
+        "twinsplit_representation": "uint8",
+        "twinsplit_codec": "zstd",
+        "twinsplit_scale": header.scale,
+        "twinsplit_zero_point": header.zero_point,
+    }
+    door = Door(record())
+    for datatype, shape, sent in (("UINT8", (len(data),), data), ("BYTES", (1,), bytes_of_elements([data]))):
+        await ask(door, inputs=(NamedTensor(SPEC.name, datatype, shape, sent, says),))
+    for _, taken in door.taken:
+        assert taken == pytest.approx(values, abs=header.scale)
+
+
+async def test_a_picture_may_say_what_it_is() -> None:
+    door = Door(record())
+    await ask(door, inputs=(PICTURE._replace(parameters={"twinsplit_representation": "jpeg"}),))
+    await ask(door, parameters={"twinsplit_model_digest": DIGEST})
+    assert [data for _, data in door.taken] == [b"a picture"] * 2
 
 
 async def test_only_what_is_asked_for_is_answered() -> None:
@@ -171,7 +197,12 @@ async def test_a_task_without_an_answer_is_an_error_that_says_why(
         ({"inputs": (PICTURE._replace(data=b""),)}, TensorError),
         ({"inputs": (TENSOR._replace(shape=(COUNT,)),)}, TensorError),
         ({"inputs": (TENSOR._replace(datatype="INT32"),)}, TensorError),
+        ({"inputs": (PICTURE._replace(datatype="UINT8", shape=(9,)),)}, BadMessageError),
+        ({"inputs": (PICTURE._replace(parameters={"twinsplit_codecs": "none"}),)}, BadMessageError),
+        ({"inputs": (PICTURE._replace(parameters={"twinsplit_representation": "float16"}),)}, TensorError),
         ({"parameters": {"twinsplit_budget_s": -1.0}}, BadMessageError),
+        ({"parameters": {"twinsplit_model_digest": "cd" * 32}}, WrongDigestError),
+        ({"inputs": (PICTURE._replace(parameters={"twinsplit_model_digest": "cd" * 32}),)}, WrongDigestError),
         ({"problem": TensorError("as read")}, TensorError),
     ],
 )
@@ -181,13 +212,16 @@ async def test_what_does_not_fit_is_refused_and_never_enters(
     door = Door(record())
     request = InferenceRequest(MANIFEST.name, inputs=(PICTURE,))._replace(**changes)
     with pytest.raises(error):
-        await DeviceInference(door, MANIFEST, "cam").infer(request, None)
+        await DeviceInference(door, MANIFEST, DIGEST, "cam").infer(request, None)
     assert door.taken == []
 
 
-async def test_a_budget_ends_the_waiting() -> None:
+async def test_a_budget_ends_the_waiting_and_that_of_the_tensor_counts_first() -> None:
     with pytest.raises(DeadlineError, match="the task goes on"):
         await ask(Door(None), parameters={"twinsplit_budget_s": 0.001})
+    brief = PICTURE._replace(parameters={"twinsplit_budget_s": 0.001})
+    with pytest.raises(DeadlineError):
+        await asyncio.wait_for(ask(Door(None), inputs=(brief,), parameters={"twinsplit_budget_s": 1e6}), 30.0)
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_is_let_go() -> None:
@@ -224,5 +258,5 @@ async def test_only_those_beside_the_device_and_operators_submit() -> None:
 
 
 def test_a_device_that_stops_is_not_ready_and_says_who_it_is() -> None:
-    inference = DeviceInference(Door(None), MANIFEST, "cam", lambda: False)
+    inference = DeviceInference(Door(None), MANIFEST, DIGEST, "cam", lambda: False)
     assert (inference.is_ready, inference.server_name) == (False, "twinsplit device cam")

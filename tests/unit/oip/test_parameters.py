@@ -6,8 +6,8 @@ import pytest
 
 from twinsplit.errors import BadMessageError
 from twinsplit.oip import parameters
-from twinsplit.oip.messages import Value
-from twinsplit.oip.parameters import REQUEST_PARAMETERS, SAYS_NOTHING, RequestSays, said_in
+from twinsplit.oip.messages import InferenceRequest, NamedTensor, Value
+from twinsplit.oip.parameters import REQUEST_PARAMETERS, SAYS_NOTHING, RequestSays, said_by, said_in
 
 
 def test_all_that_can_be_said() -> None:
@@ -31,6 +31,14 @@ def test_all_that_can_be_said() -> None:
 def test_nothing_said_is_no_limit_and_the_tensor_as_it_is() -> None:
     assert said_in({}) == SAYS_NOTHING == RequestSays()
     assert said_in({"twinsplit_budget_s": 0.0}).budget_s is None
+
+
+def test_what_a_tensor_says_counts_before_what_the_request_says() -> None:
+    tensor = NamedTensor("x", "FP32", (1,), bytes(4), {"twinsplit_budget_s": 1.0})
+    given = {"twinsplit_budget_s": 2.0, "twinsplit_plan_id": 3}
+    assert said_by(InferenceRequest("m", parameters=given, inputs=(tensor,))) == RequestSays(1.0, plan_id=3)
+    with pytest.raises(BadMessageError, match="twinsplit_budget"):
+        said_by(InferenceRequest("m", inputs=(tensor._replace(parameters={"twinsplit_budget": 1.0}),)))
 
 
 def test_parameters_of_others_are_passed_over() -> None:

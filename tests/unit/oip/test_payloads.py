@@ -66,12 +66,24 @@ def test_a_picture_is_one_element(elements: list[bytes]) -> None:
 
 def test_the_one_input_goes_by_its_name() -> None:
     tensor = NamedTensor("t1", "FP32", (1,), bytes(4))
-    assert only_input(InferenceRequest("m", inputs=(tensor,)), ("t1", "frame")) is tensor
+    assert only_input(InferenceRequest("m", inputs=(tensor,)), SPEC, is_picture_taken=True) is tensor
     with pytest.raises(BadMessageError, match="'t1' is not this model's; send t2"):
-        only_input(InferenceRequest("m", inputs=(tensor,)), ("t2",))
+        only_input(
+            InferenceRequest("m", inputs=(tensor,)), SPEC.model_copy(update={"name": "t2"}), is_picture_taken=False
+        )
     for inputs in ((), (tensor, tensor)):
         with pytest.raises(BadMessageError, match=f"{len(inputs)} tensors"):
-            only_input(InferenceRequest("m", inputs=inputs), ("t1",))
+            only_input(InferenceRequest("m", inputs=inputs), SPEC, is_picture_taken=True)
+
+
+def test_a_picture_takes_the_inputs_place_where_there_may_be_one() -> None:
+    picture = NamedTensor("frame", "BYTES", (1,), bytes_of_elements([b"file"]))
+    asked = InferenceRequest("m", inputs=(picture,))
+    assert only_input(asked, SPEC, is_picture_taken=True) is picture
+    with pytest.raises(BadMessageError, match="'frame' is not this model's; send t1"):
+        only_input(asked, SPEC, is_picture_taken=False)
+    with pytest.raises(BadMessageError, match="of datatype BYTES"):
+        only_input(asked._replace(inputs=(picture._replace(datatype="UINT8"),)), SPEC, is_picture_taken=True)
 
 
 def test_an_output_is_named_and_not_copied() -> None:
