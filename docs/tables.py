@@ -113,7 +113,7 @@ def command_variables() -> str:
         if isinstance(option.envvar, str):
             read_by.setdefault((option.envvar, option.opts[0]), []).append(f"`{' '.join(path)}`")
     rows = ((f"`{variable}`", f"`{flag}`", ", ".join(paths)) for (variable, flag), paths in read_by.items())
-    return _table(("variable", "flag", "read by `twinsplit ...`"), rows)
+    return _table(("variable", "flag", "read by"), rows)
 
 
 def _options(command: click.Command, context: click.Context, path: tuple[str, ...]) -> Iterator[_Option]:
