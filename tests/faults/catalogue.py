@@ -65,7 +65,7 @@ class Moment(str, Enum):
     MID_PLAN = "mid-plan"
     """Half of a plan has passed to the device."""
     MID_CHECKPOINT = "mid-checkpoint"
-    """The twin writes its state: its write-ahead log has just grown."""
+    """The twin has just written to its state: its write-ahead log has changed."""
 
 
 MATRIX = (Fault.KILLED, Fault.STOPPED, Fault.RESTARTED, Fault.BLACK_HOLED, Fault.SLOW, Fault.FLAPPING)

@@ -39,7 +39,7 @@ class CellResult:
     entered: int
     outcomes: dict[str, int]
     broken: int
-    """Tasks whose outcome was the end of the device's process, as the program that submitted them saw."""
+    """Tasks whose outcome was the kill of the device's process, as the program that submitted them saw."""
     waiting_s: float
     """Largest waiting that the fault added to a task (without the time for which the device itself was stopped)."""
     recovery_s: float
@@ -80,6 +80,7 @@ def run_cell(cell: Cell, stage: Stage) -> CellResult:
     """Run ``cell`` on a stage that is whole, and leave it whole unless there are problems."""
     device = stage.devices[0]
     device.settled()
+    exported = stage.exported()
     first_submission, first_line = len(device.program.submissions), len(device.lines)
     loop = _Loop(device, stage.frame)
     for _ in range(STEADY_TASKS):
@@ -111,6 +112,8 @@ def run_cell(cell: Cell, stage: Stage) -> CellResult:
     loop.finish()
 
     problems += device.settled()
+    if (left := stage.exported()) < exported:
+        problems.append(f"the twin exports {left} documents and tasks, and had {exported}")
     submissions, lines = device.program.submissions[first_submission:], device.lines[first_line:]
     problems += books_problems(submissions, lines, cell)
     waiting_s = max(map(added_waiting_s, lines), default=0.0)
@@ -161,11 +164,11 @@ def books_problems(submissions: Sequence[Submission], lines: Sequence[Mapping[st
         for submission in submissions
         if len(submission.answers) + submission.has_broken != 1
     ]
-    if broken and not ends_a_life(cell):
-        problems.append(f"{len(broken)} tasks broke off though the device lived")
+    is_killed = cell.service is Service.DEVICE and cell.fault is Fault.KILLED
+    if broken and not is_killed:
+        problems.append(f"{len(broken)} tasks broke off though the device was not killed")
     answered = len(submissions) - len(broken)
     # A device that is killed may take the line of one task with it that it has just answered, or has just not.
-    slack = int(cell.service is Service.DEVICE and cell.fault is Fault.KILLED)
-    if abs(answered - len(lines)) > slack:
+    if abs(answered - len(lines)) > int(is_killed):
         problems.append(f"{answered} tasks were answered, {len(lines)} have a line")
     return problems

@@ -23,6 +23,8 @@ SLICE_S = 0.02
 """A slow way passes what it may in slices of so long."""
 FLAP_S = 0.3
 PATIENCE_S = 10.0
+SWALLOWED = "bytes swallowed"
+"""What became of bytes on a half-open connection."""
 
 _Result = TypeVar("_Result")
 
@@ -260,7 +262,7 @@ class Link:
     ) -> None:
         while data := await reader.read(CHUNK_BYTES):
             if connection.is_dead:
-                self.fired["bytes swallowed"] += len(data)
+                self.fired[SWALLOWED] += len(data)
                 continue
             for part in self._parts(data, way):
                 if part:

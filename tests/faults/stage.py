@@ -19,7 +19,9 @@ from tests.faults.catalogue import Service
 from tests.faults.link import Link, Switchboard
 from tests.faults.program import Program
 from tests.integration.device_bench import write_profile
-from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
+from twin_service.workload.traces import unpacked
+from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc, twin_pb2, twin_pb2_grpc
+from twinsplit.types import Outcome, Reason
 
 SEGMENT_S = 0.04
 """Every segment is emulated to last so long."""
@@ -50,6 +52,7 @@ class Device:
         self.program = Program(self.address)
         self._follower = LineFollower(self.sink)
         self._life_began_at_line = [0]
+        self._life_began_at_submission = 0
 
     def status(self) -> dict[str, Any]:
         """What the device says of itself."""
@@ -68,6 +71,31 @@ class Device:
         """The process has been started anew and counts from 1 again."""
         self._follower.new_objects()
         self._life_began_at_line.append(len(self.lines))
+        self._life_began_at_submission = len(self.program.submissions)
+
+    def unfinished_business(self) -> list[str]:
+        """Of a life that SIGTERM has ended, before the next begins: what it took and did not finish, write down and
+        answer."""
+        submissions = self.program.submissions[self._life_began_at_submission :]
+        for submission in submissions:
+            submission.over.wait(PATIENCE_S)
+        self._follower.new_objects()
+        lines = self.lines[self._life_began_at_line[-1] :]
+        log = LineFollower(self.process.log_path).new_objects()
+        summary = next((line for line in reversed(log) if line.get("event") == "device-stopped"), None)
+        if summary is None:
+            return [f"{self.name} has not stopped in order: {self.process.last_lines()}"]
+        ended = sum(summary[outcome.value] for outcome in Outcome)
+        problems = []
+        if not summary["entered"] == ended == len(lines):
+            problems.append(
+                f"{self.name} stopped: {summary['entered']} tasks entered, {ended} ended, {len(lines)} lines"
+            )
+        answered = {answer["task_id"] for submission in submissions for answer in submission.answers}
+        finished = {line["task_id"] for line in lines if line["reason"] != Reason.SHUTDOWN.value}
+        if finished - answered:
+            problems.append(f"{self.name} stopped: it finished and did not answer {sorted(finished - answered)}")
+        return problems
 
     def settled(self) -> list[str]:
         """Wait until nothing is open; where this life's counters and lines do not show one outcome for every task."""
@@ -100,6 +128,7 @@ class Stage:
         self.frame = next((SHIPPED_MODEL / "frames").glob("*.jpg")).read_bytes()
         write_profile(SHIPPED_MODEL, self.profile, SEGMENT_S / SLOWDOWN, exit_s=1e-5)
         twin_port, twin_http = free_ports(2)
+        self._twin_address = f"{HOST}:{twin_port}"
         self.twin = ServiceProcess("twin", _twin_arguments(twin_port, twin_http, self.state), folder, twin_http)
         self.device_twin = self._link("device-twin", twin_port)
         self.edge_twin = self._link("edge-twin", twin_port)
@@ -174,6 +203,14 @@ class Stage:
             if sample(metrics, "twinsplit_breaker_state", state="closed") != 1.0:
                 return f"the breaker of {device.name} is not closed"
         return None
+
+    def exported(self) -> int:
+        """Documents and recorded tasks that the twin has kept, as it exports them."""
+        with grpc.insecure_channel(self._twin_address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            batches = twin_pb2_grpc.TwinServiceStub(channel).ExportTraces(
+                twin_pb2.ExportTracesRequest(), timeout=PATIENCE_S, wait_for_ready=True
+            )
+            return sum(unpacked(batch.lines_zstd).count("\n") for batch in batches)
 
     def await_whole(self, patience_s: float = PATIENCE_S) -> None:
         """Return when every device has a plan and an edge that answers, by offloading a task to see.

@@ -28,8 +28,9 @@ NOBODY = "02:00:00:00:00:99"
 ANSWER_TIMEOUT_S = 0.5
 PARTITION_S = 4.0
 WAITING_BOUND_S = ANSWER_TIMEOUT_S + 0.25
-RECOVERY_S = 10.0
-"""TCP sends again what was lost after pauses that have doubled meanwhile; then all is as usual."""
+RECOVERY_S = PARTITION_S + 3.0
+"""TCP sends again what was lost after pauses that have doubled meanwhile, at most as long again as the partition
+lasted; then all is as after any outage."""
 PATIENCE_S = 40.0
 IN_NAMESPACE = (
     "import os, sys; os.execvp('ip', ['ip', 'netns', 'exec', sys.argv[1], sys.executable, *sys.argv[2:]])",
