@@ -80,7 +80,7 @@ def run_cell(cell: Cell, stage: Stage) -> CellResult:
     """Run ``cell`` on a stage that is whole, and leave it whole unless there are problems."""
     device = stage.devices[0]
     device.settled()
-    exported = stage.exported()
+    recorded = stage.recorded()
     first_submission, first_line = len(device.program.submissions), len(device.lines)
     loop = _Loop(device, stage.frame)
     for _ in range(STEADY_TASKS):
@@ -112,8 +112,8 @@ def run_cell(cell: Cell, stage: Stage) -> CellResult:
     loop.finish()
 
     problems += device.settled()
-    if (left := stage.exported()) < exported:
-        problems.append(f"the twin exports {left} documents and tasks, and had {exported}")
+    if lost := recorded - stage.recorded():
+        problems.append(f"the twin had recorded {len(lost)} tasks that it has no more")
     submissions, lines = device.program.submissions[first_submission:], device.lines[first_line:]
     problems += books_problems(submissions, lines, cell)
     waiting_s = max(map(added_waiting_s, lines), default=0.0)

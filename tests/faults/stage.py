@@ -204,13 +204,14 @@ class Stage:
                 return f"the breaker of {device.name} is not closed"
         return None
 
-    def exported(self) -> int:
-        """Documents and recorded tasks that the twin has kept, as it exports them."""
+    def recorded(self) -> set[str]:
+        """Lines of the tasks that the twin has recorded, as it exports them."""
         with grpc.insecure_channel(self._twin_address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             batches = twin_pb2_grpc.TwinServiceStub(channel).ExportTraces(
                 twin_pb2.ExportTracesRequest(), timeout=PATIENCE_S, wait_for_ready=True
             )
-            return sum(unpacked(batch.lines_zstd).count("\n") for batch in batches)
+            lines = [line for batch in batches for line in unpacked(batch.lines_zstd).splitlines()]
+        return {line for line in lines if json.loads(line)["kind"] == "task"}
 
     def await_whole(self, patience_s: float = PATIENCE_S) -> None:
         """Return when every device has a plan and an edge that answers, by offloading a task to see.
