@@ -92,10 +92,11 @@ class Browser:
         listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": listed})
 
-    def errors(self) -> list[str]:
-        """What the console has said of warnings and errors since the last look."""
+    def errors(self, *expected: str) -> list[str]:
+        """What the console has said of warnings and errors since the last look, but for lines that hold one of
+        ``expected``."""
         said, self._errors = self._errors + self._new_errors(), []
-        return [line for line in said if _NETWORK_CHANGED not in line]
+        return [line for line in said if not any(part in line for part in (_NETWORK_CHANGED, *expected))]
 
     def requests(self) -> list[str]:
         """Addresses asked for since the last look, by whatever in the page."""

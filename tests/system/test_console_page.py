@@ -6,11 +6,13 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from tests.system.browser import Browser, chromium
 from tests.system.console_crowd import MARKUP, Crowd
@@ -20,8 +22,15 @@ pytestmark = [pytest.mark.needs("chromium"), pytest.mark.timeout(400)]
 
 DESK = (1440, 900)
 PHONE = (360, 740)
+ALPHA = "what-if-alpha-s"
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+REFUSED = ("the server responded with a status of 401", "the server responded with a status of 403")
+NO_TWIN = "Failed to load resource: net::ERR_"
+"""What a browser itself says of a service that is not there, or went away in the middle of an answer."""
+
+Move = TypeVar("Move", float, str)
 
 SHOWN = """
 document.querySelector("#device-title").textContent === "camera-1" &&
@@ -56,7 +65,8 @@ def tab() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(services: LiveServices, tab: Browser) -> Iterator[Browser]:
-    """The page on a desk, showing camera-1. Whatever a test does: nothing from outside is ever asked for."""
+    """The page on a desk, showing camera-1. Whatever a test does: nothing from outside is ever asked for, and no error
+    is left that it did not expect."""
     tab.prefer()
     tab.size(*DESK)
     tab.open("about:blank")
@@ -67,6 +77,7 @@ def page(services: LiveServices, tab: Browser) -> Iterator[Browser]:
     asked = [url for url in tab.requests() if not url.startswith(("about:", "chrome:"))]
     assert asked
     assert [url for url in asked if not url.startswith(services.console)] == []
+    assert tab.errors() == []
 
 
 def _chosen(services: LiveServices) -> dict[str, Any]:
@@ -82,16 +93,33 @@ def _move_slider(page: Browser, name: str, position: float) -> None:
 
 
 def _ask_for_another_plan(page: Browser) -> None:
+    _move_until_cells_change(page, (-1, 1, -0.5, 0.5), lambda position: _move_slider(page, ALPHA, position))
+
+
+def _move_until_cells_change(page: Browser, moves: Iterable[Move], move: Callable[[Move], None]) -> None:
     """Moves alpha until cells differ: how many do depends on how the machine runs just now."""
     changed = 'document.querySelectorAll(".plan td[data-changed]").length'
     asked = 'document.querySelector(".what-if-status").textContent.includes(" cells would decide otherwise")'
-    for position in (-1, 1, -0.5, 0.5):
+    for each in moves:
         page.run('document.querySelector(".what-if-status").textContent = "";')
-        _move_slider(page, "what-if-alpha-s", position)
+        move(each)
         page.wait_for(asked)
         if page.run(f"return {changed};"):
             return
     raise AssertionError("no alpha gives another plan")
+
+
+def _press(page: Browser, keys: str) -> None:
+    ActionChains(page.driver).send_keys(keys).perform()
+
+
+def _tab_to(page: Browser, wanted: str) -> None:
+    """By Tab alone to the element that the selector ``wanted`` names."""
+    for _ in range(12):
+        _press(page, Keys.TAB)
+        if page.run("return document.activeElement.matches(`${args[0]}:focus-visible`);", wanted):
+            return
+    raise AssertionError(f"{wanted} was not reached")
 
 
 def _apply_with(page: Browser, token: str) -> None:
@@ -128,6 +156,18 @@ def test_the_page_draws_device_plan_edge_and_tasks(page: Browser) -> None:
     assert parts["outcomes"] > 0
     assert set(page.each(".plan td", 'it.dataset.decision ?? "continue"')) <= {"continue", "exit", "tensor", "input"}
     assert page.errors() == []
+
+
+def test_age_and_error_of_the_mirror_are_in_view(page: Browser) -> None:
+    for name in ("Mirror right", "Epoch error", "Queue error", "Report age"):
+        page.wait_for(
+            """
+            [...document.querySelectorAll(".fact")].some((fact) => fact.checkVisibility() &&
+              fact.firstChild.textContent === args[0] && /[0-9]/.test(fact.lastChild.textContent))
+            """,
+            name,
+        )
+    page.wait_for('/error [0-9].* reported [0-9].* ago/.test(document.querySelector(".edge-facts").textContent)')
 
 
 def test_segments_are_as_wide_as_they_take_time(services: LiveServices, page: Browser) -> None:
@@ -192,7 +232,7 @@ def test_what_if_shows_another_plan_and_leaves_the_device_alone(services: LiveSe
     assert "cells would decide otherwise" in page.text(".what-if-status")
     after = _chosen(services)
     assert (after["version"], after["weights"]) == (before["version"], before["weights"])
-    _move_slider(page, "what-if-alpha-s", 0)
+    _move_slider(page, ALPHA, 0)
     page.wait_for('document.querySelector("#plan-title").textContent === "Standing plan"')
     assert page.run('return document.querySelectorAll(".plan td[data-changed]").length;') == 0
     assert page.errors() == []
@@ -227,7 +267,7 @@ def test_weights_are_applied_with_the_token_only(services: LiveServices, page: B
         {"version": before["version"], "alpha_s": 4.0},
     )
     assert refused == 401
-    _move_slider(page, "what-if-alpha-s", 0.3)
+    _move_slider(page, ALPHA, 0.3)
     page.run('document.getElementById("apply-weights").click();')
     _apply_with(page, "guessed")
     page.wait_for('document.querySelector("#applied").textContent.startsWith("Not applied")')
@@ -240,7 +280,7 @@ def test_weights_are_applied_with_the_token_only(services: LiveServices, page: B
     assert services.token not in page.run(
         "return JSON.stringify({ ...localStorage, ...sessionStorage }) + location.href;"
     )
-    assert [line for line in page.errors() if "status of 401" not in line and "status of 403" not in line] == []
+    assert page.errors(*REFUSED) == []
 
 
 def test_where_reading_needs_the_token_the_page_asks_for_it(tab: Browser, tmp_path: Path) -> None:
@@ -259,6 +299,7 @@ def test_where_reading_needs_the_token_the_page_asks_for_it(tab: Browser, tmp_pa
         _apply_with(tab, services.token)
         tab.wait_for('document.querySelector("#link").textContent === "live"')
         assert tab.text("#token-button") == "Forget token"
+        assert tab.errors(*REFUSED) == []
         tab.open("about:blank")
     finally:
         services.stop()
@@ -270,11 +311,61 @@ def test_the_page_comes_back_with_a_killed_twin(services: LiveServices, page: Br
     assert page.run("return document.body.dataset.link;") == "lost"
     services.start_twin()
     page.wait_for('document.querySelector("#link").textContent === "live"')
-    page.errors()  # those of the time without a twin
+    assert page.errors(NO_TWIN) == []
     page.wait_for('document.querySelector("#device-state").textContent === "attached"', timeout_s=90)
     page.wait_for('document.querySelectorAll("#feed .task").length > 2', timeout_s=90)
     page.wait_for(f"!{MARKER}.hidden")
-    assert page.errors() == []
+
+
+async def test_a_device_that_has_not_attached_since_the_twin_started_is_shown_as_far_as_it_is_known(
+    services: LiveServices, page: Browser
+) -> None:
+    services.kill("camera-1")
+    try:
+        await asyncio.to_thread(_come_back_without_device, services, page)
+        async with Crowd(services.twin, ["hall-120"]):
+            seen = f'document.querySelector("#feed").textContent.includes({json.dumps(MARKUP)})'
+            await asyncio.to_thread(page.wait_for, seen)
+        assert page.errors() == []
+    finally:
+        services.start_device("camera-1", "--thumbnails")
+    await asyncio.to_thread(page.wait_for, '!document.querySelector(".what-if").hidden', timeout_s=120)
+    assert page.text("#link") == "live"
+
+
+def _come_back_without_device(services: LiveServices, page: Browser) -> None:
+    services.kill("twin")
+    page.wait_for('document.body.dataset.link === "lost"')
+    services.start_twin()
+    page.wait_for('document.querySelector(".plan-text").textContent.includes("has not attached since")')
+    assert page.text("#device-title") == "camera-1"
+    assert page.text("#device-state") == "detached"
+    assert page.text("#link") == "live"
+    assert page.run('return document.querySelector(".what-if").hidden;')
+    assert page.errors(NO_TWIN) == []
+
+
+def test_a_defect_of_the_page_is_told_and_is_no_lost_link(page: Browser) -> None:
+    states = page.run(
+        """
+        const { Stream } = await import("/static/js/service.js");
+        const states = [];
+        await new Promise((resolve) => {
+          let shown = 0;
+          const draw = () => {
+            if ((shown += 1) === 3) resolve(stream.stop());
+            throw new Error("cannot be drawn");
+          };
+          const stream = new Stream("api/events", draw, ({ state }) => states.push(state));
+          stream.start();
+        });
+        return states;
+        """
+    )
+    assert states == ["live"]
+    said = page.errors()
+    assert len(said) == 3
+    assert all("cannot be drawn" in line for line in said), said
 
 
 def test_a_phone_scrolls_down_only(page: Browser) -> None:
@@ -310,34 +401,76 @@ def test_a_screen_reader_hears_of_the_link_and_of_wishes_only(page: Browser) -> 
     assert sorted(live) == ["applied", "link", "what-if-status"]
 
 
+async def test_weights_are_tried_and_applied_by_keyboard_alone(services: LiveServices, page: Browser) -> None:
+    async with Crowd(services.twin, ["hall-120"]):
+        await asyncio.to_thread(_apply_by_keyboard, services, page)
+
+
+def _apply_by_keyboard(services: LiveServices, page: Browser) -> None:
+    page.wait_for('document.querySelectorAll("#device-list [role=option]").length > 1')
+    _tab_to(page, ".skip")
+    assert page.run("return document.activeElement.getBoundingClientRect().top >= 0;")
+    _tab_to(page, "#device-list")
+    is_first = page.each("#device-list [role=option]", "it.dataset.device").index("camera-1") == 0
+    away, back = (Keys.ARROW_DOWN, Keys.ARROW_UP) if is_first else (Keys.ARROW_UP, Keys.ARROW_DOWN)
+    _press(page, away)
+    page.wait_for('document.querySelector("#device-title").textContent !== "camera-1"')
+    _press(page, back)
+    page.wait_for(SHOWN)
+    _tab_to(page, f"#{ALPHA}")
+    before = page.text(".slider-value")
+    _press(page, Keys.ARROW_RIGHT)
+    assert page.text(".slider-value") != before
+    far = (Keys.HOME, Keys.END, Keys.HOME + 10 * Keys.ARROW_RIGHT, Keys.END + 10 * Keys.ARROW_LEFT)
+    _move_until_cells_change(page, far, lambda keys: _press(page, keys))
+    assert page.text("#plan-title") == "Plan that would stand"
+    _press(page, Keys.HOME + 21 * Keys.ARROW_RIGHT)
+    _tab_to(page, "#apply-weights")
+    _press(page, Keys.ENTER)
+    page.wait_for('document.querySelector("#token-dialog").open && document.activeElement.id === "token"')
+    _press(page, Keys.ESCAPE)
+    page.wait_for('!document.querySelector("#token-dialog").open && document.activeElement.id === "apply-weights"')
+    _press(page, Keys.ENTER)
+    page.wait_for('document.querySelector("#token-dialog").open')
+    _press(page, services.token)
+    _tab_to(page, "#token-ok")
+    _press(page, Keys.SPACE)
+    page.wait_for('document.querySelector("#applied").textContent.startsWith("Applied to camera-1")')
+
+
+def test_the_link_at_the_top_leads_to_the_device_and_a_reload_finds_one(page: Browser) -> None:
+    _press(page, Keys.TAB + Keys.ENTER)
+    assert page.run("return document.activeElement.id;") == "device"
+    page.driver.refresh()
+    page.wait_for(SHOWN)
+
+
 async def test_many_devices_are_filtered_chosen_by_keyboard_and_turned_over(
     services: LiveServices, page: Browser
 ) -> None:
-    from selenium.webdriver.common.keys import Keys
-
     names = [f"hall-{k:03d}" for k in (120, *range(120), *range(121, 205))]  # the first one has ended a task
     async with Crowd(services.twin, names):
-        await asyncio.to_thread(_choose_among_many, page, Keys)
+        await asyncio.to_thread(_choose_among_many, page)
 
 
-def _choose_among_many(page: Browser, keys: Any) -> None:
+def _choose_among_many(page: Browser) -> None:
     page.wait_for('document.querySelectorAll("#device-list [role=option]").length === 200', timeout_s=60)
     page.run('document.getElementById("filter").focus();')
     active = page.driver.switch_to.active_element
     active.send_keys("HALL-12")
     page.wait_for('document.querySelectorAll("#device-list [role=option]").length === 10')
-    active.send_keys(keys.TAB)
+    active.send_keys(Keys.TAB)
     assert page.run("return document.activeElement.id;") == "device-list"
     chosen = page.driver.switch_to.active_element
-    chosen.send_keys(keys.HOME)
-    chosen.send_keys(keys.ARROW_DOWN)
+    chosen.send_keys(Keys.HOME)
+    chosen.send_keys(Keys.ARROW_DOWN)
     page.wait_for('document.querySelector("#device-title").textContent === "hall-121"')
     active_id = 'document.getElementById("device-list").getAttribute("aria-activedescendant")'
     marked = page.run(f"return document.getElementById({active_id}).dataset.device;")
     assert marked == "hall-121"
     assert "device=hall-121" in page.run("return location.hash;")
     # Markup in an answer is text, whatever it says. Tasks of one device are found however many others end.
-    chosen.send_keys(keys.HOME)
+    chosen.send_keys(Keys.HOME)
     page.wait_for('document.querySelector("#device-title").textContent === "hall-120"')
     page.run('document.getElementById("feed-only").click();')
     page.wait_for(f'document.querySelector("#feed").textContent.includes({json.dumps(MARKUP)})')

@@ -53,6 +53,9 @@ async def test_every_path_lets_in_who_may_come_in(place: str, token: str | None)
             assert (answer.status, answer.code) == refused, path
     head = await console.ask("/api/events", "HEAD", token=token)
     assert head.status == (200 if is_open or refused is None else refused[0])
+    if not is_open and refused is not None:
+        events = await console.ask("/api/events", token=token)
+        assert (events.status, events.code) == refused
     for method in ("POST", "PUT", "DELETE"):
         for path in ("/", "/api/snapshot", "/api/nothing"):
             answer = await console.ask(path, method, token=token)

@@ -1,6 +1,6 @@
 // The chosen device in full: its strip, how it does, its standing plan, what if, all mirrored fields.
 
-import { bandOf } from "./device.js";
+import { bandOf, field } from "./device.js";
 import { byId, element, keyed, mark, say } from "./dom.js";
 import { bytesPerSecond, count, expected, fieldText, isKnown, number, percent, seconds, UNKNOWN } from "./format.js";
 import { legend, PlanTable } from "./plan.js";
@@ -24,10 +24,12 @@ function facts(device) {
   const { uplink, mirror, health } = device;
   const some = [
     ["Queue", expected(device.queue_length)],
-    ["Uplink", bytesPerSecond(uplink.goodput_bytes_per_s)],
-    ["Round trip", seconds(uplink.round_trip_s)],
-    ["On the way", count(uplink.in_flight)],
+    ["Uplink", bytesPerSecond(uplink?.goodput_bytes_per_s)],
+    ["Round trip", seconds(uplink?.round_trip_s)],
+    ["On the way", count(uplink?.in_flight)],
     ["Mirror right", percent(mirror.accuracy)],
+    ["Epoch error", number(field(device, "epoch")?.error)],
+    ["Queue error", number(field(device, "queue_length")?.error)],
     ["Report age", seconds(mirror.report_age_s)],
   ];
   if (isKnown(health.cpu_share)) some.push(["CPU", percent(health.cpu_share, 0)]);
@@ -129,10 +131,10 @@ export class Detail {
     if (this.#device) this.#showPlan(this.#device);
   }
 
-  #showPlan({ plan }) {
-    const answer = this.#answer;
+  #showPlan({ plan, weights }) {
+    const answer = plan && this.#answer;
     say(this.#planTitle, answer ? "Plan that would stand" : "Standing plan");
-    say(this.#planText, planText(plan));
+    say(this.#planText, weights ? planText(plan) : "No plan stands here: it has not attached since the twin service started.");
     this.#plan.element.hidden = this.#legend.hidden = this.#whatIf.element.hidden = plan === null;
     if (plan === null) return;
     if (answer) this.#plan.show("Plan that would stand", answer.then.rows, answer.band_edges_s, answer.now.rows);

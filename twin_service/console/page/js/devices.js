@@ -54,7 +54,7 @@ export class Devices {
   constructor(onChoice, onPage) {
     this.#onChoice = onChoice;
     this.#onPage = onPage;
-    this.#chosen = new URLSearchParams(location.hash.slice(1)).get("device");
+    this.#chosen = new URLSearchParams(location.hash.slice(1)).get("device") || null;
     this.#observer = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries)
         if (isIntersecting) this.#inView.add(target.dataset.device);

@@ -55,6 +55,7 @@ function facts(edge) {
     [edge.busy_share, `busy ${percent(edge.busy_share, 0)}`],
     [edge.speed_factor, `service × ${number(edge.speed_factor)}`],
     [edge.backlog_error_s, `error ${seconds(edge.backlog_error_s)}`],
+    [edge.report_age_s, `reported ${seconds(edge.report_age_s)} ago`],
   ];
   return parts.filter(([value]) => isKnown(value)).map(([, text]) => text);
 }

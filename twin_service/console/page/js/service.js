@@ -152,11 +152,20 @@ export class Stream {
           const snapshot = JSON.parse(event.data);
           onFirst();
           this.#tell("live", null);
-          this.#onSnapshot(snapshot);
+          this.#show(snapshot);
         }
       }
     } finally {
       clearTimeout(watchdog);
+    }
+  }
+
+  /** What fails in showing a snapshot is the page's own defect, told as such: the link is as good as before. */
+  #show(snapshot) {
+    try {
+      this.#onSnapshot(snapshot);
+    } catch (error) {
+      reportError(error);
     }
   }
 

@@ -34,7 +34,7 @@ class Slider {
   /** The present value, which the middle stands for; it is not moved while the slider is off the middle. */
   anchor(value) {
     if (this.isMoved) return;
-    this.#base = value || FALLBACK[this.#name] || null;
+    this.#base = (value === 0 ? FALLBACK[this.#name] : value) ?? null;
     this.#isZero = value === 0;
     this.input.disabled = this.#base === null;
     this.#show();
@@ -110,9 +110,10 @@ export class WhatIf {
   }
 
   #anchor() {
-    this.#sliders.alpha_s.anchor(this.#device.weights.alpha_s);
-    this.#sliders.beta_s_per_joule.anchor(this.#device.weights.beta_s_per_joule);
-    this.#sliders.goodput_bytes_per_s.anchor(this.#device.uplink.goodput_bytes_per_s);
+    const { weights, uplink } = this.#device;
+    this.#sliders.alpha_s.anchor(weights?.alpha_s);
+    this.#sliders.beta_s_per_joule.anchor(weights?.beta_s_per_joule);
+    this.#sliders.goodput_bytes_per_s.anchor(uplink?.goodput_bytes_per_s);
   }
 
   #wish() {
