@@ -35,6 +35,7 @@ from twinsplit.model.profile import load_profile
 from twinsplit.model.runtime import provider_named
 from twinsplit.oip.service import register_inference_service
 from twinsplit.replicas.listing import ReplicaSource
+from twinsplit.settings import flag_name
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -52,6 +53,8 @@ _log = EventLog("edge.service")
 
 OIP = "oip"
 """What stands for the execution provider where tails run elsewhere."""
+_OF_LOCAL = ("provider", "threads", "profile", "batch_most", "emulate_slowdown")
+_OF_OIP = ("engine_in_flight", "engine_metrics")
 LAST_ANSWERS_S = 1.0
 """Time for devices to read the answers of a stopping edge."""
 _STREAM_END_S = 0.2
@@ -299,13 +302,11 @@ def _check_engine(settings: EdgeSettings, engine: EngineAddress) -> None:
     Raises:
         SettingsError: one is given that does not fit the engine.
     """
-    of_local = {"--batch-most": settings.batch_most > 1, "--emulate-slowdown": settings.emulate_slowdown > 1.0}
-    of_local["--profile"] = settings.profile is not None
-    given = [flag for flag, is_given in of_local.items() if is_given]
-    if given and not engine.is_local:
-        raise SettingsError(f"{given[0]} is for --engine local; set it at the servers of {settings.engine}")
-    if settings.engine_metrics and engine.is_local:
-        raise SettingsError("--engine-metrics is for --engine oip://...; leave it out")
+    given = [key for key in (_OF_OIP if engine.is_local else _OF_LOCAL) if key in settings.model_fields_set]
+    if given and engine.is_local:
+        raise SettingsError(f"{flag_name(given[0])} is for --engine oip://...; leave it out")
+    if given:
+        raise SettingsError(f"{flag_name(given[0])} is for --engine local; set it at the servers of {settings.engine}")
     for url in settings.engine_metrics:
         check_page(url)
     if engine.is_tls and not settings.tls.is_set:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from edge.engine.address import EngineAddress
+from edge.service import _check_engine
 from edge.settings import EdgeSettings
+from tests.kustomizations import Manifest
 from tests.packaging.test_kubernetes import FOLDER, container, environment, of_kind, replicas, settings
 from tests.unit.deploy.promql import faults
 from tests.wheels import ROOT
 from twinsplit.telemetry.catalogue import CATALOGUE
 
 COMPANY = ["company", "kserve"]
+OURS = "twinsplit"
+"""Our namespace."""
 RULES = FOLDER / "components/elastic-edges/prometheus-adapter.yaml"
 METRIC = "twinsplit_edge_backlog_seconds"
 """In the custom metrics API."""
@@ -57,15 +61,19 @@ def test_the_database_writes_nowhere_but_into_its_volumes(where: str) -> None:
     assert mounts[str(Path(told["POSTGRES_PASSWORD_FILE"] or "").parent)]["readOnly"]
 
 
-@pytest.mark.parametrize("where", COMPANY)
-def test_edges_scale_with_the_backlog_as_the_adapters_rule_names_it(where: str) -> None:
-    scaler = of_kind(where, "HorizontalPodAutoscaler")["twinsplit-edge"]["spec"]
+def test_edges_scale_with_the_backlog_as_the_adapters_rule_names_it() -> None:
+    scaler = of_kind("company", "HorizontalPodAutoscaler")["twinsplit-edge"]["spec"]
     target = scaler["scaleTargetRef"]
-    assert "replicas" not in of_kind(where, target["kind"])[target["name"]]["spec"]
+    assert "replicas" not in of_kind("company", target["kind"])[target["name"]]["spec"]
     (metric,) = scaler["metrics"]
     (rule,) = yaml.safe_load(RULES.read_text())["rules"]["custom"]
     assert metric["pods"]["metric"]["name"] == rule["name"]["as"] == METRIC
     assert scaler["minReplicas"] < scaler["maxReplicas"]
+
+
+def test_edges_do_not_come_and_go_with_the_backlog_of_another_server() -> None:
+    assert not of_kind("kserve", "HorizontalPodAutoscaler")
+    assert replicas("kserve", "twinsplit-edge") == 2
 
 
 def test_the_adapters_query_reads_a_metric_that_edges_have_by_pod() -> None:
@@ -104,59 +112,72 @@ def test_the_monitor_finds_the_metrics_of_both_services(where: str) -> None:
     assert {name for name, ports in found.items() if ports} == {"twinsplit-twin", "twinsplit-edge"}
 
 
+def _is_of(peer: Manifest, namespace: str, labels: dict[str, str]) -> bool:
+    """Whether a pod is one that a policy of our namespace means by ``peer``."""
+    assert peer.keys() <= {"namespaceSelector", "podSelector"}
+    there = {"kubernetes.io/metadata.name": namespace}
+    spaces = peer.get("namespaceSelector", {"matchLabels": {"kubernetes.io/metadata.name": OURS}})
+    return bool(
+        spaces["matchLabels"].items() <= there.items()
+        and peer.get("podSelector", {"matchLabels": {}})["matchLabels"].items() <= labels.items()
+    )
+
+
 @pytest.mark.parametrize("where", COMPANY)
-def test_who_must_speak_to_whom_may(where: str) -> None:
-    """Every connection that the services make is allowed at both of its ends, and only those."""
-    labels = {
+def test_who_must_speak_to_whom_may_and_nobody_else(where: str) -> None:
+    """Every connection that services, devices and monitoring make is allowed at both of its ends, and only those."""
+    ours = {
         name: each["spec"]["template"]["metadata"]["labels"] for name, each in of_kind(where, "StatefulSet").items()
     }
     if where == "kserve":
-        labels["tails"] = {"serving.kserve.io/inferenceservice": "twinsplit-tails"}
-    policies = list(of_kind(where, "NetworkPolicy").values())
+        ours["tails"] = {"serving.kserve.io/inferenceservice": "twinsplit-tails"}
+    outside = {"device": "cameras", "prometheus": "monitoring", "dns": "kube-system"}
+    pods = {name: (OURS, labels) for name, labels in ours.items()}
+    pods |= {name: (namespace, {}) for name, namespace in outside.items()}
+    policies = [each["spec"] for each in of_kind(where, "NetworkPolicy").values()]
 
-    def ways(name: str, direction: str, end: str) -> list[tuple[Any, int]]:
-        """(Selector of the other end, None: anybody; port) of all rules of a pod."""
-        found = []
+    def allowed(name: str, other: str, direction: str, end: str) -> set[tuple[str, int]]:
+        """(Protocol, port) by which ``name`` may speak with ``other``."""
+        found = set()
         for policy in policies:
-            chosen = policy["spec"]["podSelector"].get("matchLabels", {})
-            if chosen.items() <= labels[name].items():
-                for rule in policy["spec"].get(direction, ()):
-                    for port in rule["ports"]:
-                        peers = rule.get(end) or [None]
-                        found += [
-                            (peer and peer.get("podSelector", {}).get("matchLabels"), port["port"]) for peer in peers
-                        ]
+            if policy["podSelector"].get("matchLabels", {}).items() <= ours[name].items():
+                for rule in policy.get(direction, ()):
+                    if end not in rule or any(_is_of(peer, *pods[other]) for peer in rule[end]):
+                        found |= {(port["protocol"], port["port"]) for port in rule["ports"]}
         return found
 
-    def leaves(source: str, target: str, port: int) -> bool:
-        return any(
-            chosen and chosen.items() <= labels[target].items() and port == allowed
-            for chosen, allowed in ways(source, "egress", "to")
-        )
-
-    def enters(source: str, target: str, port: int) -> bool:
-        return any(
-            port == allowed and (chosen is None or chosen.items() <= labels[source].items())
-            for chosen, allowed in ways(target, "ingress", "from")
-        )
-
+    found = set()
+    for source in pods:
+        for target in pods.keys() - {source}:
+            ends = []
+            if source in ours:
+                ends.append(allowed(source, target, "egress", "to"))
+            if target in ours:
+                ends.append(allowed(target, source, "ingress", "from"))
+            if ends:
+                found |= {(source, target, *way) for way in set.intersection(*ends)}
     needed = {
-        ("twinsplit-edge", "twinsplit-twin", 7000),
-        ("twinsplit-twin", "twinsplit-postgresql", 5432),
-    } | ({("twinsplit-edge", "tails", port) for port in (9000, 8002)} if where == "kserve" else set())
-    for way in needed:
-        assert leaves(*way), way
-        assert enters(*way), way
-    assert not leaves("twinsplit-edge", "twinsplit-postgresql", 5432)
-    assert not enters("twinsplit-edge", "twinsplit-postgresql", 5432)
-    assert not leaves("twinsplit-postgresql", "twinsplit-twin", 7000)
-    denied = [each["spec"] for each in policies if each["spec"]["podSelector"] == {}]
+        ("twinsplit-edge", "twinsplit-twin", "TCP", 7000),
+        ("twinsplit-twin", "twinsplit-postgresql", "TCP", 5432),
+    }
+    needed |= {
+        (name, target, "TCP", port)
+        for name in outside
+        for target, port in (("twinsplit-twin", 7000), ("twinsplit-edge", 7100))
+    }
+    needed |= {("prometheus", "twinsplit-twin", "TCP", 7001), ("prometheus", "twinsplit-edge", "TCP", 7101)}
+    needed |= {(name, "dns", protocol, 53) for name in ours if name != "tails" for protocol in ("UDP", "TCP")}
+    if where == "kserve":
+        needed |= {("twinsplit-edge", "tails", "TCP", port) for port in (9000, 8002)}
+    assert found == needed
+    denied = [policy for policy in policies if policy["podSelector"] == {}]
     assert denied == [{"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}]
 
 
 def test_tails_are_run_by_the_server_that_kserve_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edge = settings("kserve", "twinsplit-edge", tmp_path, monkeypatch)
     assert isinstance(edge, EdgeSettings)
+    _check_engine(edge, EngineAddress.parse(edge.engine))
     engine = urlsplit(edge.engine)
     assert engine.scheme == "oip"
     service = of_kind("kserve", "Service")[engine.hostname or ""]["spec"]
