@@ -233,8 +233,8 @@ class Pipeline:
     # The twin.
 
     def twin_attached(self, now_s: float, heartbeat_s: float) -> list[Instruction]:
-        """The twin has welcomed the device and knows nothing of its task yet."""
-        self.reporter.heartbeat_s = heartbeat_s
+        """The twin has welcomed the device and knows nothing of its task yet; it names no period: 0."""
+        self.reporter.heartbeat_s = heartbeat_s or self.reporter.heartbeat_s
         self.reporter.forgotten()
         return self._reported(now_s, [])
 

@@ -75,7 +75,7 @@ class TwinEvents(Protocol):
         """State now."""
 
     def attached(self, heartbeat_s: float) -> None:
-        """The twin has welcomed this device."""
+        """The twin has welcomed this device; 0: it names no period."""
 
     def plan_received(self, plan: Plan, backlog: BacklogState | None) -> None:
         """A plan has arrived; raises RefusedError where this device cannot obey it."""
@@ -234,17 +234,21 @@ class TwinLink:
 
     def _take(self, message: twin_pb2.AttachDeviceResponse) -> None:
         lease_s = seconds_from_wire(message.lease_s, "lease_s")
+        self._take_kind(message)
+        # Only now: of what is refused nothing is taken.
         if lease_s > 0.0:
             self._events.lease_renewed(lease_s)
             self.route.heard(lease_s)
+
+    def _take_kind(self, message: twin_pb2.AttachDeviceResponse) -> None:
         kind = message.WhichOneof("kind")
         if kind == "welcome":
             self._welcome(message.welcome)
         elif kind == "plan":
             self._take_plan(message.plan)
         elif kind == "backlog":
-            self.backlog_updates += 1
             self._events.backlog_updated(backlog_from_wire(message.backlog.backlog, self._now_s()))
+            self.backlog_updates += 1
         elif kind == "edges":
             self._events.edges_listed(edges_from_wire(message.edges, self._now_s()))
         elif kind == "poll":
@@ -256,17 +260,19 @@ class TwinLink:
             _log.warning("twin-refused", limit_s=REPEATED_LINE_S, error=str(error_from_wire(message.error)))
 
     def _welcome(self, welcome: twin_pb2.Welcome) -> None:
+        heartbeat_s = seconds_from_wire(welcome.heartbeat_s, "welcome.heartbeat_s")
+        epoch = attachment_from_wire(welcome.attachment_epoch)
         if welcome.needs_manifest:
             self._put(lambda now_s: manifest_to_wire(self._manifest_bytes))
         if self.is_attached:
             return
-        self.route.welcomed(attachment_from_wire(welcome.attachment_epoch))
+        self.route.welcomed(epoch)
         self._is_welcome.set()
         self.attached_times += 1
         _log.info("twin-attached", address=self.route.address, twin_version=welcome.version)
         # This twin lists anew what there is; what another one listed may be gone.
         self._events.edges_listed(())
-        self._events.attached(seconds_from_wire(welcome.heartbeat_s, "heartbeat_s"))
+        self._events.attached(heartbeat_s)
 
     def _take_plan(self, message: twin_pb2.Plan) -> None:
         now_s = self._now_s()
@@ -284,11 +290,11 @@ class TwinLink:
             raise
 
     def _take_poll(self, poll: twin_pb2.PollResponse) -> None:
-        answer = self._polls.pop((poll.task_id, poll.epoch), None)
         try:
             decision = Decision(poll.decision)
         except ValueError:
             raise BadMessageError(f"poll.decision: {poll.decision} is unknown to this version") from None
+        answer = self._polls.pop((poll.task_id, poll.epoch), None)
         if answer is not None and not answer.done():
             answer.set_result(decision)
 

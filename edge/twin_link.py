@@ -20,13 +20,14 @@ from edge.models import HeldModel
 from edge.tail_queue import EdgeReading
 from twinsplit import __version__
 from twinsplit.clock import Clock
+from twinsplit.errors import RefusedError
 from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.back_off import keep_connected
 from twinsplit.transport.channel import open_channel
 from twinsplit.transport.clock_echo import ClockEcho
-from twinsplit.transport.convert import backlog_to_wire, digest_to_wire
+from twinsplit.transport.convert import backlog_to_wire, digest_to_wire, seconds_from_wire
 from twinsplit.transport.status import error_from_rpc, error_from_wire, is_refusal
 from twinsplit.transport.tls import TlsFiles
 
@@ -193,30 +194,35 @@ class TwinLink:
             if not isinstance(message, twin_pb2.AttachEdgeResponse):
                 return
             self._echo.received(message)
-            kind = message.WhichOneof("kind")
-            if kind == "welcome":
-                self._welcome(message.welcome)
-            elif kind == "interest":
-                self._take_interest(message.interest.ceiling_s)
-            elif kind == "error":
-                error = error_from_wire(message.error)
-                _log.warning("twin-refused", limit_s=REFUSAL_LOG_S, address=self._address, error=str(error))
-                if not self._welcomed.is_set():
-                    return
+            try:
+                self._take(message)
+            except RefusedError as error:
+                _log.warning("twin-message-refused", limit_s=REFUSAL_LOG_S, address=self._address, error=str(error))
+            if message.WhichOneof("kind") == "error" and not self._welcomed.is_set():
+                return
+
+    def _take(self, message: twin_pb2.AttachEdgeResponse) -> None:
+        kind = message.WhichOneof("kind")
+        if kind == "welcome":
+            self._welcome(message.welcome)
+        elif kind == "interest":
+            ceiling_s = seconds_from_wire(message.interest.ceiling_s, "interest.ceiling_s")
+            if self._reporter is not None:
+                self._reporter.ceiling_s = ceiling_s
+        elif kind == "error":
+            error = error_from_wire(message.error)
+            _log.warning("twin-refused", limit_s=REFUSAL_LOG_S, address=self._address, error=str(error))
 
     def _welcome(self, welcome: twin_pb2.Welcome) -> None:
-        if self._reporter is not None and welcome.heartbeat_s > 0.0:
-            self._reporter.heartbeat_s = welcome.heartbeat_s
+        heartbeat_s = seconds_from_wire(welcome.heartbeat_s, "welcome.heartbeat_s")
+        if self._reporter is not None and heartbeat_s > 0.0:
+            self._reporter.heartbeat_s = heartbeat_s
         if self._welcomed.is_set():
             return
         self._welcomed.set()
         self._report_may_be_due.set()
         self.attached_times += 1
         _log.info("twin-attached", address=self._address, twin_version=welcome.version)
-
-    def _take_interest(self, ceiling_s: float) -> None:
-        if self._reporter is not None and ceiling_s >= 0.0:
-            self._reporter.ceiling_s = ceiling_s
 
     def _hello(self, reading: EdgeReading) -> twin_pb2.EdgeHello:
         return twin_pb2.EdgeHello(

@@ -142,6 +142,11 @@ def twin_says(**kind: Any) -> twin_pb2.AttachDeviceResponse:
     return twin_pb2.AttachDeviceResponse(lease_s=60.0, **kind)
 
 
+def welcome() -> twin_pb2.AttachDeviceResponse:
+    """A welcome with every number."""
+    return twin_says(welcome=twin_pb2.Welcome(heartbeat_s=5.0))
+
+
 def bad_twin_messages(digest: str) -> Iterator[Bad]:
     """All that a device must not take from its twin; plans have the highest id that there is."""
     newest = (1 << 64) - 1
@@ -163,6 +168,9 @@ def bad_twin_messages(digest: str) -> Iterator[Bad]:
     for name, edges in _lists().items():
         message = twin_says(edges=twin_pb2.EdgeList(edges=[twin_pb2.ListedEdge(**edge) for edge in edges]))
         yield Bad(f"edges: {name}", message.SerializeToString(), BAD_MESSAGE)
+    yield from impossible_numbers("welcome", welcome(), TOLERATED)
+    unheard = twin_pb2.Welcome(heartbeat_s=5.0, attachment_epoch=(1 << 64) - 1)
+    yield Bad("welcome: an attachment too far", twin_says(welcome=unheard).SerializeToString(), BAD_MESSAGE)
     decision = twin_pb2.PollResponse(task_id=1, decision=99)
     yield Bad("poll: an unknown decision", twin_says(poll=decision).SerializeToString(), BAD_MESSAGE)
 

@@ -223,6 +223,8 @@ def test_after_attaching_anew_the_twin_is_told_what_is_in_service():
     assert isinstance(report, Heartbeat)
     assert report.started.task_id == 1
     assert device.reporter.heartbeat_s == 2.0
+    device.take(device.pipeline.twin_attached(device.now_s, 0.0))
+    assert device.reporter.heartbeat_s == 2.0, "this twin names none"
 
 
 def test_a_tracked_profile_is_told_again_when_it_has_moved():
