@@ -138,6 +138,8 @@ def test_what_is_wrong_would_have_been_found() -> None:
         check(_wrong(edge, "spec", "template", "spec", "containers", 0, "livenessProbe"), VERSIONS[0])
     for kind, where, path in (
         ("InferenceService", "kserve", ("spec", "predictor", "model")),
+        ("InferenceService", "kserve", ("spec", "predictor", "securityContext")),
+        ("InferenceService", "kserve", ("spec", "predictor", "model", "securityContext")),
         ("ServiceMonitor", "company", ("spec", "endpoints", 0)),
     ):
         (manifest,) = of_kind(where, kind).values()
