@@ -11,7 +11,9 @@ import pytest
 from benchmarks.engines.server import EngineServer, engines_python
 from edge.engine.server_metrics import read_page, reading_of
 from tests.integration.device_bench import running_device, running_edge, until, write_frames
+from tests.onnx_networks import saved, small_classifier
 from tests.unit.device.made_up_device import offload_at
+from twinsplit.model.build import CutSettings, build_model
 from twinsplit.model.export.triton import TritonSettings, export_triton
 from twinsplit.model.manifest import read_manifest
 from twinsplit.oip.names import tail_name
@@ -25,21 +27,53 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*/config.pbtxt")):
     config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
     assert config.name == path.parent.name
     steps = [step.model_name for step in config.ensemble_scheduling.step]
-    instances = sum(group.count for group in config.instance_group)
-    print(config.name, config.platform or config.backend, config.max_batch_size, len(steps), instances)
+    groups = ["%d %s" % (group.count, group.Kind.Name(group.kind)) for group in config.instance_group]
+    delays = [str(config.dynamic_batching.max_queue_delay_microseconds)] * config.HasField("dynamic_batching")
+    runs_by = config.platform or config.backend
+    print(config.name, runs_by, "batch", config.max_batch_size, "steps", len(steps), *groups, *delays)
 """
 """In a process of its own: both packages register the same messages."""
 
 
-def test_every_configuration_is_one_of_triton(model: Path, tmp_path: Path) -> None:
-    export_triton(model, tmp_path, TritonSettings(instances=3, kind="gpu"))
-    done = subprocess.run([engines_python(), "-c", _PARSE, tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(
+    ("settings", "segment"),
+    [
+        (TritonSettings(), "onnxruntime batch 0 steps 0 1 KIND_AUTO"),
+        (TritonSettings(instances=3, kind="gpu"), "onnxruntime batch 0 steps 0 3 KIND_GPU"),
+        (TritonSettings("python", instances=2, kind="cpu"), "python batch 0 steps 0 2 KIND_CPU"),
+    ],
+    ids=["as by default", "on GPUs", "by the Python backend"],
+)
+def test_every_configuration_is_one_of_triton(
+    model: Path, tmp_path: Path, settings: TritonSettings, segment: str
+) -> None:
+    export_triton(model, tmp_path, settings)
+    assert parsed(tmp_path) == expected(model, 0, segment)
+
+
+def test_a_configuration_with_batches_is_one_of_triton(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    build_model(
+        saved(small_classifier(), tmp_path / "small.onnx"), model, name="small", cutting=CutSettings(is_batch=True)
+    )
+    export_triton(model, tmp_path / "out", TritonSettings(max_batch=16, batch_delay_us=300))
+    assert parsed(tmp_path / "out") == expected(model, 16, "onnxruntime batch 16 steps 0 1 KIND_AUTO 300")
+
+
+def expected(model: Path, max_batch: int, segment: str) -> list[str]:
     manifest, _ = read_manifest(model)
     count = manifest.segment_count
-    ensembles = [f"{tail_name(manifest.name, cut)} ensemble 0 {count - cut} 0" for cut in range(count)]
-    segments = [f"{manifest.name}.segment_{index} onnxruntime 0 0 3" for index in range(count)]
-    assert sorted(done.stdout.splitlines()) == sorted(ensembles + segments)
+    ensembles = [
+        f"{tail_name(manifest.name, cut)} ensemble batch {max_batch} steps {count - cut}" for cut in range(count)
+    ]
+    return sorted([*ensembles, *(f"{manifest.name}.segment_{index} {segment}" for index in range(count))])
+
+
+def parsed(repository: Path) -> list[str]:
+    """What Triton's own message makes of every configuration."""
+    done = subprocess.run([engines_python(), "-c", _PARSE, repository], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return sorted(done.stdout.splitlines())
 
 
 async def test_its_metrics_tell_how_many_requests_wait_and_how_long_they_did(
