@@ -70,6 +70,12 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def shown_commit(recorded: str, digits: int = 12) -> str:
+    """What :func:`commit` gave, for a page: short, and whether files were changed."""
+    number, _, dirty = recorded.partition("-")
+    return number[:digits] + (", changed" if dirty else "")
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory and the load before the run."""
     return {

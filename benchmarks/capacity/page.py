@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.capacity.inputs import Inputs
 from benchmarks.capacity.needs import Assumptions, devices_per_edge, needs, twin_share
+from benchmarks.provenance import shown_commit
 from benchmarks.report.looks import BLUE, GREEN, GREY, VERMILLION, canvas, png, quiet
 from benchmarks.report.text import table
 
@@ -221,7 +222,7 @@ def _inputs(found: Mapping[str, Any]) -> list[str]:
     ]
     inputs = found["inputs"]
     origins = [
-        f"{name} {about['written_at'][:10]}, commit {_commit(about['commit'])}, load {about['load_average']:g}"
+        f"{name} {about['written_at'][:10]}, commit {shown_commit(about['commit'])}, load {about['load_average']:g}"
         for name, about in found["origins"].items()
     ]
     return [
@@ -333,11 +334,6 @@ def _figure(found: Mapping[str, Any]) -> bytes:
     for axes in (left, right):
         axes.legend(fontsize=8, frameon=False)
     return png(figure)
-
-
-def _commit(recorded: str) -> str:
-    commit, _, dirty = recorded.partition("-")
-    return commit[:12] + (", changed" if dirty else "")
 
 
 def _count(value: float) -> str:

@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 
 from benchmarks.load import edge_points, twin_points
+from benchmarks.load.window import BUSY_SERVICE
+from benchmarks.provenance import shown_commit
 from benchmarks.report.looks import BLUE, GREEN, GREY, VERMILLION, canvas, legend_below, png, quiet
 from benchmarks.report.text import table
 
@@ -27,7 +29,9 @@ def page(edge: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
             "each on a connection of its own, spread over generator processes. A generator is one thread: where it "
             "takes more than 85 % of a core, or sends later than it should, its point is marked `generator`, and the "
             "service may hold more than the figure says. `machine` marks points at which all cores were in use, by "
-            "generators and service together.",
+            "generators and service together. `edge` or `twin` marks those at which the service itself was "
+            f"{BUSY_SERVICE:.0%} busy, the edge by the time in which it computed tails (`twinsplit_busy_share`): a "
+            "core that streams and tails fill together, 1.00 in the column of cores, is at its limit under `none` too.",
             "",
             "## One edge",
             "",
@@ -69,7 +73,7 @@ def _origin(document: Mapping[str, Any]) -> list[str]:
     machine = about["machine"]
     out = [
         f"Figures of this part: {about['written_at'][:10]}, {machine['processor']}, {machine['cores']} cores for "
-        f"everything, load average {machine['load_average']} before the run, commit {about['commit'][:12]}, "
+        f"everything, load average {machine['load_average']} before the run, commit {shown_commit(about['commit'])}, "
         f"`{about['command']}`; "
         f"{found['seconds']:g} s per point after {found['warm_up_s']:g} s that are not counted."
     ]
@@ -197,8 +201,9 @@ def _twin(found: Mapping[str, Any]) -> list[str]:
         f"{'The twin service has one core, the generators the others. ' if found['is_pinned'] else ''}"
         f"Every {found['change_s']:g} s a device tells of an uplink for which its plan cannot stay: from that report's "
         f"due time to the new plan is the plan delay. A point is held when {twin_points.HELD:.0%} of what was offered "
-        f"is dealt with and the p95 of plan delays is within {found['plan_goal_s'] * _MS:g} ms. Half a second is there "
-        "on an idle twin, too: a plan is not weighed sooner after it was weighed before. Memory per device is what "
+        f"is dealt with and the p95 of plan delays is within {found['plan_goal_s'] * _MS:g} ms: one plan in twenty may "
+        "be later, and where the p99 is above that, more than one in a hundred was. Half a second "
+        "is there on an idle twin too: a plan is not weighed sooner after it was weighed before. Memory per device is what "
         "attaching them added, plans included, in a new twin service for every point; what the first device brings "
         "into memory counts with it, so the largest number of devices is the one to read.",
         "",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import shown_commit
 from benchmarks.report.causes import CAUSES
 from benchmarks.report.goals import Judged, Verdict, judged
 from benchmarks.report.looks import png
@@ -211,11 +212,10 @@ def _is_made_by(run: Run, document: Mapping[str, Any]) -> bool:
 
 def _origin(name: str, document: Mapping[str, Any]) -> tuple[str, ...]:
     about = document["provenance"]
-    commit, _, dirty = about["commit"].partition("-")
     speed = document.get("tasks_per_second")
     return (
         name,
-        commit[:10] + (", changed" if dirty else ""),
+        shown_commit(about["commit"], 10),
         _seeds(about["seeds"]),
         about["written_at"].replace("T", " ").replace("+00:00", " UTC"),
         str(about.get("took_s", "not recorded")),
