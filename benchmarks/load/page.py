@@ -203,9 +203,9 @@ def _twin(found: Mapping[str, Any]) -> list[str]:
         f"due time to the new plan is the plan delay. A point is held when {twin_points.HELD:.0%} of what was offered "
         f"is dealt with and the p95 of plan delays is within {found['plan_goal_s'] * _MS:g} ms: one plan in twenty may "
         "be later, and where the p99 is above that, more than one in a hundred was. Half a second "
-        "is there on an idle twin too: a plan is not weighed sooner after it was weighed before. Memory per device is what "
-        "attaching them added, plans included, in a new twin service for every point; what the first device brings "
-        "into memory counts with it, so the largest number of devices is the one to read.",
+        "is there on an idle twin, too: a plan is not weighed sooner after it was weighed before. Memory per device "
+        "is what attaching them added, plans included, in a new twin service for every point; what the first device "
+        "brings into memory counts with it, so the largest number of devices is the one to read.",
         "",
         f"More and more devices, {found['task_rate_per_s']:g} task a second each:",
         "",
