@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 
@@ -26,6 +27,8 @@ class Server:
     free_at_s: list[float] = field(default_factory=list)
     waiting_until: list[float] = field(default_factory=list)
     """When those that wait will begin."""
+    answered: list[tuple[float, float]] = field(default_factory=list)
+    """When each that the server has not told of yet is answered, and how long it waits, seconds."""
 
     def __post_init__(self) -> None:
         self.free_at_s = [0.0] * self.workers
@@ -36,6 +39,7 @@ class Server:
         ends_s = begins_s + self.factor * profiled_s
         heapq.heappush(self.free_at_s, ends_s)
         self.waiting_until.append(begins_s)
+        self.answered.append((ends_s, begins_s - now_s))
         return ends_s
 
     def wait_s(self, now_s: float) -> float:
@@ -46,6 +50,12 @@ class Server:
         self.waiting_until = [begins_s for begins_s in self.waiting_until if begins_s > now_s]
         return len(self.waiting_until)
 
+    def mean_wait_s(self, now_s: float) -> float | None:
+        """How long those waited that were answered since it was asked last; ``None``: none was."""
+        waited_s = [wait_s for ends_s, wait_s in self.answered if ends_s <= now_s]
+        self.answered = [each for each in self.answered if each[0] > now_s]
+        return sum(waited_s) / len(waited_s) if waited_s else None
+
 
 def errors(
     servers: list[Server],
@@ -53,7 +63,7 @@ def errors(
     *,
     foreign: float = 0.0,
     burst_s: float = 0.0,
-    tells: bool = False,
+    tells: Literal["nothing", "requests", "waits"] = "nothing",
     seconds: float,
     limit: int = 4,
 ) -> tuple[float, float]:
@@ -62,7 +72,7 @@ def errors(
     Args:
         foreign: load that others put on the servers.
         burst_s: they do so for as long, and are silent for as long; 0: always.
-        tells: the servers say how many requests wait, twice a second.
+        tells: the servers say how many requests wait or how long those did that were answered, twice a second.
     """
     rng = random.Random(1)
     loads: list[BackEndLoad[int]] = [BackEndLoad(place, limit, 0.0127) for place in range(len(servers))]
@@ -98,8 +108,11 @@ def errors(
             at(now_s + rng.expovariate(rate * foreign / load), "foreign")
         elif kind == "page":
             for place, server in enumerate(servers):
-                if tells:
-                    queue.back_ends[place].told_pending(server.pending(now_s), queue.mean_profiled_s, now_s)
+                told = queue.back_ends[place]
+                if tells == "requests":
+                    told.told_pending(server.pending(now_s), queue.mean_profiled_s, now_s)
+                elif tells == "waits" and (waited_s := server.mean_wait_s(now_s)) is not None:
+                    told.told(waited_s, now_s)
             at(now_s + 0.5, "page")
         elif flight is not None:
             queue.finished(flight, now_s)
@@ -129,7 +142,8 @@ def test_of_a_back_end_that_became_slower_than_measured_it_is_right_by_itself() 
     assert error_s < 0.2 * met_s
 
 
-def test_what_others_do_there_is_seen_where_the_server_tells() -> None:
+@pytest.mark.parametrize("tells", ["requests", "waits"])
+def test_what_others_do_there_is_seen_where_the_server_tells(tells: Literal["requests", "waits"]) -> None:
     blind_s, _ = errors([Server(1, 1.0)], 0.05, foreign=0.9, burst_s=5.0, seconds=60.0)
-    told_s, _ = errors([Server(1, 1.0)], 0.05, foreign=0.9, burst_s=5.0, tells=True, seconds=60.0)
+    told_s, _ = errors([Server(1, 1.0)], 0.05, foreign=0.9, burst_s=5.0, tells=tells, seconds=60.0)
     assert told_s < 0.9 * blind_s
