@@ -233,7 +233,7 @@ class Pipeline:
     # The twin.
 
     def twin_attached(self, now_s: float, heartbeat_s: float) -> list[Instruction]:
-        """The twin has welcomed the device and knows nothing of its task yet; it names no period: 0."""
+        """The twin has welcomed the device and knows nothing of its task yet; 0: it names no period."""
         self.reporter.heartbeat_s = heartbeat_s or self.reporter.heartbeat_s
         self.reporter.forgotten()
         return self._reported(now_s, [])

@@ -162,17 +162,17 @@ class Shell:
 
     def responded(self, address: str, response: InferResponse) -> None:
         """The edge has finished a tail, or refused it; its backlog may come with either."""
-        task_id, answer = response.request_id, None
+        task_id, answer, backlog = response.request_id, None, response.backlog
         error = response.problem or response.error
         if error is None:
             try:
                 answer = self._answer_of(response)
             except RefusedError as problem:
-                error = problem
+                error, backlog = problem, None
 
         def event(pipeline: Pipeline, now_s: float) -> list[Instruction]:
-            if response.backlog is not None:
-                pipeline.backlog_seen(now_s, response.backlog, address)
+            if backlog is not None:
+                pipeline.backlog_seen(now_s, backlog, address)
             task = pipeline.offloads.task(task_id, address)
             if error is not None or task is None:
                 return pipeline.upload_failed(now_s, task_id, Reason.EDGE_REFUSED, address)
@@ -198,7 +198,11 @@ class Shell:
         if response.tensor is None or response.tensor.header.shape != self._output_shape:
             raise TensorError(f"the edge's answer is no output of shape {self._output_shape}; give it the same model")
         header, data = response.tensor
-        return self._runtime.answer(decode(header, data, math.prod(self._output_shape)))
+        output = decode(header, data, math.prod(self._output_shape))
+        # Of NaN or of infinities no class is the most likely one.
+        if self._runtime.manifest.task != "raw" and not math.isfinite(output.max()):
+            raise TensorError(f"the edge's answer has {output.max()} as its largest element; a finite one is needed")
+        return self._runtime.answer(output)
 
     def connected(self, address: str, round_trip_s: float) -> None:
         """The edge answers."""

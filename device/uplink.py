@@ -15,10 +15,12 @@ from typing import Any, NamedTuple, Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from device.emulation import EmulatedUplink
 from device.task import Offload
 from twinsplit.clock import Clock
+from twinsplit.errors import BadMessageError
 from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
@@ -232,8 +234,10 @@ class EdgeStream:
         async with open_channel(self._address, uplink.tls, max_message_bytes=uplink.max_message_bytes) as channel:
             try:
                 round_trip_s = await self._ping(channel)
-            except (grpc.aio.AioRpcError, asyncio.TimeoutError) as error:
+            except (grpc.aio.AioRpcError, asyncio.TimeoutError, BadMessageError) as error:
                 _log.debug("edge-silent", edge=self._address, error=type(error).__name__)
+                if isinstance(error, BadMessageError):
+                    _log.warning("edge-refused", limit_s=REPEATED_LINE_S, edge=self._address, error=str(error))
                 if isinstance(error, grpc.aio.AioRpcError) and is_refusal(error):
                     cause = str(error_from_rpc(error, self._address))
                     _log.warning("edge-refuses-calls", limit_s=REPEATED_LINE_S, edge=self._address, cause=cause)
@@ -267,17 +271,17 @@ class EdgeStream:
         return shortest_s + ways_s
 
     async def _describe(self, channel: grpc.aio.Channel) -> edge_pb2.DescribeResponse:
-        describe: grpc.aio.UnaryUnaryMultiCallable[edge_pb2.DescribeRequest, edge_pb2.DescribeResponse] = (
-            channel.unary_unary(
-                f"/{SERVICE}/Describe",
-                request_serializer=edge_pb2.DescribeRequest.SerializeToString,
-                response_deserializer=edge_pb2.DescribeResponse.FromString,
-            )
+        # Read here: gRPC would log what it cannot read with a traceback, and say nothing but None.
+        describe: grpc.aio.UnaryUnaryMultiCallable[edge_pb2.DescribeRequest, bytes] = channel.unary_unary(
+            f"/{SERVICE}/Describe", request_serializer=edge_pb2.DescribeRequest.SerializeToString
         )
         request = edge_pb2.DescribeRequest()
         response = await describe(request, timeout=DESCRIBE_TIMEOUT_S)
         self._uplink.signalling.note_sent("describe", request.ByteSize())
-        return response
+        try:
+            return edge_pb2.DescribeResponse.FromString(response)
+        except DecodeError:
+            raise BadMessageError("the message is not a DescribeResponse; use edge.proto of v1") from None
 
     async def _pace(self, emulation: EmulatedUplink | None) -> None:
         """Hold payloads back as the emulated uplink says."""

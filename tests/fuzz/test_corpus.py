@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain
 
-from tests.fuzz import bad_frames, bad_inferences, bad_reports, bad_tails
+from tests.fuzz import bad_answers, bad_frames, bad_inferences, bad_reports, bad_tails
 from tests.fuzz.test_live_twin import bad_calls
 
 DIGEST = "ab" * 32
@@ -20,6 +20,7 @@ def test_the_corpus_is_large_and_says_what_each_message_is() -> None:
         "twin: calls": [bad for _, bad in bad_calls(1)],
         "device: frames": list(bad_frames.bad_submissions()),
         "device: twin": list(bad_frames.bad_twin_messages(DIGEST)),
+        "device: edge": [*bad_answers.bad_answers(1), *bad_answers.unreadable_answers(1)],
     }
     assert {part: len(cases) for part, cases in parts.items() if len(cases) < 30} == {}
     assert sum(map(len, parts.values())) >= 200
