@@ -93,7 +93,14 @@ class ProviderError(ConfigurationError):
 
 
 class RuleError(ConfigurationError):
-    """A rule of one's own that raises or decides what is unknown or impossible; the text names rule, cell, cause."""
+    """A rule of one's own that raises or decides what is unknown or impossible; the text names rule, cell, cause.
+
+    ``place``: rule and cell alone, for whoever is not to read the cause, which may hold the text of any exception.
+    """
+
+    def __init__(self, place: str, cause: str) -> None:
+        super().__init__(f"{place}: {cause}")
+        self.place = place
 
 
 class ModelError(TwinsplitError):

@@ -27,7 +27,7 @@ from twin_service.console.snapshots import Snapshots
 from twin_service.console.what_if import Changes, what_if
 from twin_service.documents import Desired
 from twin_service.exchange import Exchange
-from twinsplit.errors import TwinsplitError
+from twinsplit.errors import RuleError, TwinsplitError
 from twinsplit.telemetry.logs import EventLog
 
 PAGE = Path(__file__).parent / "page"
@@ -50,6 +50,7 @@ SECURITY_HEADERS = {
 }
 
 _log = EventLog("twin.console")
+_REPEATED_LINE_S = 10.0
 
 
 class Api:
@@ -181,6 +182,8 @@ def _refusal(error: Exception, scope: Scope) -> RequestError:
             return RequestError(RequestErrorCode.NOT_FOUND, "there is nothing here; docs/console.md says what there is")
         return RequestError(RequestErrorCode.BAD_REQUEST, "this request cannot be understood")
     if isinstance(error, TwinsplitError) and (refusal := request_error_of(error)) is not None:
+        if isinstance(error, RuleError):
+            _log.warning("rule-failed", limit_s=_REPEATED_LINE_S, cause=str(error))
         return refusal
     _log.exception("request-failed", error, path=scope["path"][:200])
     return RequestError(RequestErrorCode.INTERNAL, "the twin service's log says what went wrong")

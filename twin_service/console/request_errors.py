@@ -70,4 +70,8 @@ _BY_ERROR: dict[type[TwinsplitError], RequestErrorCode] = {
 def request_error_of(error: TwinsplitError) -> RequestError | None:
     """An error of the core as a refusal; ``None``: it is none that a request may cause."""
     code = _BY_ERROR.get(type(error))
-    return None if code is None else RequestError(code, str(error))
+    if code is None:
+        return None
+    # Of a rule of one's own the cause may be the text of any exception.
+    text = f"{error.place}: it failed; the twin service's log says why" if isinstance(error, RuleError) else str(error)
+    return RequestError(code, text)

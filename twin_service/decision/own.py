@@ -186,7 +186,8 @@ class _Place:
             evidence = f"evidence {self._evidence} (exit {self._exit_index + 1}, bin {(self._evidence - 1) % bins})"
         return RuleError(
             f"rule {self._rule.name!r} at epoch {self._epoch}, {evidence}, queue length {self._queue_length}, backlog "
-            f"{backlog_s:.3f} s: {cause}"
+            f"{backlog_s:.3f} s",
+            cause,
         )
 
 
@@ -206,10 +207,10 @@ def _exits_run(rule: OwnRule, situation: Situation) -> tuple[bool, ...] | None:
         found = rule.exits_run(situation)
         chosen = None if found is None else tuple(bool(run) for run in found)
     except (Exception, SystemExit) as error:
-        raise RuleError(f"rule {rule.name!r}: exits_run raised {type(error).__name__}: {error}") from error
+        raise RuleError(f"rule {rule.name!r}", f"exits_run raised {type(error).__name__}: {error}") from error
     count = len(situation.manifest.exits)
     if chosen is not None and len(chosen) != count:
-        raise RuleError(f"rule {rule.name!r}: exits_run gave {len(chosen)} for the {count} exits of this model")
+        raise RuleError(f"rule {rule.name!r}", f"exits_run gave {len(chosen)} for the {count} exits of this model")
     return chosen
 
 

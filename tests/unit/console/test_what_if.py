@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.fuzz.refusals import check_text
 from tests.unit.console.asking import TOKEN, Console
 from tests.unit.console.test_snapshot import assert_has, documented
 from tests.unit.twin_service.made_up_twins import World
@@ -148,17 +149,22 @@ async def test_planning_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await made.ask(f"{PATH}?alpha_s=x")).status == 400
 
 
-async def test_a_rule_that_fails_is_named() -> None:
+async def test_a_rule_that_fails_is_named_and_only_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     class Failing:
         name = "failing"
 
         def evaluate(self, situations: object) -> list[object]:
-            raise RuleError("failing: raised ValueError")
+            raise RuleError("rule 'failing' at epoch 1", "raised OSError: no /srv/secret at 0x7f")
 
     made = console()
     made.world.core.planner.rule = Failing()
     answer = await made.ask(PATH)
     assert (answer.status, answer.code) == (409, "rule-failed")
+    text = answer.document["error"]["text"]
+    check_text(text)
+    assert text.startswith("rule 'failing' at epoch 1: it failed")
+    (line,) = [record for record in caplog.records if record.getMessage() == "rule-failed"]
+    assert vars(line)["fields"]["cause"] == "rule 'failing' at epoch 1: raised OSError: no /srv/secret at 0x7f"
 
 
 async def test_a_deadline_is_kept() -> None:

@@ -28,7 +28,7 @@ class Moody(StepRule):
     def evaluate(self, situations):
         for s in situations:
             if s.goodput_bytes_per_s < 1000.0:
-                raise RuleError("rule 'moody' at epoch 0: raised ValueError: too slow")
+                raise RuleError("rule 'moody' at epoch 0", "raised ValueError: too slow")
         return super().evaluate(situations)
 
 
