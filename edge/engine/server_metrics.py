@@ -17,6 +17,8 @@ _PENDING = "nv_inference_pending_request_count"
 _QUEUE_US = "nv_inference_queue_duration_us"
 _SUCCEEDED = "nv_inference_request_success"
 _MOST_BYTES = 4 << 20
+_MOST = 2.0**64
+"""No count or time of a page is larger; what is, negative or NaN says nothing."""
 _TIMEOUT_S = 1.0
 
 
@@ -66,6 +68,8 @@ def reading_of(text: str, asked: Collection[str]) -> ServerReading | None:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 name = sample.name.removesuffix("_total")
+                if not 0.0 <= sample.value <= _MOST:
+                    continue
                 if name == _PENDING:
                     pending = (pending or 0.0) + sample.value
                 elif name == _QUEUE_US:

@@ -7,12 +7,15 @@ by tests/integration/test_hostile_peers.py, message by message.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import math
 import struct
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +25,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
+from starlette.requests import Request
 
 from benchmarks.scenario import read_scenario
 from device.energy.places import number_in, text_in
@@ -29,6 +33,7 @@ from device.plan_keeping import PlanKeeper
 from device.settings import DeviceSettings
 from device.sources.mjpeg import MjpegSplitter
 from device.vcgencmd import clock_hertz, is_throttled, pmic_watts
+from edge.engine.server_metrics import reading_of
 from edge.load_pattern import read_trace
 from edge.settings import EdgeSettings
 from tests.fuzz import bad_frames
@@ -38,6 +43,7 @@ from tests.unit.device.made_up_device import manifest_of
 from tests.unit.edge.tiny_model import SHAPES, write_tiny_model
 from tests.unit.twin_service.made_up_twins import MANIFEST_BYTES
 from tests.unit.workload.made_up_replay import made_up_replayed
+from twin_service.console import app
 from twin_service.console.request_errors import RequestError
 from twin_service.console.what_if import Changes
 from twin_service.decision.value_net import ValueNet
@@ -59,10 +65,11 @@ from twinsplit.errors import (
     WeightsError,
     WrongDigestError,
 )
-from twinsplit.model.manifest import parse_manifest, read_manifest
+from twinsplit.model.manifest import TensorSpec, parse_manifest, read_manifest
 from twinsplit.model.payload import decode_payload
 from twinsplit.model.preprocessing import prepare
 from twinsplit.model.profile import load_profile
+from twinsplit.model.split_options import preprocessing_of
 from twinsplit.oip.messages import (
     InferenceResponse,
     NamedTensor,
@@ -81,6 +88,10 @@ MODEL = manifest_of(3, (1,))
 MOST_S = 30.0
 """Of a processor: what takes so long is a bomb. The slowest seen on a busy machine took 2.9 s."""
 SCENARIOS = Path(__file__).resolve().parents[2] / "benchmarks" / "scenarios"
+
+
+DEEP = 20_000
+"""Brackets that no stack holds."""
 
 
 class Decoder(NamedTuple):
@@ -129,6 +140,27 @@ def _query(data: bytes) -> object:
     return Changes.parse(QueryParams(data.decode("latin-1")))
 
 
+def _selection(data: bytes) -> object:
+    return app._selection(Request({"type": "http", "headers": [], "query_string": data}))
+
+
+def _wish(data: bytes) -> object:
+    """A write as the console takes it, from the body to the weights."""
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": data}
+
+    headers = [(b"content-type", b"application/json")]
+    return app._desired(asyncio.run(app._body(Request({"type": "http", "headers": headers}, receive))))
+
+
+def _page(data: bytes) -> object:
+    reading = reading_of(data.decode("utf-8", "replace"), {"net"})
+    if reading is not None:
+        assert all(number is None or 0.0 <= number < math.inf for number in astuple(reading))
+    return reading
+
+
 def _exported(folder: Path) -> Callable[[bytes], object]:
     def decode(data: bytes) -> object:
         with TraceFiles(folder) as files:
@@ -151,6 +183,18 @@ def _inferences() -> tuple[bytes, bytes]:
     del typed.raw_input_contents[:]
     typed.inputs[0].contents.fp32_contents.extend([1.0] * FLOATS)
     return good_inference().SerializeToString(), typed.SerializeToString()
+
+
+_INPUT = TensorSpec(name="x", shape=(1, 3, 8, 8), dtype="float32")
+_PREPROCESSING = {
+    "json": b'{"fit": "crop", "resize_to": 9, "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "scale": 0.01}',
+    "toml": b'fit = "crop"\nresize_to = 9\nmean = [0.5, 0.5, 0.5]\nscale = 0.01\n',
+}
+_PAGES = tuple(
+    f'# TYPE {name} {kind}\n{name}{{model="net"}} 12\n{name}{{model="other"}} {value}\n'.encode()
+    for value in ("1.5e3", "9" * 400, "NaN", "-1", "+Inf")
+    for name, kind in (("nv_inference_pending_request_count", "gauge"), ("nv_inference_queue_duration_us", "counter"))
+)
 
 
 def _profile() -> bytes:
@@ -201,6 +245,17 @@ def decoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Decoder]:
             lambda d: _exported(place / "export")(zstandard.compress(d)), (_records(),), (StorageError,)
         ),
         "console query": Decoder(_query, (b"alpha_s=1&beta_s_per_joule=0.1&goodput_bytes_per_s=1e6",), (RequestError,)),
+        "console selection": Decoder(_selection, (b"device=cam&offset=100",), (RequestError,)),
+        "console body": Decoder(_wish, (b'{"version": 3, "alpha_s": 1.5, "deadline_s": 2}',), (RequestError,)),
+        "page of an engine": Decoder(_page, _PAGES),
+        **{
+            f"preprocessing in {kind}": Decoder(
+                of_file(lambda path: preprocessing_of(str(path), _INPUT), place / f"preprocessing.{kind}"),
+                (data,),
+                (SettingsError,),
+            )
+            for kind, data in _PREPROCESSING.items()
+        },
         "address": Decoder(of_text(Address.parse), (b"127.0.0.1:7000", b"[::1]:7000"), (SettingsError,)),
         "traceparent": Decoder(
             of_text(parse_traceparent), (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",)
@@ -229,7 +284,8 @@ NAMES = (
     "settings of the device", "settings of the edge", "settings of the twin", "weights", "replayed task", "export",
     "records of an export", "console query", "address", "traceparent", "certificate's name", "power of vcgencmd",
     "throttling of vcgencmd", "clock of vcgencmd", "number of a sensor", "text of a sensor", "MJPEG",
-    "inference request", "inference answer",
+    "inference request", "inference answer", "console selection", "console body", "page of an engine",
+    "preprocessing in json", "preprocessing in toml",
 )  # fmt: skip
 
 _ODD = (
@@ -267,6 +323,7 @@ def test_whatever_the_bytes_it_is_a_value_or_the_named_error(name: str, decoders
     @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(decoder.examples), changes(), st.one_of(st.none(), st.binary(max_size=64)))
     @example(decoder.examples[0], lambda data: data, b"")
+    @example(decoder.examples[0], lambda data: b"[" * DEEP, b'{"a":' * DEEP)
     def tried(data: bytes, change: Callable[[bytes], bytes], other: bytes | None) -> None:
         began_s = time.process_time()
         for each in (decoder.repair(change(data)) if len(data) > 4 else change(data), other or b""):

@@ -173,5 +173,5 @@ def preprocessing_of(choice: str, entry: TensorSpec) -> Preprocessing:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise SettingsError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise SettingsError(f"{path}: not JSON or TOML settings ({error})") from None
