@@ -273,7 +273,9 @@ class EdgeStream:
     async def _describe(self, channel: grpc.aio.Channel) -> edge_pb2.DescribeResponse:
         # Read here: gRPC would log what it cannot read with a traceback, and say nothing but None.
         describe: grpc.aio.UnaryUnaryMultiCallable[edge_pb2.DescribeRequest, bytes] = channel.unary_unary(
-            f"/{SERVICE}/Describe", request_serializer=edge_pb2.DescribeRequest.SerializeToString
+            f"/{SERVICE}/Describe",
+            request_serializer=edge_pb2.DescribeRequest.SerializeToString,
+            response_deserializer=bytes,
         )
         request = edge_pb2.DescribeRequest()
         response = await describe(request, timeout=DESCRIBE_TIMEOUT_S)

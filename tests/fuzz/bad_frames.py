@@ -181,6 +181,9 @@ def _plans() -> dict[str, tuple[ErrorCode, dict[str, Any]]]:
     return {
         "no id": (BAD_MESSAGE, {"plan_id": 0}),
         "no digest": (BAD_MESSAGE, {"model_digest": b""}),
+        "a long name of its edge": (BAD_MESSAGE, {"edge_id": "e" * 64}),
+        "an edge without port": (BAD_MESSAGE, {"edge_address": "edge"}),
+        "an edge with a long host": (BAD_MESSAGE, {"edge_address": "e" * 256 + ":7100"}),
         "for another model": (ErrorCode.WRONG_DIGEST, {"model_digest": bytes(32)}),
         "no observation": (BAD_MESSAGE, {"observation": 0}),
         "an unknown observation": (BAD_MESSAGE, {"observation": 9}),
@@ -218,6 +221,7 @@ def _lists() -> dict[str, list[dict[str, Any]]]:
     one = {"edge_id": "e", "address": "127.0.0.1:1", "backlog": backlog}
     return {
         "no name": [one | {"edge_id": ""}],
+        "a long name": [one | {"edge_id": "e" * 64}],
         "no address": [one | {"address": ""}],
         "no port": [one | {"address": "edge"}],
         "one twice": [one, one],

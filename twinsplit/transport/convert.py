@@ -23,6 +23,7 @@ from twinsplit.types import Outcome, Payload
 DIGEST_BYTES = 32
 MOST_SEGMENTS = 4096
 MOST_NAME = 63
+_MOST_RULE = 255
 MAX_TABLE_CELLS = 1 << 24
 """Bound on a plan's table before it is unpacked: some 250 segments with 1,000 evidence states and all bands."""
 
@@ -231,10 +232,9 @@ def edges_from_wire(message: twin_pb2.EdgeList, now_s: float) -> tuple[ListedEdg
         values = [getattr(edge, name) for edge in message.edges]
         if not all(values) or len(set(values)) < len(values):
             raise BadMessageError(f"edges.{name}: is missing, or named twice")
-    try:
-        addresses = [str(Address.parse(edge.address)) for edge in message.edges]
-    except SettingsError:
-        raise BadMessageError("edges.address: is not HOST:PORT") from None
+    if any(len(edge.edge_id) > MOST_NAME for edge in message.edges):
+        raise BadMessageError(f"edges.edge_id: has more than {MOST_NAME} characters")
+    addresses = [_address(edge.address, "edges.address") for edge in message.edges]
     if any(len(edge.tail_s) > MOST_SEGMENTS for edge in message.edges):
         raise BadMessageError(f"edges.tail_s: has more than {MOST_SEGMENTS} times")
     return tuple(
@@ -246,6 +246,13 @@ def edges_from_wire(message: twin_pb2.EdgeList, now_s: float) -> tuple[ListedEdg
         )
         for edge, address in zip(message.edges, addresses, strict=True)
     )
+
+
+def _address(text: str, field: str) -> str:
+    try:
+        return str(Address.parse(text))
+    except SettingsError:
+        raise BadMessageError(f"{field}: is not HOST:PORT") from None
 
 
 def link_to_wire(link: EdgeLink) -> twin_pb2.EdgeLink:
@@ -315,13 +322,15 @@ def plan_from_wire(message: twin_pb2.Plan) -> Plan:
         raise BadMessageError(f"plan.observation: {message.observation} is unknown to this version")
     if message.plan_id == 0:
         raise BadMessageError("plan.plan_id: is missing; ids start at 1")
+    if len(message.edge_id) > MOST_NAME:
+        raise BadMessageError(f"plan.edge_id: has {len(message.edge_id)} characters, at most {MOST_NAME} are allowed")
     contingency = message.contingency
     return Plan(
         plan_id=message.plan_id,
         model_digest=digest_from_wire(message.model_digest),
-        rule=message.rule,
+        rule=message.rule[:_MOST_RULE],
         edge_id=message.edge_id or None,
-        edge_address=message.edge_address or None,
+        edge_address=_address(message.edge_address, "plan.edge_address") if message.edge_address else None,
         exits_run=tuple(message.exits_run),
         band_edges_s=tuple(message.band_edges_s),
         table=_table_from_wire(message),
