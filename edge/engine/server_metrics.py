@@ -8,6 +8,7 @@ from __future__ import annotations
 import urllib.request
 from collections.abc import Collection
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -49,7 +50,7 @@ def read_page(url: str) -> str | None:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # nosec B310
             body: bytes = answer.read(_MOST_BYTES)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
     return body.decode("utf-8", errors="replace")
 
@@ -85,5 +86,5 @@ def reading_of(text: str, asked: Collection[str]) -> ServerReading | None:
 
 def mean_wait_s(before: ServerReading, after: ServerReading) -> float | None:
     """Mean waiting of the requests answered between two readings, seconds; ``None``: none was."""
-    answered = after.answered - before.answered
-    return (after.queue_s - before.queue_s) / answered if answered > 0 else None
+    answered, waited_s = after.answered - before.answered, after.queue_s - before.queue_s
+    return waited_s / answered if answered > 0.0 and waited_s >= 0.0 else None

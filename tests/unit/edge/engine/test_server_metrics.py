@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 
 from edge.engine.server_metrics import check_page, mean_wait_s, read_page, reading_of
@@ -36,6 +39,9 @@ def test_the_mean_wait_is_that_of_the_tails_that_were_asked_for_since_the_last_l
     assert before.pending is None
     assert mean_wait_s(before, after) == pytest.approx(0.05)
     assert mean_wait_s(after, after) is None
+    begun_anew = reading_of(PAGE.format(answered=120, queue_us=0), ASKED)
+    assert begun_anew is not None
+    assert mean_wait_s(after, begun_anew) is None
 
 
 @pytest.mark.parametrize("text", ["", "up 1\n", "no page at all {", "<html></html>"])
@@ -45,6 +51,22 @@ def test_a_page_that_says_nothing_of_a_queue_teaches_nothing(text: str) -> None:
 
 def test_a_page_that_does_not_answer_is_none() -> None:
     assert read_page("http://127.0.0.1:1/metrics") is None
+
+
+@pytest.mark.parametrize("said", [b"", b"garbage\r\n\r\n"])
+def test_a_server_that_speaks_no_http_has_no_page(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_answer_once, args=(server, said))
+        thread.start()
+        assert read_page(f"http://127.0.0.1:{server.getsockname()[1]}/metrics") is None
+        thread.join()
+
+
+def _answer_once(server: socket.socket, said: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(said)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "127.0.0.1:8002", "ftp://a/b"])
