@@ -114,6 +114,8 @@ async def _asked(
                 began_s, began_unix_s = time.monotonic(), time.time()
                 answer = await describe(channel, timeout_s)
                 took_s = time.monotonic() - began_s
+                if answer is None:  # so gRPC gives bytes that it cannot read
+                    return _other_service(place, check)
                 if best is None or took_s < best.round_trip_s:
                     best = Answered(answer, took_s, _offset_s(answer.unix_ns, began_unix_s, took_s))
         except grpc.aio.AioRpcError as failure:
@@ -136,17 +138,21 @@ async def _silent(
     failure: grpc.aio.AioRpcError, address: Address, settings: DoctorSettings, check: Check, timeout_s: float
 ) -> Finding:
     if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return bad(
-            check,
-            f"{address} answers, but is another service or an older version",
-            f"see that --{check.value} names the {check.value}'s port of gRPC, and that it runs this version",
-        )
+        return _other_service(address, check)
     refusal = error_from_rpc(failure, str(address))
     if isinstance(refusal, RefusedError):
         found = from_error(check, refusal)
         return replace(found, text=f"{address} refuses this device: {found.text}")
     why = await asyncio.to_thread(silence, address, settings.tls, check.value, timeout_s)
     return bad(check, f"{address}: {why.cause}", why.cure)
+
+
+def _other_service(address: Address, check: Check) -> Finding:
+    return bad(
+        check,
+        f"{address} answers, but is another service or an older version",
+        f"see that --{check.value} names the {check.value}'s port of gRPC, and that it runs this version",
+    )
 
 
 def _describe_twin(

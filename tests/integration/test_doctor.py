@@ -25,6 +25,7 @@ from device.doctor.finding import Check, Finding, Verdict
 from device.doctor.machine import HeldModel, read_model
 from device.doctor.peers import peer_findings
 from device.doctor.settings import DoctorSettings
+from tests.fuzz.test_live_uplink import raw_edge
 from tests.integration.device_bench import PATIENCE_S, running_device, running_edge, until, write_network
 from tests.integration.otlp_receiver import receiving
 from tests.integration.stopping import stopped_after
@@ -374,6 +375,12 @@ async def test_a_service_that_refuses_says_why_itself(model: HeldModel) -> None:
     assert bad["twin"] == (
         f"{server.address} refuses this device: this twin service is stopping; ask again in a moment"
     )
+
+
+async def test_an_edge_that_answers_what_is_no_message(model: HeldModel) -> None:
+    async with raw_edge(b"\x0f") as edge:
+        bad = _bad(await _findings(model, edge=edge.address))
+    assert "is another service or an older version" in bad["edge"]
 
 
 async def test_clocks_that_are_an_hour_off(model: HeldModel) -> None:
