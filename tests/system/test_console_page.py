@@ -159,7 +159,7 @@ def test_the_page_draws_device_plan_edge_and_tasks(page: Browser) -> None:
 
 
 def test_age_and_error_of_the_mirror_are_in_view(page: Browser) -> None:
-    for name in ("Mirror right", "Epoch error", "Queue error", "Report age"):
+    for name in ("Mirror right", "Queue error", "Uplink error", "Report age"):
         page.wait_for(
             """
             [...document.querySelectorAll(".fact")].some((fact) => fact.checkVisibility() &&

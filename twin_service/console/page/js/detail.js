@@ -28,8 +28,8 @@ function facts(device) {
     ["Round trip", seconds(uplink?.round_trip_s)],
     ["On the way", count(uplink?.in_flight)],
     ["Mirror right", percent(mirror.accuracy)],
-    ["Epoch error", number(field(device, "epoch")?.error)],
     ["Queue error", number(field(device, "queue_length")?.error)],
+    ["Uplink error", bytesPerSecond(field(device, "goodput_bytes_per_s")?.error)],
     ["Report age", seconds(mirror.report_age_s)],
   ];
   if (isKnown(health.cpu_share)) some.push(["CPU", percent(health.cpu_share, 0)]);
