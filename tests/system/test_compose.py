@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -204,6 +206,29 @@ def test_prometheus_sees_every_target_up(up: ComposeProject) -> None:
 
 def test_commands_within_a_container_show_its_certificate(up: ComposeProject) -> None:
     assert "device-slow" in up.compose("exec", "twin", "twinsplit", "twin", "list", "--twin", "twin:7000")
+    shown = up.compose("exec", "twin", "twinsplit", "twin", "show", "device-slow", "--twin", "twin:7000")
+    assert "device device-slow: attached" in shown
+    status = up.compose("exec", "device-slow", "twinsplit", "device", "status", "127.0.0.1:7200")
+    assert "device device-slow: model alexnet-fashion 1" in status
+
+
+def test_logs_are_followed(up: ComposeProject, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        following = subprocess.Popen(
+            ["make", "logs"],
+            cwd=ROOT,
+            env=up.environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until(lambda: all(f"{service}-1 " in log.read_text() for service in COUNTING), "every service is heard")
+        assert following.poll() is None
+    finally:
+        os.killpg(following.pid, signal.SIGTERM)
+        following.wait()
 
 
 def test_an_edge_refuses_what_it_cannot_finish_in_time(up: ComposeProject) -> None:
@@ -211,6 +236,16 @@ def test_an_edge_refuses_what_it_cannot_finish_in_time(up: ComposeProject) -> No
     tails = ("edge:7100", "--model", "/models/alexnet-fashion/1", *hopeless)
     assert "as DEADLINE" in up.compose("exec", "load", "twinsplit", "edge", "load", *tails)
     until(lambda: up.value('twinsplit_refused_messages_total{code="DEADLINE"}') > 0, "refusals are counted")
+
+
+def _status(up: ComposeProject) -> Any:
+    """What device-slow says of itself."""
+    return json.loads(up.compose("exec", "device-slow", "twinsplit", "device", "status", "127.0.0.1:7200", "--json"))
+
+
+def _ended(up: ComposeProject) -> int:
+    """Tasks of device-slow that have ended."""
+    return sum(_status(up)["outcomes"].values())
 
 
 def _device_outside(machine: Path, up: ComposeProject, name: str, *tls: str) -> "subprocess.Popen[bytes]":
@@ -226,11 +261,16 @@ def _device_outside(machine: Path, up: ComposeProject, name: str, *tls: str) -> 
 def test_a_device_outside_joins_with_its_folder_and_one_without_a_certificate_is_refused(
     up: ComposeProject, tmp_path: Path
 ) -> None:
-    said = up.run(str(ROOT / "deploy/compose/issue"), "device", "camera-1", cwd=tmp_path).stderr
-    assert f"twinsplit device run --id camera-1 --model MODEL_FOLDER --twin {LAN}:{up.ports['TWIN_PORT']}" in said
+    camera = f"camera-{os.getpid()}"  # `make issue` writes into the checkout
+    try:
+        said = up.run("make", "issue", f"NAME={camera}").stderr
+        shutil.copytree(ROOT / camera, tmp_path / camera)
+    finally:
+        shutil.rmtree(ROOT / camera, ignore_errors=True)
+    assert f"twinsplit device run --id {camera} --model MODEL_FOLDER --twin {LAN}:{up.ports['TWIN_PORT']}" in said
     shutil.copytree(ROOT / "models/alexnet-fashion/1", tmp_path / "model")
-    tls = [word for name in ("ca", "cert", "key") for word in (f"--tls-{name}", f"camera-1/{name}.pem")]
-    devices = {"camera-1": tls, "plain": [], "uncertified": tls[:2]}
+    tls = [word for name in ("ca", "cert", "key") for word in (f"--tls-{name}", f"{camera}/{name}.pem")]
+    devices = {camera: tls, "plain": [], "uncertified": tls[:2]}
     running = [_device_outside(tmp_path, up, name, *options) for name, options in devices.items()]
     try:
         assert [device.wait(180) for device in running] == [0, 0, 0]
@@ -243,13 +283,13 @@ def test_a_device_outside_joins_with_its_folder_and_one_without_a_certificate_is
         name: {json.loads(line)["outcome"] for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()}
         for name in devices
     }
-    assert "edge" in outcomes["camera-1"]
+    assert "edge" in outcomes[camera]
     for name in ("plain", "uncertified"):
         # A slow machine leaves some waiting when the time is over, which ends them, too.
         assert "edge" not in outcomes[name]
         assert outcomes[name] & {"exit", "device"}
     attached = [line for line in up.log("twin").splitlines() if "device-attached" in line]
-    assert {name for name in devices if any(f"device={name}" in line for line in attached)} == {"camera-1"}
+    assert {name for name in devices if any(f"device={name}" in line for line in attached)} == {camera}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -306,6 +346,22 @@ def test_an_edge_that_loses_the_twin_comes_back(up: ComposeProject) -> None:
     until(lambda: up.value(offloads) > before, "devices offload again")
 
 
+def test_a_device_that_loses_the_twin_goes_on_and_gets_a_plan_again(up: ComposeProject) -> None:
+    # Prometheus reads devices through that network, too, so the device is asked itself.
+    up.disconnect("device-slow", "devices")
+    try:
+        until(lambda: _status(up)["plan"]["absence"] == "lease-ended", "the lease ends")
+        until(lambda: up.value('twinsplit_twins{kind="device", state="attached"}') == 1, "the twin misses the device")
+        ended = _ended(up)
+        until(lambda: _ended(up) > ended + 5, "tasks end without a plan")
+        assert _status(up)["plan"]["absence"] == "lease-ended"
+    finally:
+        up.reconnect("device-slow", "devices")
+    until(lambda: _status(up)["plan"]["in_force"], "a plan stands again")
+    until(lambda: up.value('twinsplit_twins{kind="device", state="attached"}') == 2, "the twin has the device again")
+    until(lambda: up.value("sum(up)") == 4, "all four are up")
+
+
 def test_every_catalogued_metric_that_can_have_a_series_has_had_one(up: ComposeProject) -> None:
     expected = CATALOGUE.keys() - WITHOUT_SERIES.keys()
     if up.environment["LEARN"] == "0":
@@ -335,3 +391,20 @@ def test_down_leaves_nothing(up: ComposeProject) -> None:
     label = f"label=com.docker.compose.project={up.name}"
     for kind in (("ps", "--all"), ("network", "ls"), ("volume", "ls")):
         assert up.run("docker", *kind, "--quiet", "--filter", label).stdout == "", kind
+
+
+def test_without_tls_it_runs_too(project: ComposeProject) -> None:
+    names = [name for name in PORTS if name.startswith(("CONSOLE", "PROMETHEUS", "GRAFANA"))]
+    ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
+    plain = ComposeProject(f"{project.name}-plain", ports | {"LEARN": project.environment["LEARN"]})
+    overlaid = ("-f", "docker-compose.yml", "-f", "deploy/compose/insecure.yml")
+    wanted = ("twin", "edge", "device-slow")
+    try:
+        plain.compose(*overlaid, "up", "--build", "--detach", "--wait", *wanted)
+        for service in wanted:
+            assert "TLS_CERT=" in plain.compose("exec", service, "env")
+            assert "TLS_CERT=/" not in plain.compose("exec", service, "env")
+        until(lambda: _status(plain)["outcomes"]["edge"] > 0, "a task ends at the edge")
+        assert "device-slow" in plain.compose("exec", "twin", "twinsplit", "twin", "list", "--twin", "twin:7000")
+    finally:
+        plain.run("make", "down", "VOLUMES=1")
