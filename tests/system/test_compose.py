@@ -227,7 +227,8 @@ def test_logs_are_followed(up: ComposeProject, tmp_path: Path) -> None:
         until(lambda: all(f"{service}-1 " in log.read_text() for service in COUNTING), "every service is heard")
         assert following.poll() is None
     finally:
-        os.killpg(following.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(following.pid, signal.SIGTERM)
         following.wait()
 
 
