@@ -26,8 +26,8 @@ CAUSES: dict[str, str] = {
     ),
     "speed": (
         "measured beside other work, which had a sixth of the two cores and shared their caches: 18 of 83 cells reach "
-        "it (on another machine, beside more: 39, median 3,958). Time goes into the edge's own queue, job by job, and into evaluating situations not met before, of which "
-        "runs of 1,600 tasks meet many (docs/how-to/simulator.md)"
+        "it (on another machine, beside more: 39, median 3,958). Time goes into the edge's own queue, job by job, and "
+        "into evaluating situations not met before, of which runs of 1,600 tasks meet many (docs/how-to/simulator.md)"
     ),
 }
 """By :attr:`Goal.key`. Printed only while the goal is missed."""
