@@ -29,15 +29,50 @@ from twin_service.store.postgres import PostgresStore
 pytestmark = [pytest.mark.needs("curl", "promtool", "postgresql"), pytest.mark.timeout(300)]
 
 ROOT = DOCS.parent
-PAGES = sorted(str(page.relative_to(DOCS)) for page in [*DOCS.glob("*.md"), *DOCS.glob("how-to/*.md")])
+README = "../README.md"
+PAGES = [README, *sorted(str(page.relative_to(DOCS)) for page in [*DOCS.glob("*.md"), *DOCS.glob("how-to/*.md")])]
 ELSEWHERE = {
     "guide.md": "tests/system/test_guide.py",
     "how-to/own-model.md": "tests/system/test_own_network_pages.py",
 }
+BY_HAND = "test_readme_by_hand.py types it"
+OWN_NETWORK = "test_own_network_pages.py types it"
 EXCUSED = {
+    README: {
+        "make demo": "installs; test_fresh_machine.py runs it with --seconds 2",
+        "make test": "these are its tests",
+        "make up": "a Docker engine: test_compose.py runs it",
+        "make down": "a Docker engine: test_compose.py runs it",
+        "make report": "five minutes; test_report_page.py draws one of small results",
+        "python -m": BY_HAND,
+        "twinsplit edge load": BY_HAND,
+        "twinsplit device status": BY_HAND,
+        "twinsplit twin show": BY_HAND,
+        "twinsplit top": BY_HAND,
+        "tail": BY_HAND,
+        "curl": BY_HAND,
+        "twinsplit twin weights": BY_HAND,
+        "twinsplit twin tune": BY_HAND,
+        "twinsplit twin export": BY_HAND,
+        "twinsplit model split": OWN_NETWORK,
+        "twinsplit model add-exits": OWN_NETWORK,
+        "twinsplit model check": OWN_NETWORK,
+        "twinsplit model inspect": OWN_NETWORK,
+        "twinsplit model profile": OWN_NETWORK,
+        "twinsplit device install-service": "a file that is not below /tmp; test_installation.py makes units of such",
+        "pip": "a fresh machine; test_role_installs.py installs extras",
+    },
     "how-to/compose.md": {
-        "make": "a Docker engine: test_compose.py runs make up, also with LAN=, make down and what make issue runs",
-        "docker": "a Docker engine: test_compose.py, and for arm64 test_arm64_images.py",
+        "make up": "a Docker engine: test_compose.py runs it with LAN=",
+        "make issue": "a Docker engine: test_compose.py runs it",
+        "make test-system": "test_arm64_images.py is what it runs",
+        "docker compose exec twin twinsplit twin list": "a Docker engine: test_compose.py types it",
+        "docker compose exec twin twinsplit twin show": "a Docker engine: test_compose.py types it",
+        "docker compose exec device-slow": "a Docker engine: test_compose.py types it",
+        "docker compose -f": "a Docker engine: test_compose.py runs it for three services",
+        "docker build": "a Docker engine: test_arm64_images.py builds each target so, test_compose.py by compose",
+        "docker run": "it changes what the machine's kernel starts; test_arm64_images.py needs it done",
+        "docker pull": "a registry; test_arm64_images.py needs it done",
         "scp": "another machine",
         "twinsplit device run": "a device that joins make up LAN=...: test_compose.py runs it as make issue prints it",
     },
@@ -53,7 +88,7 @@ EXCUSED = {
     "how-to/traces-otlp.md": {"pip": "a fresh machine; test_role_installs.py installs extras"},
     "open-inference-protocol.md": {"grpcurl": "not in Debian; tests/integration/test_open_inference.py sends the same"},
 }
-"""Beginnings of commands by page, and what typing them would need."""
+"""Beginnings of commands by page, and what typing them would need, or which test does."""
 
 MODEL = "models/alexnet-fashion/1"
 FRAMES = f"{MODEL}/frames"
@@ -90,6 +125,7 @@ SNAPSHOT = "curl -s 'http://127.0.0.1:8080/api/snapshot?device=camera-1'"
 VERSION = f"""'$({SNAPSHOT} | grep -o '"version": *[0-9][0-9]*' | grep -o '[0-9]*$')'"""
 LOOKS = [
     Typed("how-to/doctor.md", "twinsplit doctor --config", r"ok +edge +127\.0\.0\.1:7100"),
+    Typed(README, "twinsplit doctor --config", r"ok +edge +127\.0\.0\.1:7100"),
     Typed("how-to/doctor.md", "twinsplit doctor --model", "(?s)" + ".*\n".join(rf"(ok|-) +{name} " for name in DOCTOR)),
     Typed("how-to/frames.md", "twinsplit device submit", '(?s)("task_id".*){2}'),
     Typed("how-to/frames.md", "twinsplit device run", r"^4$", settings=FOUR, look=RECORDS),
@@ -101,6 +137,13 @@ LOOKS = [
         r'"format": 2\b',
         more="--seconds 0.5",
         look="cat device-profile.json",
+    ),
+    Typed(
+        README,
+        "twinsplit device calibrate",
+        "(?s)goodput.*--profile device-profile.json",
+        more="--seconds 0.5",
+        stands_for={"models/resnet50/1": MODEL, "192.0.2.7:7100": "127.0.0.1:7100"},
     ),
     Typed(
         "how-to/energy.md",
@@ -179,6 +222,10 @@ SEVERAL_EDGES = [
 DEMO = "benchmarks/scenarios/demo.yaml"
 SMALL = "--set tasks=60 --set warm_up_tasks=10"
 ONCE = "--quick --seeds 1"
+BESIDE_IT = (
+    "TWINSPLIT_TWIN_LISTEN=127.0.0.1:0 TWINSPLIT_TWIN_HTTP_LISTEN=127.0.0.1:0 "
+    "TWINSPLIT_TWIN_CONSOLE_LISTEN= TWINSPLIT_TWIN_STATE=state"
+)
 STEP = "--set tasks=200 --set warm_up_tasks=20 --set step_at_s=40 --seeds 1"
 sim = partial(Typed, "how-to/simulator.md")
 SIMULATED = [
@@ -200,10 +247,20 @@ SIMULATED = [
     sim("twinsplit sim regime --seeds", "clairvoyant", more=STEP),
     sim("twinsplit sim regime benchmarks/scenarios/heavy-tailed.yaml", "clairvoyant", more=STEP),
     sim("twinsplit sim regime benchmarks/scenarios/regime-kind.yaml", "clairvoyant", more=STEP),
+    Typed(README, "twinsplit sim run", r"\nopen-loop ", more=f"--rules open-loop {SMALL} --seeds 1"),
     Typed("how-to/own-rule.md", "twinsplit sim run", "hurried", more="--rules hurried.py:Hurried"),
     service("how-to/own-rule.md", "twinsplit twin serve", "twin-serving"),
+    service(README, "twinsplit twin serve --deadline-s", "twin-serving", settings=f"{BESIDE_IT}/late"),
+    service(
+        README,
+        "twinsplit twin serve --rule",
+        "twin-serving",
+        settings=f"{BESIDE_IT}/own",
+        stands_for={"my_file.py:MyRule": "hurried.py:Hurried"},
+    ),
 ]
 REAL = [
+    Typed(README, "twinsplit bench testbed", r"multi-step", more="--rules multi-step --seeds 1 --seconds 2"),
     Typed(
         "how-to/testbed.md",
         "twinsplit bench testbed",
@@ -275,6 +332,8 @@ def test_every_command_of_a_page_is_typed_or_excused(page: str) -> None:
     assert [begins for begins in excuses if not named(begins, commands_of(text))] == []
     options = {word for each in typed for word in each.more.split() if word.startswith("--")}
     assert [option for option in options if option not in text] == []
+    tests = {name for reason in excuses.values() for name in re.findall(r"\btest_\w+\.py", reason)}
+    assert [name for name in tests if not list((ROOT / "tests").rglob(name))] == []
 
 
 def test_a_command_that_nobody_types_is_found() -> None:
