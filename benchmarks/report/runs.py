@@ -61,7 +61,7 @@ RUNS = (
     Run("regime-heavy-tailed", f"{_HEAVY_STEP} --seeds 3 --set tasks=4000", f"{_HEAVY_STEP} --quick --seeds 1", 15),
     Run(
         "regime-kind",
-        f"sim regime {_SCENARIOS}/regime-kind.yaml --seeds 8",
+        f"sim regime {_SCENARIOS}/regime-kind.yaml --seeds 6",
         f"sim regime {_SCENARIOS}/regime-kind.yaml --quick --seeds 1",
         30,
     ),
