@@ -1,4 +1,4 @@
-"""Writes the generated tables of metrics.md, errors.md, settings.md and reliability.md into their places.
+"""Writes the generated tables of metrics.md, errors.md, settings.md, messages.md and reliability.md into their places.
 
     python docs/tables.py            write them
     python docs/tables.py --check    say which are out of date, exit code 1
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
+from grpc_tools import protoc
 
 from twinsplit import errors
 from twinsplit.cli import twinsplit as commands
@@ -32,6 +35,10 @@ FOLDER = Path(__file__).parent
 FAULTS = FOLDER.parent / "benchmarks/results/faults.json"
 """Written by `make faults`."""
 _Option = tuple[tuple[str, ...], click.Parameter]
+PROTO = FOLDER.parent / "proto"
+_PACKAGE = "twinsplit/rpc/v1"
+# Numbers of fields of descriptors, of which the places of comments are made.
+_MESSAGES, _ENUMS, _FIELDS, _VALUES = 4, 5, 2, 2
 _TABLE = re.compile(r"(<!-- table ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -126,6 +133,52 @@ def _options(command: click.Command, context: click.Context, path: tuple[str, ..
     yield from ((path, each) for each in command.params)
 
 
+def messages() -> str:
+    """Every message and enumeration of the protocol, field by field, by the comments of its files."""
+    sources = sorted(str(path.relative_to(PROTO)) for path in (PROTO / _PACKAGE).glob("*.proto"))
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "set"
+        code = protoc.main(["", f"-I{PROTO}", "--include_source_info", f"--descriptor_set_out={out}", *sources])
+        assert code == 0, "protoc has said what is wrong"
+        files = FileDescriptorSet.FromString(out.read_bytes()).file
+    return "\n".join(text for file in files for text in _file_tables(file))
+
+
+def _file_tables(file: FileDescriptorProto) -> Iterator[str]:
+    comments = {tuple(each.path): _sentence(each.leading_comments) for each in file.source_code_info.location}
+    yield f"## {Path(file.name).name}\n"
+    for place, message in enumerate(file.message_type):
+        at = (_MESSAGES, place)
+        yield f"### {message.name}\n\n{comments[at]}\n"
+        rows = (
+            (f"`{field.name}`", str(field.number), _type(field, message), comments[(*at, _FIELDS, index)])
+            for index, field in enumerate(message.field)
+        )
+        if message.field:
+            yield _table(("field", "number", "type", "what it is"), rows)
+    for place, enum in enumerate(file.enum_type):
+        at = (_ENUMS, place)
+        yield f"### {enum.name}\n\n{comments[at]}\n"
+        values = (
+            (f"`{value.name}`", str(value.number), comments[(*at, _VALUES, index)])
+            for index, value in enumerate(enum.value)
+        )
+        yield _table(("value", "number", "what it is"), values)
+
+
+def _type(field: FieldDescriptorProto, message: DescriptorProto) -> str:
+    """As the file writes it; of the fields of one choice one at most is set."""
+    name = field.type_name.removeprefix(f".{_PACKAGE.replace('/', '.')}.")
+    kind = f"`{name or FieldDescriptorProto.Type.Name(field.type).removeprefix('TYPE_').lower()}`"
+    if field.label == FieldDescriptorProto.LABEL_REPEATED:
+        return f"repeated {kind}"
+    if field.proto3_optional:
+        return f"optional {kind}"
+    if field.HasField("oneof_index"):
+        return f"{kind}, one of `{message.oneof_decl[field.oneof_index].name}`"
+    return kind
+
+
 def faults() -> str:
     """The matrix of faults, the worst of all moments in one row."""
     head = ("service", "fault", "cells passed", "tasks", "how they ended", "longest waiting", "longest recovery")
@@ -175,6 +228,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings-edge": lambda: service_settings("edge"),
     "settings-twin": lambda: service_settings("twin"),
     "command-variables": command_variables,
+    "messages": messages,
 }
 
 

@@ -95,8 +95,8 @@ class ProviderError(ConfigurationError):
 class RuleError(ConfigurationError):
     """A rule of one's own that raises or decides what is unknown or impossible; the text names rule, cell, cause."""
 
-    def __init__(self, place: str, cause: str) -> None:
-        super().__init__(f"{place}: {cause}")
+    def __init__(self, place: str, cause: str | None = None) -> None:
+        super().__init__(place if cause is None else f"{place}: {cause}")
         self.place = place
         """Rule and cell alone, for whoever is not to read the cause, which may hold the text of any exception."""
 

@@ -13,7 +13,9 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jsonschema import Draft202012Validator
 from PIL import Image
 
@@ -183,6 +185,17 @@ def test_sigterm_finishes_what_was_accepted(model, frames, start):
     assert code == 0
     assert len(lines_of(output)) == stopped["entered"] > 0
     assert stopped["failed"] == stopped["dropped"] == 0
+
+
+def test_sigterm_says_not_serving_first(model, frames, start):
+    device = start(model, "--source", f"frames:{frames}", "--arrivals", "periodic:50", "--emulate-slowdown", 1.0)
+    with grpc.insecure_channel(device.address) as channel:
+        states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+        assert next(states).status == health_pb2.HealthCheckResponse.SERVING
+        device.process.send_signal(signal.SIGTERM)
+        assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    device.process.communicate(timeout=PATIENCE_S)
+    assert device.process.returncode == 0
 
 
 def test_sigterm_finishes_a_frame_that_is_being_prepared(model, frames, tmp_path, start):

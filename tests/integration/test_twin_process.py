@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.integration.test_twin_streams import Peer, attached_device, attached_edge, hello
 from twinsplit.cli import run as command_line
@@ -112,6 +114,15 @@ def test_readers_see_what_stands_and_why(tmp_path: Path) -> None:
         assert 'twinsplit_tasks_reported_total{outcome="device"} 1.0' in twin.get("/metrics")
         assert twin.get("/healthz") == twin.get("/readyz") == "ok\n"
         assert plan_id > 0
+
+
+def test_sigterm_says_not_serving_first(tmp_path: Path) -> None:
+    with running_twin(tmp_path) as twin, grpc.insecure_channel(twin.address) as channel:
+        states = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30.0)
+        assert next(states).status == health_pb2.HealthCheckResponse.SERVING
+        twin.process.send_signal(signal.SIGTERM)
+        assert next(states).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert twin.process.wait(30) == 0
 
 
 def test_the_state_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
