@@ -50,9 +50,11 @@ async def test_times_powers_and_uplink_are_measured(shipped, tmp_path):
     told: list[tuple[str, float]] = []
 
     def progress(what: str, share: float) -> None:
-        """The machine draws what its stage makes it draw."""
+        """The machine draws what its stage makes it draw. The meter reads all the while, and never an empty file."""
         told.append((what, share))
-        (places.sysfs / POWER).write_text(str(MICROWATTS[what]))
+        new = tmp_path / "microwatts"
+        new.write_text(str(MICROWATTS[what]))
+        new.replace(places.sysfs / POWER)
 
     async with running_edge(model) as edge:
         settings = settings_of(model, sysfs=places.sysfs, edge=edge.address)
