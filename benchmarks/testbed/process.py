@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import os
@@ -28,8 +29,6 @@ _LOOK_EVERY_S = 0.05
 _LAST_LINES = 8
 _PORTS = (20_000, 32_000)
 _DRAW = random.SystemRandom()
-_MARKS: list[socket.socket] = []
-"""Of ports that :func:`free_ports` has given away."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,7 +54,7 @@ def free_ports(count: int) -> list[int]:
         except OSError:
             mark.close()
             continue
-        _MARKS.append(mark)
+        atexit.register(mark.close)
         found.append(port)
     return found
 
