@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
 import grpc.aio
 
+from tests.fuzz.served import served
 from twinsplit.rpc.v1 import twin_pb2
-from twinsplit.transport.server import start_server
 
 PATIENCE_S = 20.0
 REQUESTS: dict[str, Any] = {"AttachDevice": twin_pb2.AttachDeviceRequest, "AttachEdge": twin_pb2.AttachEdgeRequest}
@@ -64,13 +64,6 @@ class RawTwin:
             await context.write(await to_say.get())
 
 
-@asynccontextmanager
-async def raw_twin(method: str, *welcomes: bytes) -> AsyncIterator[RawTwin]:
+def raw_twin(method: str, *welcomes: bytes) -> AbstractAsyncContextManager[RawTwin]:
     """One that serves ``method`` alone, for as long as the block lasts."""
-    twin = RawTwin(method, welcomes)
-    server = await start_server(twin.register, "127.0.0.1:0")
-    twin.address = server.address
-    try:
-        yield twin
-    finally:
-        await server.stop()
+    return served(RawTwin(method, welcomes))

@@ -4,7 +4,6 @@ and a good answer right after taken."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ import pytest
 from tests.fuzz import bad_answers
 from tests.fuzz.mutations import UNREADABLE, Bad, floats_in, floats_of
 from tests.fuzz.refusals import check_text
+from tests.fuzz.served import served
 from tests.integration.device_bench import DeviceBench, running_device, until, write_frames, write_network
 from tests.unit.device.made_up_device import offload_at
 from twinsplit.model.manifest import manifest_digest, read_manifest
 from twinsplit.rpc.v1 import edge_pb2
-from twinsplit.transport.server import start_server
 from twinsplit.transport.tail_stream import SERVICE
 from twinsplit.types import Outcome, Reason
 
@@ -56,17 +55,6 @@ class RawEdge:
     async def _describe(self, _request: edge_pb2.DescribeRequest, _context: Any) -> bytes:
         self.described += 1
         return self.description
-
-
-@asynccontextmanager
-async def raw_edge(description: bytes) -> AsyncIterator[RawEdge]:
-    edge = RawEdge(description)
-    server = await start_server(edge.register, "127.0.0.1:0")
-    edge.address = server.address
-    try:
-        yield edge
-    finally:
-        await server.stop()
 
 
 @pytest.fixture
@@ -115,7 +103,7 @@ async def test_each_bad_answer_is_refused_by_its_name_and_its_task_ends_once_on_
     (frame,) = write_frames(tmp_path / "frames", 1).iterdir()
     found: list[str] = []
     async with (
-        raw_edge(bad_answers.description(digest).SerializeToString()) as edge,
+        served(RawEdge(bad_answers.description(digest).SerializeToString())) as edge,
         running_device(model, answer_timeout_s=TOO_LATE_S) as bench,
     ):
         bench.plan(offload_at(1), edge.address)
@@ -141,7 +129,7 @@ async def test_an_edge_that_does_not_describe_itself_is_named_in_the_log_and_fou
     digest = manifest_digest(read_manifest(model)[1])
     whole = bad_answers.description(digest).SerializeToString()
     (frame,) = write_frames(tmp_path / "frames", 1).iterdir()
-    async with raw_edge(b"") as edge, running_device(model) as bench:
+    async with served(RawEdge(b"")) as edge, running_device(model) as bench:
         for number, mutate in enumerate(UNREADABLE.values(), 1):
             edge.description = mutate(whole)
             bench.plan(offload_at(1), edge.address, number)
