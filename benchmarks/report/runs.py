@@ -63,7 +63,7 @@ RUNS = (
         "regime-kind",
         f"sim regime {_SCENARIOS}/regime-kind.yaml --seeds 6",
         f"sim regime {_SCENARIOS}/regime-kind.yaml --quick --seeds 1",
-        30,
+        7,
     ),
     Run("pruning", "sim pruning --seeds 5", "sim pruning --quick --seeds 2", 15),
     # 1,500 tasks instead of the scenario's 4,000, for want of time.
