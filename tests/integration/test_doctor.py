@@ -25,7 +25,8 @@ from device.doctor.finding import Check, Finding, Verdict
 from device.doctor.machine import HeldModel, read_model
 from device.doctor.peers import peer_findings
 from device.doctor.settings import DoctorSettings
-from tests.fuzz.test_live_uplink import raw_edge
+from tests.fuzz.served import served
+from tests.fuzz.test_live_uplink import RawEdge
 from tests.integration.device_bench import PATIENCE_S, running_device, running_edge, until, write_network
 from tests.integration.otlp_receiver import receiving
 from tests.integration.stopping import stopped_after
@@ -378,7 +379,7 @@ async def test_a_service_that_refuses_says_why_itself(model: HeldModel) -> None:
 
 
 async def test_an_edge_that_answers_what_is_no_message(model: HeldModel) -> None:
-    async with raw_edge(b"\x0f") as edge:
+    async with served(RawEdge(b"\x0f")) as edge:
         bad = _bad(await _findings(model, edge=edge.address))
     assert "is another service or an older version" in bad["edge"]
 
