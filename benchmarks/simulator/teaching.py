@@ -32,9 +32,9 @@ class Teaching(str, Enum):
 
     @property
     def options(self) -> LearningOptions:
-        """Options of the lesson."""
+        """Options of the lesson. What serves decides by exact state, where nothing is stale: it sees every feature."""
         training = TrainingOptions(
-            is_one_head=self is Teaching.ONE_HEAD, is_counterfactual=self is not Teaching.FACTUAL
+            ignored=(), is_one_head=self is Teaching.ONE_HEAD, is_counterfactual=self is not Teaching.FACTUAL
         )
         return replace(LearningOptions(), training=training)
 

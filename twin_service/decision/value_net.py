@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,7 +24,8 @@ CONTINUING, OFFLOADING = 0, 1
 HIDDEN = (32, 32)
 
 _MAGIC = b"TSVN"
-_VERSION = 1
+_VERSION = 2
+"""1: trained on what plans do not know; may not serve."""
 _HEADER = struct.Struct("<4sHHI")  # magic, version, number of layers, checksum of the features' names
 _SIZES = struct.Struct("<HH")  # inputs, outputs of a layer
 _CHECKSUM = struct.Struct("<I")
@@ -59,6 +61,12 @@ class ValueNet:
             for before, after in pairwise(sizes)
         ]
         return cls((*layers, (np.zeros((sizes[-1], HEADS), np.float32), np.zeros(HEADS, np.float32))))
+
+    def blind_to(self, names: Collection[str]) -> ValueNet:
+        """The same net, to which these features change nothing; they stay among its inputs."""
+        (weights, offsets), *others = self.layers
+        is_seen = ~np.isin(FEATURE_NAMES, tuple(names))
+        return ValueNet(((weights * is_seen[:, None], offsets), *others))
 
     def correct(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Corrections g_C and g_P of rows (N, feature_count), seconds.  # (N, 2)"""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from twin_service.decision.features import STALE_IN_PLANS
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
@@ -16,6 +18,7 @@ class TrainingOptions:
     huber_s: float = 1.0  # beyond this an error counts linearly: rare bursts pull, but do not tear
     slow_copy_steps: int = 100  # the slow copy, and with it the C head's targets, is renewed so often
     averaged_share: float = 0.5  # what serves is the average of the weights over the last part of the steps
+    ignored: tuple[str, ...] = STALE_IN_PLANS  # features that nets are blind to: replays know them better than plans
     is_one_head: bool = False  # learn C only (for comparison: P0 stays optimistic, and C does not)
     is_counterfactual: bool = True  # False: learn only from what the task really did (for comparison)
 

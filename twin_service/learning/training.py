@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_service.decision.features import FEATURE_COUNT, FEATURE_NAMES
 from twin_service.decision.value_net import CONTINUING, HEADS, OFFLOADING, ValueNet
 from twin_service.learning.lessons import Array, Lessons
 from twin_service.learning.options import TrainingOptions
@@ -66,10 +67,12 @@ def train(
     rows = [np.flatnonzero(points.does_count & np.repeat(part, lessons.epochs)) for part in parts]
     if min(map(len, rows)) == 0:
         raise TrainingError("there is nothing to learn from: no task could be offloaded or went on")
-    features = torch.from_numpy(lessons.features.reshape(-1, lessons.features.shape[2]))
+    # Where a feature is 0 its weights, which begin at 0 in a net that is blind to it, stay there.
+    is_seen = ~np.isin(FEATURE_NAMES, options.ignored)
+    features = torch.from_numpy(lessons.features.reshape(-1, FEATURE_COUNT) * is_seen)
     target = torch.zeros(nets, len(features), HEADS)
     target[..., OFFLOADING] = torch.from_numpy(points.offload_target_s.astype(np.float32))
-    starts = [ValueNet.zero(features.shape[1], seed=seed + net) for net in range(nets)]
+    starts = [ValueNet.zero(seed=seed + net).blind_to(options.ignored) for net in range(nets)]
     parameters = _parameters(starts)
     averaged = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.AdamW(parameters, options.learning_rate, weight_decay=options.weight_decay, fused=True)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from made_up_tasks import HEAD_ONLY, MANIFEST, made_up_task, made_up_tasks
 from test_lessons import constant
 
+from twin_service.decision.features import FEATURE_NAMES, STALE_IN_PLANS
 from twin_service.learning.lesson import learn
 from twin_service.learning.lessons import lessons_of
 from twin_service.learning.options import GateOptions, LearningOptions, TrainingOptions
@@ -67,6 +69,22 @@ def test_with_one_head_offloading_stays_uncorrected() -> None:
     going_on, offloading = lessons_of(tasks, MANIFEST).corrections_s(trained.net)
     assert not offloading.any()
     assert going_on[:, 0].mean() < -0.05
+
+
+def test_nets_for_plans_are_blind_to_what_is_stale_in_them() -> None:
+    tasks = made_up_tasks(100, offload_bias_s=-0.2)
+    lessons = lessons_of(tasks, MANIFEST)
+    lessons.features[..., np.isin(FEATURE_NAMES, STALE_IN_PLANS)] = np.random.default_rng(0).random((len(tasks), 1, 4))
+    for_plans, for_exact_state = (
+        train(lessons, all_of(tasks), seed=0, options=replace(QUICK, ignored=ignored))[0].net
+        for ignored in (QUICK.ignored, ())
+    )
+    before = [net.correct(lessons.features[:, 0]) for net in (for_plans, for_exact_state)]
+    lessons.features[..., np.isin(FEATURE_NAMES, STALE_IN_PLANS)] = 7.0
+    after = [net.correct(lessons.features[:, 0]) for net in (for_plans, for_exact_state)]
+    assert before[0].any()
+    assert (before[0] == after[0]).all()
+    assert (before[1] != after[1]).all()
 
 
 def test_without_counterfactuals_only_what_was_done_teaches() -> None:
