@@ -66,14 +66,20 @@ class NounGroup(click.Group):
                     f"`twinsplit {cmd_name}` needs a checkout of twinsplit, which an installed wheel is not; "
                     f"run `make {cmd_name}` in one"
                 ) from None
-            extra = _EXTRAS.get(cmd_name, "dev")
-            raise ConfigurationError(
-                f"`twinsplit {cmd_name}` needs the package {error.name}, which is not installed; "
-                f"pip install 'twinsplit[{extra}]'"
-            ) from None
+            raise _not_installed(cmd_name, error.name) from None
         if not isinstance(command, click.Command):
             raise ConfigurationError(f"the entry point {noun.value} is not a click command; reinstall twinsplit")
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        # Commands import what is heavy once they run.
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            own = {noun.module.partition(".")[0] for noun in _nouns().values()}
+            if ctx.invoked_subcommand is None or error.name is None or error.name.partition(".")[0] in own:
+                raise
+            raise _not_installed(ctx.invoked_subcommand, error.name) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # click would import every noun for its first line of help.
@@ -117,6 +123,13 @@ def run(arguments: Sequence[str]) -> int:
         _tell(f"{place}{error.strerror}; free space or name another place", StorageError.exit_code)
         return StorageError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _not_installed(noun: str, package: str | None) -> ConfigurationError:
+    cure = f"pip install 'twinsplit[{_EXTRAS.get(noun, 'dev')}]'"
+    if package == "onnxruntime":
+        cure += ", or the ONNX Runtime wheel made for this machine"
+    return ConfigurationError(f"`twinsplit {noun}` needs the package {package}, which is not installed; {cure}")
 
 
 def _tell(text: str, exit_code: int) -> None:

@@ -115,13 +115,29 @@ def test_every_noun_of_the_distribution_has_a_summary() -> None:
     assert {*cli._nouns(), "config"} == set(cli._SUMMARIES)
 
 
-def test_a_missing_package_is_named_with_the_extra(offer: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    offer(ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime"))
+@pytest.mark.parametrize("moment", ["loaded", "run"])
+@pytest.mark.parametrize(
+    ("package", "cure"),
+    [
+        ("onnxruntime", "pip install 'twinsplit[device-cpu]', or the ONNX Runtime wheel made for this machine"),
+        ("heavy.part", "pip install 'twinsplit[device-cpu]'"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_extra(
+    offer: Any, capsys: pytest.CaptureFixture[str], moment: str, package: str, cure: str
+) -> None:
+    missing = ModuleNotFoundError(f"No module named {package!r}", name=package)
+    offer(missing if moment == "loaded" else _raising(missing))
     assert cli.run(["device"]) == 2
     assert capsys.readouterr().err == (
-        "twinsplit: `twinsplit device` needs the package onnxruntime, which is not installed; "
-        "pip install 'twinsplit[device-cpu]'\n"
+        f"twinsplit: `twinsplit device` needs the package {package}, which is not installed; {cure}\n"
     )
+
+
+def test_a_missing_module_of_our_own_is_a_defect_and_shows(offer: Any) -> None:
+    offer(_raising(ModuleNotFoundError("No module named 'made.part'", name="made.part")))
+    with pytest.raises(ModuleNotFoundError):
+        cli.run(["device"])
 
 
 def test_a_noun_that_the_wheel_leaves_out_is_named(offer: Any, capsys: pytest.CaptureFixture[str]) -> None:
