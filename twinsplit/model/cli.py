@@ -218,17 +218,19 @@ def inspect(
     target: Path, png: Path | None, is_json: bool, max_segments: int, shapes: tuple[str, ...], output: str | None
 ) -> None:
     """Show the cuts of a model folder, or all possible cuts of an ONNX file (those a split would make have a star)."""
-    need_onnx()
     from dataclasses import asdict
 
-    from twinsplit.model import build, inspection
-    from twinsplit.model.graph import load_network
+    from twinsplit.model import inspection
     from twinsplit.model.manifest import read_manifest
 
     if target.is_file() and target.suffix == ".onnx":
+        need_onnx()
+        from twinsplit.model import build, possible_cuts
+        from twinsplit.model.graph import load_network
+
         cutting = build.CutSettings(max_segments=max_segments, shapes=parsed_shapes(shapes), output=output)
         network = load_network(target, shapes=cutting.shapes, output=output)
-        points = inspection.points_of_network(network, cutting)
+        points = possible_cuts.points_of_network(network, cutting)
         title = target.name
         notes, manifest = network.notes, None
     else:

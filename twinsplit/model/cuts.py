@@ -12,8 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from twinsplit.errors import UnsupportedModelError
 from twinsplit.model.compute import node_macs
 from twinsplit.model.graph import Network, Node, node_inputs
@@ -56,18 +54,13 @@ def find_cuts(network: Network) -> list[CutCandidate]:
         for name in names:
             spec = network.specs.get(name)
             if spec is not None and name != network.output.name:
-                candidates.append(CutCandidate(spec, spec_bytes(spec), macs, depth, name in summed))
+                candidates.append(CutCandidate(spec, spec.size_bytes, macs, depth, name in summed))
     return candidates
 
 
 def total_macs(network: Network) -> int:
     """MACs of the whole network."""
     return sum(node_macs(node, network.specs) for node in network.nodes)
-
-
-def spec_bytes(spec: TensorSpec) -> int:
-    """Bytes of a tensor's own elements."""
-    return math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
 
 
 def resolve_cuts(network: Network, candidates: Sequence[CutCandidate], names: Iterable[str]) -> list[CutCandidate]:
@@ -112,7 +105,7 @@ def choose_cuts(
     excluded = set(never)
     places = _places(network, [c for c in candidates if c.tensor.name not in excluded])
     total = float(total_macs(network)) or float(len(network.nodes))
-    input_bytes = spec_bytes(network.input)
+    input_bytes = network.input.size_bytes
 
     def share(c: CutCandidate) -> float:
         return (c.macs_before if total_macs_known else c.depth) / total

@@ -1,4 +1,7 @@
-"""What a model folder or an ONNX file looks like to whoever splits it: tables, and a drawing of bytes and compute."""
+"""What a model folder or an ONNX file looks like to whoever splits it: tables, and a drawing of bytes and compute.
+
+A model folder is shown where there is neither onnx nor ONNX Runtime: its manifest says it all.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinsplit.errors import ConfigurationError, StorageError
-from twinsplit.model.build import CutSettings, chosen_cuts
-from twinsplit.model.cuts import find_cuts, spec_bytes, total_macs
-from twinsplit.model.graph import Network
 from twinsplit.model.manifest import Cut, Manifest, RepresentationEntry
 
 
@@ -49,7 +49,7 @@ def points_of_model(manifest: Manifest) -> list[CutPoint]:
                 depth=cut.index,
                 shape=cut.tensor.shape,
                 dtype=cut.tensor.dtype,
-                size_bytes=spec_bytes(cut.tensor),
+                size_bytes=cut.tensor.size_bytes,
                 smallest_bytes=min(offered) if offered else None,
                 compute_share=before / total if total else cut.index / manifest.segment_count,
                 is_chosen=0 < cut.index < manifest.segment_count,
@@ -58,38 +58,6 @@ def points_of_model(manifest: Manifest) -> list[CutPoint]:
         if cut.index < manifest.segment_count:
             before += manifest.segments[cut.index].macs
     return points
-
-
-def points_of_network(network: Network, cutting: CutSettings) -> list[CutPoint]:
-    """Input, every possible cut and output of an ONNX file; those that a split with ``cutting`` would make are marked.
-
-    Raises:
-        UnsupportedModelError: a cut asked for is not possible.
-    """
-    candidates = find_cuts(network)
-    chosen = {c.tensor.name for c in chosen_cuts(network, candidates, cutting)}
-    total = total_macs(network)
-    depth = len(network.nodes)
-
-    def share(macs: int, at: int) -> float:
-        return macs / total if total else at / depth
-
-    rows = [(network.input, 0, 0), *((c.tensor, c.depth, c.macs_before) for c in candidates)]
-    rows.append((network.output, depth, total))
-    return [
-        CutPoint(
-            name=spec.name,
-            label=str(at),
-            depth=at,
-            shape=spec.shape,
-            dtype=spec.dtype,
-            size_bytes=spec_bytes(spec),
-            smallest_bytes=None,
-            compute_share=share(macs, at),
-            is_chosen=spec.name in chosen,
-        )
-        for spec, at, macs in rows
-    ]
 
 
 def described(manifest: Manifest) -> str:

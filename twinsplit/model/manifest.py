@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from twinsplit.errors import ManifestError, ModelFileError
@@ -43,6 +44,11 @@ class TensorSpec(_Frozen):
     name: Annotated[str, Field(min_length=1)]
     shape: tuple[Annotated[int, Field(gt=0)], ...]
     dtype: DTypeName
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensor's own elements."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class RepresentationEntry(_Frozen):

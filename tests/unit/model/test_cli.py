@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -207,8 +208,22 @@ def test_commands_that_need_onnx_say_so_where_it_is_missing(
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'twinsplit\[model\]'"):
         run("split", whole, "--out", tmp_path / "out")
+    with pytest.raises(ConfigurationError, match=r"pip install 'twinsplit\[model\]'"):
+        run("inspect", whole)
     assert "whole:" in run("profile", folder, "--repeats", 1).output
     assert "segments run on" in run("check", folder).output
+
+
+@pytest.mark.slow
+def test_a_model_folder_is_shown_without_onnx_and_onnx_runtime(folder: Path) -> None:
+    code = (
+        "import sys, twinsplit.cli as cli\n"
+        "sys.modules.update(dict.fromkeys(('onnx', 'onnxruntime', 'torch', 'matplotlib')))\n"
+        f"sys.exit(cli.run(['model', 'inspect', {str(folder)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "small version 1: classification" in done.stdout
 
 
 def test_errors_are_ours(run: Callable[..., Result], tmp_path: Path) -> None:
