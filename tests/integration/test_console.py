@@ -26,6 +26,7 @@ from tests.integration.test_twin_streams import attached_device, attached_edge, 
 from tests.integration.test_twin_tls import identity
 from twin_service.console import server as console_server
 from twin_service.console.event_stream import Broadcast
+from twin_service.top.stream import events
 from twinsplit.certificates.authority import Authority
 from twinsplit.certificates.subject import Role
 from twinsplit.errors import InsecureBindError, ListenError, SettingsError, StorageError
@@ -72,9 +73,8 @@ class Browser:
             connection.request("GET", "/api/events", headers=self._headers)
             answer = connection.getresponse()
             assert answer.headers.get_content_type() == "text/event-stream"
-            for line in answer:
-                if line.startswith(b"data: "):
-                    yield json.loads(line.removeprefix(b"data: "))
+            for data in events(answer):
+                yield json.loads(data)
 
     def connection(self) -> http.client.HTTPConnection:
         if self._is_encrypted:

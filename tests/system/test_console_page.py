@@ -39,6 +39,20 @@ document.querySelectorAll("#feed .task").length > 3 &&
 document.querySelector(".edge-chart canvas") !== null
 """
 MARKER = 'document.querySelector(".strip-large .strip-predicted")'
+CURVE = """
+const probe = new OffscreenCanvas(1, 1).getContext("2d");
+probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--edge");
+probe.fillRect(0, 0, 1, 1);
+const wanted = probe.getImageData(0, 0, 1, 1).data;
+const canvas = document.querySelector(".edge-chart canvas");
+const plot = document.querySelector(".edge-chart .u-over").getBoundingClientRect();
+const left = Math.ceil(plot.left - canvas.getBoundingClientRect().left);
+const { data, width, height } = canvas.getContext("2d").getImageData(left, 0, Math.floor(plot.width), canvas.height);
+const isDrawn = (x) => [...Array(height).keys()].some((y) =>
+  wanted.every((part, index) => Math.abs(part - data[4 * (y * width + x) + index]) < 40));
+return [120 * (1 - [...Array(width).keys()].findIndex(isDrawn) / width), performance.now() / 1000];
+"""
+"""How long ago the curve of the first edge's backlog begins, and the page was opened."""
 SAMPLED_MOTION = f"""
 const seen = [];
 const until = performance.now() + 3000;
@@ -168,6 +182,15 @@ def test_age_and_error_of_the_mirror_are_in_view(page: Browser) -> None:
             name,
         )
     page.wait_for('/error [0-9].* reported [0-9].* ago/.test(document.querySelector(".edge-facts").textContent)')
+
+
+def test_a_page_that_is_opened_anew_draws_what_backlogs_were_before(services: LiveServices, page: Browser) -> None:
+    page.wait_for("performance.now() > 10_000")
+    page.open("about:blank")
+    page.open(services.console)
+    page.wait_for('document.querySelector(".edge-chart canvas")')
+    began_s, opened_s = page.run(CURVE)
+    assert opened_s + 5.0 < began_s <= 120.0
 
 
 def test_segments_are_as_wide_as_they_take_time(services: LiveServices, page: Browser) -> None:

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twin_service.console.access import Access, Need
 from twin_service.console.budget import Budget
-from twin_service.console.event_stream import Broadcast, EventStream
+from twin_service.console.event_stream import Broadcast, EventStream, event_of
 from twin_service.console.feed import TaskFeed
 from twin_service.console.request_errors import RequestError, RequestErrorCode, request_error_of
 from twin_service.console.snapshot import Selection
@@ -72,13 +72,14 @@ class Api:
         return Response(data, media_type="application/json")
 
     async def events(self, request: Request) -> Any:
-        """The same again and again."""
+        """The same again and again, after what backlogs were lately."""
         selection = _selection(request)
         self._broadcast.check_room()
         first = await self._snapshots.built(selection, max_age_s=SNAPSHOT_AGE_S)
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")
-        return EventStream(self._broadcast, selection, first)
+        past = await self._snapshots.backlogs(max_age_s=SNAPSHOT_AGE_S)
+        return EventStream(self._broadcast, selection, event_of(past, b"backlogs") + event_of(first))
 
     async def what_if(self, request: Request) -> Response:
         """How the plan of a device would change."""

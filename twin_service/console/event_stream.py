@@ -1,7 +1,7 @@
 """Snapshots to everybody who has an event stream open: one tick for all, and nobody waits for a slow reader.
 
 A reader gets the newest snapshot when it has taken the one before; one that takes none for a while loses its stream.
-While nobody listens nothing is built.
+While nobody listens nothing is built; only the backlogs of edges are sampled, for whoever comes next.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
+from twin_service.console.backlog_history import EVERY_S
 from twin_service.console.request_errors import RequestError, RequestErrorCode
 from twin_service.console.snapshot import Selection
 from twin_service.console.snapshots import Snapshots
@@ -120,7 +121,24 @@ class Broadcast:
                 self._is_anybody_there.clear()
 
     async def run(self) -> None:
-        """Give everybody a new snapshot at every tick, until cancelled."""
+        """Give everybody a new snapshot at every tick, and have backlogs remembered, until cancelled."""
+        await asyncio.gather(self._give_snapshots(), self._remember_backlogs())
+
+    def close(self) -> None:
+        """End all streams, and take no more."""
+        self._is_closed = True
+        for subscriber in self._subscribers:
+            subscriber.end()
+
+    async def _remember_backlogs(self) -> None:
+        while True:
+            try:
+                self._snapshots.remember_backlogs()
+            except Exception as error:  # noqa: BLE001 - a defect in one sample must not end all
+                _log.exception("backlogs-not-remembered", error)
+            await asyncio.sleep(EVERY_S)
+
+    async def _give_snapshots(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._is_anybody_there.wait()
@@ -128,12 +146,6 @@ class Broadcast:
             for selection in {subscriber.selection for subscriber in self._subscribers}:
                 await self._publish(selection)
             await asyncio.sleep(max(0.0, self._interval_s - (loop.time() - began_s)))
-
-    def close(self) -> None:
-        """End all streams, and take no more."""
-        self._is_closed = True
-        for subscriber in self._subscribers:
-            subscriber.end()
 
     async def _publish(self, selection: Selection) -> None:
         try:
@@ -151,7 +163,7 @@ class Broadcast:
 
 
 class EventStream:
-    """The answer to one request for a stream, as an ASGI application."""
+    """The answer to one request for a stream, as an ASGI application; ``first``: the events that it begins with."""
 
     def __init__(self, broadcast: Broadcast, selection: Selection, first: bytes) -> None:
         self._broadcast = broadcast
@@ -164,7 +176,7 @@ class EventStream:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             gone = asyncio.ensure_future(_until_gone(receive, subscriber))
             try:
-                said: bytes | None = _RETRY + event_of(self._first)
+                said: bytes | None = _RETRY + self._first
                 while said is not None:
                     if not await self._send(send, said):
                         return
@@ -197,9 +209,9 @@ class EventStream:
         return True
 
 
-def event_of(data: bytes) -> bytes:
-    """A snapshot as an event; ``data`` has no line ends."""
-    return b"event: snapshot\ndata: " + data + b"\n\n"
+def event_of(data: bytes, name: bytes = b"snapshot") -> bytes:
+    """A snapshot, or what else ``name`` says, as an event; ``data`` has no line ends."""
+    return b"event: %s\ndata: %s\n\n" % (name, data)
 
 
 async def _until_gone(receive: Any, subscriber: Subscriber) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from twin_service.console.backlog_history import BacklogHistory
 from twin_service.console.feed import TaskFeed
 from twin_service.console.payoffs import PayoffBook
 from twin_service.console.snapshot import (
@@ -76,9 +77,11 @@ class Snapshots:
         self._core_share = core_share
         self._cpu_s = cpu_s
         self._book = PayoffBook()
+        self._history = BacklogHistory()
         self._lock = asyncio.Lock()
         self._free_at_s = 0.0
-        self._whole: dict[Selection, tuple[float, bytes]] = {}
+        self._whole: dict[Selection | None, tuple[float, bytes]] = {}
+        """By what it is of; ``None``: the history of backlogs."""
         self._parts: dict[str, tuple[float, bytes]] = {}
         self._order: tuple[float, Selection, list[str]] | None = None
         self._slice_began_s = 0.0
@@ -90,23 +93,35 @@ class Snapshots:
         Raises:
             UnknownTwinError: the device asked for is not there.
         """
+        return await self._built_once(selection, lambda: self._build(selection), max_age_s)
+
+    def remember_backlogs(self) -> None:
+        """Take a sample of every edge for :meth:`backlogs`."""
+        self._history.take(self._core.edges, self._now_s())
+
+    async def backlogs(self, *, max_age_s: float = 0.0) -> bytes:
+        """What edges' backlogs were lately as JSON, at most ``max_age_s`` old."""
+        return await self._built_once(None, self._build_backlogs, max_age_s)
+
+    async def _built_once(
+        self, key: Selection | None, build: Callable[[], Awaitable[bytes]], max_age_s: float
+    ) -> bytes:
         async with self._lock:
             now_s = self._now_s()
-            built_at_s, data = self._whole.get(selection, (-1.0, b""))
+            built_at_s, data = self._whole.get(key, (-1.0, b""))
             if built_at_s >= 0.0 and now_s - built_at_s <= max_age_s:
                 return data
             if now_s < self._free_at_s:
                 await asyncio.sleep(self._free_at_s - now_s)
             began_s, self._worked_s, self._slice_began_s = self._now_s(), 0.0, self._cpu_s()
-            self._whole = {key: kept for key, kept in self._whole.items() if began_s - kept[0] < 1.0}
+            self._whole = {each: kept for each, kept in self._whole.items() if began_s - kept[0] < 1.0}
             self._parts = {key: kept for key, kept in self._parts.items() if began_s - kept[0] < _SAME_TICK_S}
             try:
-                data = await self._build(selection)
+                data = await build()
             finally:
                 self._end_slice()
                 self._free_at_s = self._now_s() + self._worked_s * (1.0 - self._core_share) / self._core_share
-            self._whole[selection] = (began_s, data)
-            self.built_count += 1
+            self._whole[key] = (began_s, data)
             return data
 
     async def _build(self, selection: Selection) -> bytes:
@@ -129,10 +144,18 @@ class Snapshots:
             await self._breathe()
         tasks = await self._tasks(selection.device_id)
         lists = (("devices", devices), ("edges", edges), ("tasks", tasks))
+        self.built_count += 1
         return b"".join((_json(head)[:-1], *(_list(name, parts) for name, parts in lists), b"}"))
 
+    async def _build_backlogs(self) -> bytes:
+        edges = []
+        for document in self._history.documents(self._unix_offset_s()):
+            edges.append(_json(document))
+            await self._breathe()
+        return b'{"edges":[%s]}' % b",".join(edges)
+
     async def _tasks(self, device_id: str | None) -> list[bytes]:
-        unix_offset_s = self._clock.unix_ns() * 1e-9 - self._now_s()
+        unix_offset_s = self._unix_offset_s()
         new_grids, tasks = _NEW_GRIDS, []
         for ended in list(self._feed.newest(SHOWN_TASKS, device_id)):
             if not self._book.is_cheap(ended) and new_grids > 0:
@@ -172,6 +195,9 @@ class Snapshots:
 
     def _now_s(self) -> float:
         return self._clock.monotonic_s()
+
+    def _unix_offset_s(self) -> float:
+        return self._clock.unix_ns() * 1e-9 - self._now_s()
 
 
 def _json(document: dict[str, Any]) -> bytes:

@@ -83,6 +83,14 @@ async def test_the_snapshot_is_what_the_document_says() -> None:
     assert (await console.ask(task["thumbnail"])).body == b"\xff\xd8\xff"
 
 
+async def test_backlogs_are_what_the_document_says() -> None:
+    console = await busy_console()
+    console.snapshots.remember_backlogs()
+    past = json.loads(await console.snapshots.backlogs())
+    assert_has(past, documented("Backlogs"), "backlogs")
+    assert [len(point) for edge in past["edges"] for point in edge["points"]] == [3]
+
+
 async def test_every_field_is_there_with_its_unit() -> None:
     console = await busy_console()
     console.world.core.desire("cam", Desired(alpha_s=1.0), 1)

@@ -78,12 +78,39 @@ async def test_all_readers_get_what_was_built_once(ticking: Console) -> None:
     assert built <= most + 1, "a snapshot is not built for each of them"
     for reader in readers:
         first, *others = reader.events
-        assert first.startswith(b"retry: 1000\n\nevent: snapshot\ndata: {")
+        assert first.startswith(b"retry: 1000\n\nevent: backlogs\ndata: {")
+        assert first.count(b"\n\nevent: snapshot\ndata: {") == 1
         assert all(event.startswith(b"event: snapshot\ndata: {") and event.endswith(b"}\n\n") for event in others)
         assert all(event.count(b"\n") == 3 for event in others)
         reader.is_gone.set()
     await until(lambda: len(ticking.broadcast) == 0)
     await asyncio.gather(*(reader.task for reader in readers))
+
+
+async def test_a_stream_begins_with_what_backlogs_were(ticking: Console) -> None:
+    await asyncio.sleep(0)  # the first sample is taken
+    reader = Reader(ticking)
+    await until(lambda: len(reader.events) >= 2)
+    first, *others = reader.events
+    past = b'event: backlogs\ndata: {"edges":[{"id":"edge","points":[[1000.0,0.0,0.0]]}]}\n\n'
+    assert first.startswith(b"retry: 1000\n\n" + past + b"event: snapshot\n")
+    assert not any(b"event: backlogs" in event for event in others)
+    reader.is_gone.set()
+    await reader.task
+
+
+async def test_a_sample_that_fails_is_told_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = console()
+    monkeypatch.setattr(made.snapshots, "remember_backlogs", lambda: 1 / 0)
+    ticks = asyncio.ensure_future(made.broadcast.run())
+    reader = Reader(made)
+    await until(lambda: len(reader.events) >= 2)
+    assert "backlogs-not-remembered" in caplog.text
+    reader.is_gone.set()
+    ticks.cancel()
+    await asyncio.gather(ticks, reader.task, return_exceptions=True)
 
 
 async def test_nothing_is_built_while_nobody_looks(ticking: Console) -> None:

@@ -76,26 +76,39 @@ class Edge {
     new ResizeObserver(() => this.#resize()).observe(this.#chart);
   }
 
-  update({ edge, time_unix_s }) {
+  update({ edge, time_unix_s, past }) {
     say(this.#name, edge.id);
     say(this.#address, edge.is_attached ? edge.address : "detached");
     mark(this.element, "data-attached", edge.is_attached ? "yes" : "no");
     say(this.#facts, facts(edge).join(" · "));
+    this.#recall(past.filter(([time_s]) => time_s < time_unix_s));
     this.#remember(time_unix_s, edge);
     mark(this.#chart, "aria-label", this.#description(edge));
     this.#draw(time_unix_s);
   }
 
+  /** What the service remembers stands for what was seen here from its beginning on. */
+  #recall(points) {
+    if (points.length === 0) return;
+    const known = this.#times.findIndex((each_s) => each_s >= points[0][0]);
+    if (known >= 0) for (const kept of this.#kept()) kept.splice(known);
+    for (const point of points) this.#push(...point);
+  }
+
   #remember(time_s, edge) {
-    // A gap in time is a gap in the curve: nothing is known of what lies in it.
-    if (time_s - this.#times.at(-1) > 3) this.#push(time_s - 1, null, null);
     const isFresh = edge.report_age_s !== null && edge.report_age_s < 0.6;
     this.#push(time_s, edge.is_attached ? edge.predicted_backlog_s : null, isFresh ? edge.backlog_s : null);
     const gone = this.#times.findIndex((each_s) => each_s >= time_s - SPAN_S);
-    for (const kept of [this.#times, this.#predicted, this.#reported]) kept.splice(0, gone);
+    for (const kept of this.#kept()) kept.splice(0, gone);
+  }
+
+  #kept() {
+    return [this.#times, this.#predicted, this.#reported];
   }
 
   #push(time_s, predicted_s, reported_s) {
+    // A gap in time is a gap in the curve: nothing is known of what lies in it.
+    if (time_s - this.#times.at(-1) > 3) this.#push(time_s - 1, null, null);
     this.#times.push(time_s);
     this.#predicted.push(predicted_s);
     this.#reported.push(reported_s);
@@ -120,10 +133,18 @@ class Edge {
 }
 
 export class Edges {
-  update(snapshot) {
-    const items = snapshot.edges.map((edge) => ({ edge, time_unix_s: snapshot.time_unix_s }));
+  #past = new Map();
+
+  /** What backlogs were before the next snapshot: points of time, predicted and reported backlog. */
+  recall({ edges }) {
+    this.#past = new Map(edges.map(({ id, points }) => [id, points]));
+  }
+
+  update({ edges, time_unix_s }) {
+    const items = edges.map((edge) => ({ edge, time_unix_s, past: this.#past.get(edge.id) ?? [] }));
+    this.#past.clear();
     keyed(byId("edge-list"), items, ({ edge }) => edge.id, () => new Edge());
-    say(byId("edge-count"), String(snapshot.edges.length));
-    byId("no-edges").hidden = snapshot.edges.length > 0;
+    say(byId("edge-count"), String(edges.length));
+    byId("no-edges").hidden = edges.length > 0;
   }
 }

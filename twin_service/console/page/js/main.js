@@ -16,7 +16,7 @@ const edges = new Edges();
 const feed = new Feed();
 const detail = new Detail();
 const devices = new Devices(showChosen, (offset) => stream.restart(`api/events?offset=${offset}`));
-const stream = new Stream("api/events", onSnapshot, onLink);
+const stream = new Stream("api/events", { backlogs: (past) => edges.recall(past), snapshot: onSnapshot }, onLink);
 const pause = byId("pause");
 let newest = null;
 let isPaused = false;

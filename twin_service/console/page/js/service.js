@@ -78,12 +78,12 @@ export async function thumbnail(path) {
 }
 
 /**
- * Follows `api/events` and tells `onSnapshot(snapshot)` and `onLink(link)`, where link is
- * `{ state: "connecting" | "live" | "lost", since_ms, error }`; `error` says why it was lost.
+ * Follows `api/events` and tells `onEvent[name](data)`, for those events that have a function there, and `onLink(link)`,
+ * where link is `{ state: "connecting" | "live" | "lost", since_ms, error }`; `error` says why it was lost.
  * Read with fetch and not with EventSource, which knows neither headers nor the status of a refusal.
  */
 export class Stream {
-  #onSnapshot;
+  #onEvent;
   #onLink;
   #path;
   #link = { state: "connecting", since_ms: Date.now(), error: null };
@@ -91,9 +91,9 @@ export class Stream {
   #wake = null;
   #run = 0;
 
-  constructor(path, onSnapshot, onLink) {
+  constructor(path, onEvent, onLink) {
     this.#path = path;
-    this.#onSnapshot = onSnapshot;
+    this.#onEvent = onEvent;
     this.#onLink = onLink;
   }
 
@@ -148,11 +148,12 @@ export class Stream {
         if (done) return;
         alive();
         for (const event of events.take(value)) {
-          if (event.name !== "snapshot") continue;
-          const snapshot = JSON.parse(event.data);
+          const show = this.#onEvent[event.name];
+          if (!show) continue;
+          const data = JSON.parse(event.data);
           onFirst();
           this.#tell("live", null);
-          this.#show(snapshot);
+          this.#show(show, data);
         }
       }
     } finally {
@@ -160,10 +161,10 @@ export class Stream {
     }
   }
 
-  /** What fails in showing a snapshot is the page's own defect, told as such: the link is as good as before. */
-  #show(snapshot) {
+  /** What fails in showing an event is the page's own defect, told as such: the link is as good as before. */
+  #show(show, data) {
     try {
-      this.#onSnapshot(snapshot);
+      show(data);
     } catch (error) {
       reportError(error);
     }
