@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from deploy.grafana.boards.frame import Board, instances
-from deploy.grafana.boards.panels import COUNT, NONE, PER_S, SECONDS, SHARE, Ask, lines, number, quantiles
+from deploy.grafana.boards.panels import (
+    COUNT,
+    NONE,
+    PER_MIN,
+    PER_S,
+    SECONDS,
+    SHARE,
+    SQUARE_SECONDS,
+    Ask,
+    lines,
+    number,
+    quantiles,
+)
 from deploy.grafana.boards.queries import COST, COST_TEXT, RATE, REGRET, RIGHT_IN_HINDSIGHT, WHOLE_NETWORK
 
 _ME = 'instance=~"$devices"'
@@ -149,7 +161,7 @@ def _plans(found: Board) -> None:
         lines(
             "Plan revisions by reason",
             "Plans sent per minute, by what made them necessary.",
-            COUNT,
+            PER_MIN,
             Ask(f"60 * sum by (reason) (rate(twinsplit_plan_revisions_total{RATE}))", "{{reason}}"),
             is_stacked=True,
             width=8,
@@ -157,7 +169,7 @@ def _plans(found: Board) -> None:
         lines(
             "Plans at devices",
             "Plans received per minute: obeyed, older than the one in force, or refused.",
-            COUNT,
+            PER_MIN,
             Ask(f"60 * sum by (result) ({_rate('plans_received_total')})", "{{result}}"),
             width=8,
         ),
@@ -183,7 +195,7 @@ def _plans(found: Board) -> None:
         lines(
             "Failures of a rule",
             "Devices per minute that got no plan because a rule of one's own failed on them.",
-            COUNT,
+            PER_MIN,
             Ask(f"60 * sum(rate(twinsplit_rule_failures_total{RATE}))", "failures"),
             width=8,
         ),
@@ -220,7 +232,7 @@ def _learning(found: Board) -> None:
         lines(
             "Training loss",
             "Of the newest lesson, both heads, in square seconds.",
-            NONE,
+            SQUARE_SECONDS,
             Ask("twinsplit_training_loss", "{{instance}}"),
             width=8,
             may_be_empty=_NO_LESSON,

@@ -7,9 +7,10 @@ from deploy.grafana.boards.frame import Board
 from deploy.grafana.boards.panels import (
     BYTES,
     CELSIUS,
+    CORES,
     COUNT,
     JOULES,
-    NONE,
+    PER_MIN,
     PER_S,
     SHARE,
     WATTS,
@@ -48,7 +49,7 @@ def add_surroundings(found: Board) -> None:
         lines(
             "Problems of the source",
             "Stalls, losses and unusable frames per minute.",
-            COUNT,
+            PER_MIN,
             Ask(f"60 * sum by (problem) ({rate('source_problems_total')})", "{{problem}}"),
             width=6,
             may_be_empty=f"the source has had none, or {no_source}",
@@ -65,7 +66,7 @@ def add_surroundings(found: Board) -> None:
         lines(
             "Processor time",
             "Cores in use by this process.",
-            NONE,
+            CORES,
             Ask(rate("process_cpu_seconds_total"), "cores"),
             width=6,
         ),

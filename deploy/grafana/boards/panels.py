@@ -33,7 +33,12 @@ SECONDS, BYTES, BYTES_PER_S, SHARE, COUNT, JOULES, WATTS, CELSIUS = (
     "s", "bytes", "Bps", "percentunit", "short", "joule", "watt", "celsius",
 )  # fmt: skip
 PER_S = "ops"
+PER_MIN = "cpm"
+CORES = "suffix:cores"
+SQUARE_SECONDS = "suffix:s²"
+YES_NO = "bool_yes_no"
 NONE = "none"
+"""An ordinal, a factor, or a state that stands there in words."""
 EMPTY = "May be empty: "
 """Begins the part of a description that says when a panel shows nothing: for readers, and the test of all queries."""
 HEIGHT = 8
@@ -45,6 +50,8 @@ class Ask(NamedTuple):
 
     expr: str
     legend: str = "__auto"
+    unit: str | None = None
+    """``None``: the panel's. Another one gets an axis of its own."""
 
 
 def quantiles(metric: str, match: str = "", by: str = "") -> list[Ask]:
@@ -93,6 +100,8 @@ def lines(
         panel.min(0.0).max(most)
     for ref, ask in zip(ascii_uppercase, _asks(asks), strict=False):
         panel.with_target(prometheus.Dataquery().expr(ask.expr).legend_format(ask.legend).ref_id(ref).range())
+        if ask.unit is not None:
+            panel.override_by_query(ref, [DynamicConfigValue(id_val="unit", value=ask.unit)])
     return panel
 
 

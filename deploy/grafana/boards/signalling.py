@@ -8,6 +8,7 @@ from deploy.grafana.boards.panels import (
     BYTES_PER_S,
     COUNT,
     NONE,
+    PER_MIN,
     PER_S,
     SECONDS,
     SHARE,
@@ -67,7 +68,7 @@ def _messages(found: Board) -> None:
         lines(
             "Refused messages",
             "Messages of others per minute that an edge or the twin service refused, by error code.",
-            COUNT,
+            PER_MIN,
             Ask(f"60 * sum by (code) (rate(twinsplit_refused_messages_total{RATE}))", "{{code}}"),
             width=8,
             may_be_empty="nothing was refused",
@@ -107,8 +108,9 @@ def _mirrors(found: Board) -> None:
         lines(
             "Prediction error by field",
             "Running mean absolute error of what was predicted, each in its own unit: epochs, tasks, seconds.",
-            NONE,
-            Ask('twinsplit_prediction_error{field!="goodput_bytes_per_s"}', "{{field}}"),
+            SECONDS,
+            Ask('twinsplit_prediction_error{field=~".+_s", field!="goodput_bytes_per_s"}', "{{field}}"),
+            Ask('twinsplit_prediction_error{field!~".+_s"}', "{{field}}", COUNT),
             width=12,
         ),
         lines(
@@ -269,14 +271,14 @@ def _calls(found: Board) -> None:
         lines(
             "Calls begun",
             "Calls per minute begun at gRPC servers, by method; streams last for hours.",
-            COUNT,
+            PER_MIN,
             Ask(f"60 * sum by (method) (rate(twinsplit_rpc_started_total{RATE}))", "{{method}}"),
             width=6,
         ),
         lines(
             "Calls ended",
             "Calls per minute that ended, by method and gRPC status.",
-            COUNT,
+            PER_MIN,
             Ask(f"60 * sum by (method, status) (rate(twinsplit_rpc_handled_total{RATE}))", "{{method}} {{status}}"),
             width=6,
         ),
@@ -296,7 +298,7 @@ def _calls(found: Board) -> None:
             "Size on disk, and records for export that could not be kept.",
             BYTES,
             Ask("twinsplit_state_bytes", "{{instance}} state"),
-            Ask("twinsplit_trace_records_lost_total", "{{instance}} records lost"),
+            Ask("twinsplit_trace_records_lost_total", "{{instance}} records lost", COUNT),
             width=6,
         ),
     )

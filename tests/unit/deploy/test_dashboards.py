@@ -19,6 +19,10 @@ BOARDS: dict[str, dict[str, Any]] = {
 }
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 GRID = 24
+UNITS = {"_seconds": "s", "_bytes_per_second": "Bps", "_bytes": "bytes", "_watts": "watt", "_celsius": "celsius"}
+"""Of a gauge by the end of its name."""
+WITHOUT_UNIT = {"Epoch: reported", "Epoch: predicted", "Version of the weights", "Speed factor"}
+"""Ordinals, and a factor."""
 
 
 def test_there_are_the_four_that_are_promised() -> None:
@@ -38,6 +42,55 @@ def test_every_panel_says_what_it_shows_in_which_unit(name: str) -> None:
         assert text.count(" ") >= 3, title
         assert panel["fieldConfig"]["defaults"]["unit"], title
         assert panel["datasource"] == DATASOURCE, title
+
+
+def units_of(panel: dict[str, Any]) -> dict[str, str]:
+    """Unit of each query by its name in the panel."""
+    config = panel["fieldConfig"]
+    units = {target["refId"]: config["defaults"]["unit"] for target in panel["targets"]}
+    for override in config["overrides"]:
+        if override["matcher"]["id"] == "byFrameRefID":
+            (setting,) = override["properties"]
+            units[override["matcher"]["options"]] = setting["value"]
+    assert units.keys() == {target["refId"] for target in panel["targets"]}, panel["title"]
+    return units
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_axis_is_in_the_unit_of_what_is_asked_for(name: str) -> None:
+    for panel in panels_of(name):
+        units = units_of(panel)
+        for target in panel["targets"]:
+            query, unit = target["expr"], units[target["refId"]]
+            assert (unit == "cpm") == query.startswith("60 * "), panel["title"]
+            gauge = re.fullmatch(r"twinsplit_(\w+)(?:\{(?!.*field).*\})?", query)
+            if gauge is not None:
+                known = [each for ending, each in UNITS.items() if gauge[1].endswith(ending)]
+                assert [unit] == known or (not known and unit not in UNITS.values()), panel["title"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_number_that_has_a_unit_shows_it(name: str) -> None:
+    for panel in panels_of(name):
+        config = panel["fieldConfig"]
+        if panel["type"] == "table":
+            settings = [each for override in config["overrides"] for each in override["properties"]]
+            units = [each["value"] for each in settings if each["id"] == "unit"]
+            assert len(units) == len(panel["targets"])
+        elif panel["title"] in WITHOUT_UNIT or config["defaults"].get("mappings"):
+            continue
+        else:
+            units = list(units_of(panel).values())
+        assert "none" not in units, panel["title"]
+
+
+def test_prediction_errors_of_seconds_and_of_counts_have_axes_of_their_own() -> None:
+    (panel,) = [panel for panel in panels_of("signalling") if panel["title"] == "Prediction error by field"]
+    units = units_of(panel)
+    assert {target["expr"]: units[target["refId"]] for target in panel["targets"]} == {
+        'twinsplit_prediction_error{field=~".+_s", field!="goodput_bytes_per_s"}': "s",
+        'twinsplit_prediction_error{field!~".+_s"}': "short",
+    }
 
 
 @pytest.mark.parametrize("name", BOARDS)
