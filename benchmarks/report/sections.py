@@ -147,8 +147,8 @@ SECTIONS = (
         "regime-kind",
         "A load that becomes heavy-tailed",
         "Before the step other users' jobs are all alike, and there is little to learn; from it on they are as many "
-        "and heavy-tailed, and the uplink falls from 60 to 40 kB/s. Why learning may lose here by plans, though "
-        "it gains with exact state: docs/design/2026-11-24-learning.md.",
+        "and heavy-tailed, and the uplink falls from 60 to 40 kB/s. Why learning gains less by plans than with exact "
+        "state: docs/design/2026-11-24-learning.md.",
         (
             Drawing(
                 "regime-change-kind",
