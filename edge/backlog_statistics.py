@@ -6,8 +6,8 @@ service and in the simulator alike (design sections 3 and 6).
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
+from math import exp, log
 
 from twinsplit.reckoning import BACKLOG_MEAN_HORIZON_S as MEAN_HORIZON_S
 
@@ -80,7 +80,7 @@ class BacklogStatistics:
         self._mean_weight = 0.0
         self._next_sample_s = now_s + LAG_S
         self._last_sample_s = 0.0
-        self._keep = math.exp(-LAG_S / MEAN_HORIZON_S)
+        self._keep = exp(-LAG_S / MEAN_HORIZON_S)
         self._seen = 0
         self._count = 0.0
         self._sum_first = 0.0
@@ -88,7 +88,7 @@ class BacklogStatistics:
         self._sum_squares = 0.0
         self._sum_products = 0.0
 
-    def advance(self, now_s: float, *, waiting_s: float, in_service_s: float, is_busy: bool) -> None:
+    def advance(self, now_s: float, waiting_s: float, in_service_s: float, is_busy: bool) -> None:
         """Go on to ``now_s``; the arguments describe the queue since the last call, which had no event in between.
 
         Args:
@@ -107,7 +107,7 @@ class BacklogStatistics:
             self._fold_mean(waiting_s + in_service_s - 0.5 * draining_s, draining_s)
         if elapsed_s > draining_s:
             self._fold_mean(waiting_s + in_service_s - draining_s, elapsed_s - draining_s)
-        keep = math.exp(-elapsed_s / BUSY_HORIZON_S)
+        keep = exp(-elapsed_s / BUSY_HORIZON_S)
         self._busy = self._busy * keep + (1.0 - keep if is_busy else 0.0)
         self._at_s = now_s
 
@@ -131,14 +131,14 @@ class BacklogStatistics:
         covariance = self._sum_products / self._count - first_mean * self._sum_second / self._count
         if variance <= 1e-12:
             return _SHORTEST_TIME_CONSTANT_S
-        lowest = math.exp(-LAG_S / _SHORTEST_TIME_CONSTANT_S)
-        highest = math.exp(-LAG_S / _LONGEST_TIME_CONSTANT_S)
+        lowest = exp(-LAG_S / _SHORTEST_TIME_CONSTANT_S)
+        highest = exp(-LAG_S / _LONGEST_TIME_CONSTANT_S)
         prior_share = _PRIOR_WEIGHT_SAMPLES / (_PRIOR_WEIGHT_SAMPLES + self._seen)
         correlation = prior_share * lowest + (1.0 - prior_share) * covariance / variance
-        return -LAG_S / math.log(min(max(correlation, lowest), highest))
+        return -LAG_S / log(min(max(correlation, lowest), highest))
 
     def _fold_mean(self, value_s: float, duration_s: float) -> None:
-        keep = math.exp(-duration_s / MEAN_HORIZON_S)
+        keep = exp(-duration_s / MEAN_HORIZON_S)
         self._mean_s = self._mean_s * keep + value_s * (1.0 - keep)
         self._mean_weight = self._mean_weight * keep + 1.0 - keep
 

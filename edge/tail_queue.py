@@ -24,6 +24,7 @@ WorkT = TypeVar("WorkT")
 
 _MEMORY_TAILS = 20.0
 """Tails over which the speed factor is tracked."""
+_KEEP = 1.0 - 1.0 / _MEMORY_TAILS
 _LARGEST_STEP = 4.0
 """One outlier counts at most as this many times its prediction: a stall must not look like a slow edge."""
 
@@ -227,18 +228,20 @@ class TailQueue(Generic[WorkT]):
                 turn.expired.append(tail)
                 continue
             turn.tail = tail
-            turn.others = self._others(tail, now_s)
-            self._in_service = [tail, *turn.others]
-            break
-        for tail in self._in_service:
             tail.started_at_s = now_s
-        self._served_until_s = now_s + self._batch_s(self._in_service)
+            self._in_service = [tail]
+            self._served_until_s = now_s + tail.predicted_s
+            if self._waiting and self.batches.most > 1:
+                turn.others = self._others(tail, now_s)
+                for other in turn.others:
+                    other.started_at_s = now_s
+                self._in_service += turn.others
+                self._served_until_s = now_s + self._batch_s(self._in_service)
+            break
         return turn
 
     def _others(self, first: Tail[WorkT], now_s: float) -> list[Tail[WorkT]]:
         """Those that leave the queue with ``first``: alike, next in line, and all of them in time."""
-        if self.batches.most <= 1 or not self._waiting:
-            return []
         most = self.batches.most_of(first.model, first.cut)
         alike = [first, *takewhile(lambda t: (t.model, t.cut) == (first.model, first.cut), self._waiting)][:most]
         for size in self.batches.sizes(first.model, first.cut, len(alike), 1 + len(self._waiting)):
@@ -252,8 +255,6 @@ class TailQueue(Generic[WorkT]):
 
     def _batch_s(self, batch: list[Tail[WorkT]]) -> float:
         """Predicted service time of ``batch``, seconds."""
-        if not batch:
-            return 0.0
         relative = self.batches.relative(batch[0].model, batch[0].cut, len(batch))
         return relative * self._speed_factor * sum(tail.profiled_s for tail in batch)
 
@@ -271,12 +272,12 @@ class TailQueue(Generic[WorkT]):
             raise RuntimeError("no tail is in service")
         self._advance(now_s)
         served, self._in_service = self._in_service, []
+        profiled_s = 0.0
         for tail in served:
             self._lateness.note(now_s - tail.foretold_s, now_s)
-        profiled_s = sum(tail.profiled_s for tail in served)
+            profiled_s += tail.profiled_s
         if service_s is None or profiled_s <= 0.0:
             return
-        keep = 1.0 - 1.0 / _MEMORY_TAILS
         relative = 1.0
         if len(served) > 1:
             # What a batch takes says how batches do, and not how fast this edge is.
@@ -284,11 +285,11 @@ class TailQueue(Generic[WorkT]):
             self.batches.served(served[0].model, served[0].cut, len(served), relative)
         else:
             counted_s = min(service_s, _LARGEST_STEP * profiled_s * self._speed_factor)
-            self._measured_s = self._measured_s * keep + counted_s
-            self._expected_s = self._expected_s * keep + profiled_s
+            self._measured_s = self._measured_s * _KEEP + counted_s
+            self._expected_s = self._expected_s * _KEEP + profiled_s
             self._speed_factor = self._measured_s / self._expected_s
         for _ in served if self.batches.most > 1 else ():
-            self._batched_share = self._batched_share * keep + (1.0 - keep) * min(relative, 1.0)
+            self._batched_share = self._batched_share * _KEEP + (1.0 - _KEEP) * min(relative, 1.0)
 
     def cancel(self, tail: Tail[WorkT], now_s: float) -> bool:
         """Nobody waits for ``tail`` any more: a waiting one leaves at once, one in service at its next segment.
@@ -373,8 +374,8 @@ class TailQueue(Generic[WorkT]):
             return
         self._statistics.advance(
             now_s,
-            waiting_s=self._waiting_s,
-            in_service_s=self._left_in_service_s(self._statistics_at_s),
-            is_busy=bool(self._in_service),
+            self._waiting_s if self._waiting else 0.0,
+            self._left_in_service_s(self._statistics_at_s) if self._in_service else 0.0,
+            bool(self._in_service),
         )
         self._statistics_at_s = now_s
