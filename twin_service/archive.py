@@ -18,12 +18,20 @@ class Archive:
         memory: Where they survive a restart.
         limit: At most so many are kept; then the device that came first and is not attached is forgotten.
         is_attached: Whether a device's stream is open.
+        forgotten: Told of every device whose document is kept here no longer.
     """
 
-    def __init__(self, memory: Memory, limit: int, is_attached: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        limit: int,
+        is_attached: Callable[[str], bool],
+        forgotten: Callable[[str], None] = lambda device_id: None,
+    ) -> None:
         self._memory = memory
         self._limit = limit
         self._is_attached = is_attached
+        self._forgotten = forgotten
         self._is_shared = memory.is_shared
         # A device is at one of those who share a memory, and its document is read when it comes.
         kept = () if memory.is_shared else memory.documents()
@@ -103,6 +111,7 @@ class Archive:
             self._inherit(document, -1)
         self._unsaved.discard(device_id)
         self.bases.pop(device_id, None)
+        self._forgotten(device_id)
 
     def note_message(self, device_id: str, kind: str) -> None:
         """A message of ``kind`` passed between a device and the twin."""

@@ -21,6 +21,7 @@ from twin_service.due_work import DueWork
 from twin_service.edge_twin import EdgeTwin
 from twin_service.edges import Edges
 from twin_service.ended_tasks import EndedTasks
+from twin_service.epoch_mirror import EpochMirror
 from twin_service.kept import Kept
 from twin_service.learning.learner import Learner
 from twin_service.manifests import Manifests
@@ -60,7 +61,9 @@ class TwinCore:
         self.settings = settings or CoreSettings()
         self.planner = Planner(rule, weights, self.settings.planner, memory.next_plan_id)
         self.devices: dict[str, DeviceTwin] = {}
-        """Devices that attached since the start."""
+        """Devices that attached since the start and are not forgotten."""
+        self.mirror_forgotten = EpochMirror()
+        """How right the beliefs about forgotten devices were."""
         self.edges = Edges()
         self.changes = 0
         """Counts everything that readers may want to see."""
@@ -68,7 +71,7 @@ class TwinCore:
         """Devices that had attached elsewhere while they were still held to be attached here."""
         self.workload = workload
         self.learner = learner
-        self.archive = Archive(memory, self.settings.max_devices, self._is_attached)
+        self.archive = Archive(memory, self.settings.max_devices, self._is_attached, self._forgotten)
         self.manifests = Manifests(memory)
         self.kept = Kept(memory, self.archive, self.manifests, workload, learner)
         self.work = DueWork(self.planner, self.devices, self.edges, self.settings)
@@ -261,6 +264,12 @@ class TwinCore:
     def _is_attached(self, device_id: str) -> bool:
         device = self.devices.get(device_id)
         return device is not None and device.is_attached
+
+    def _forgotten(self, device_id: str) -> None:
+        if device_id in self.devices and not self._is_attached(device_id):
+            device = self.devices.pop(device_id)
+            self.work.detached(device)
+            self.mirror_forgotten.add(device.status.mirror)
 
     def _changed(self, device_id: str) -> None:
         self.archive.note_change(device_id)

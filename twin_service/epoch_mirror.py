@@ -33,6 +33,11 @@ class EpochMirror:
         """From ``now_s`` on this is believed; ``None``: the device is idle."""
         self._beliefs.append((now_s, task))
 
+    def add(self, other: EpochMirror) -> None:
+        """Count what was judged of another device, too."""
+        self.right_s += other.right_s
+        self.judged_s += other.judged_s
+
     def judge(self, task_id: int, started_at_s: float, epoch_s: Sequence[float], ended_s: float) -> float:
         """Compare with the truth of one service: the share of it that was mirrored right.
 

@@ -126,8 +126,9 @@ class TwinMetrics:
         yield "twinsplit_prediction_error", {"field": "segment_s"}, _mean_error(segments)
         backlogs = (edge.backlog_field() for edge in edges_attached)
         yield "twinsplit_prediction_error", {"field": "backlog_s"}, _mean_error(backlogs)
-        judged_s = sum(device.status.mirror.judged_s for device in devices)
-        right_s = sum(device.status.mirror.right_s for device in devices)
+        mirrors = [self._core.mirror_forgotten, *(device.status.mirror for device in devices)]
+        judged_s = sum(mirror.judged_s for mirror in mirrors)
+        right_s = sum(mirror.right_s for mirror in mirrors)
         yield "twinsplit_mirror_accuracy", {}, right_s / judged_s if judged_s > 0.0 else None
         yield "twinsplit_mirror_judged_seconds_total", {}, judged_s
         yield "twinsplit_mirror_right_seconds_total", {}, right_s

@@ -88,6 +88,13 @@ class _Line:
 
     waiting: list[tuple[float, int, _Waiting]] = field(default_factory=list)
 
+    def put(self, until_s: float, number: int, waiting: _Waiting) -> None:
+        """One more; those at the front that have become overdue are let go, or a line that is told nothing would hold
+        them for ever."""
+        while self.waiting and self.waiting[0][2].is_ready:
+            heapq.heappop(self.waiting)
+        heapq.heappush(self.waiting, (until_s, number, waiting))
+
     def up_to(self, complete_until_s: float) -> list[_Waiting]:
         """Those who need wait no longer."""
         found = []
@@ -277,7 +284,7 @@ class WorkloadTwin:
 
     def _put(self, lines: dict[str, _Line], name: str, until_s: float, waiting: _Waiting) -> None:
         self._number += 1
-        heapq.heappush(lines.setdefault(name, _Line()).waiting, (until_s, self._number, waiting))
+        lines.setdefault(name, _Line()).put(until_s, self._number, waiting)
 
     def _make_ready(self, waiting: _Waiting) -> None:
         if not waiting.is_ready:

@@ -14,6 +14,7 @@ from tests.unit.twin_service.made_up_twins import (
     state,
 )
 from twin_service import messages
+from twin_service.documents import Desired
 from twin_service.messages import DeviceHeartbeat, TaskReport, Welcome
 from twinsplit.errors import BadMessageError, StaleWriteError, WrongDigestError
 from twinsplit.model.manifest import manifest_digest
@@ -37,6 +38,21 @@ def test_a_detached_device_gets_nothing_more() -> None:
     assert world.take() == []
     with pytest.raises(StaleWriteError):
         world.core.device_said("cam", stream + 1, DeviceHeartbeat(), world.now_s)
+
+
+def test_of_devices_that_come_and_go_no_more_are_kept_than_may_be() -> None:
+    world = World(max_devices=2)
+    world.attach_edge()
+    world.attach_device("stays")
+    for number in range(20):
+        stream = world.attach_device(f"goes-{number}")
+        world.say(TaskReport((ended_task(1, world.now_s),), state=state(1)), f"goes-{number}")
+        world.core.detach_device(f"goes-{number}", stream)
+        world.core.desire(f"goes-{number}", Desired(alpha_s=1.0), 1)
+    assert world.core.devices.keys() == {"stays", "goes-19"}
+    known = [device.status.mirror for device in world.core.devices.values()]
+    assert sum(mirror.judged_s for mirror in (world.core.mirror_forgotten, *known)) == pytest.approx(20 * 0.31)
+    world.wait(60.0)
 
 
 def test_the_stream_that_attached_last_speaks_for_a_device() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,24 @@ def test_a_task_that_waited_for_a_silent_edge_is_left_out_in_the_end() -> None:
     assert bench.replay_all() == []
     assert bench.workload.left_out == {"edge-does-not-tell": 1}
     assert bench.workload.waiting == 0
+
+
+class Name(str):
+    """A frame's name that shows whether its task is still held."""
+
+
+def test_tasks_that_waited_for_a_silent_edge_are_let_go() -> None:
+    bench = Bench(patience_s=3.0, is_traced=False)
+    held: weakref.WeakSet[Name] = weakref.WeakSet()
+    for number in range(1, 101):
+        name = Name(number)
+        held.add(name)
+        task = replace(ended_task(number, bench.now_s), frame=name)
+        bench.device_tells(task, entered=number, at_s=bench.now_s + 1.0)
+        bench.replay_all()
+    assert bench.workload.left_out == {"edge-does-not-tell": 97}
+    del task, name
+    assert len(held) < 10
 
 
 def test_a_task_whose_own_tail_nobody_knows_is_left_out() -> None:
