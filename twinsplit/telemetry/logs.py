@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import threading
+from collections import OrderedDict
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any, TextIO
@@ -16,6 +17,8 @@ from twinsplit.clock import Clock, SystemClock
 ROOT = "twinsplit"
 DEFECT_LIMIT_S = 10.0
 """A defect that shows with every task is told so often, with the number of times in between."""
+MOST_LIMITED = 1024
+"""Lines whose repeats are held back, one part's; the one written longest ago is forgotten for another."""
 OF_LIBRARY = "from-library"
 """Event of lines that other libraries write; what they say is the field ``text``."""
 
@@ -56,7 +59,7 @@ class EventLog:
     def __init__(self, part: str, clock: Clock | None = None) -> None:
         self._logger = logging.getLogger(f"{ROOT}.{part}")
         self._clock = clock or SystemClock()
-        self._last_s: dict[tuple[str, str], float] = {}
+        self._last_s: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._left_out: dict[tuple[str, str], int] = {}
 
     def debug(self, event: str, *, limit_s: float | None = None, limit_key: str = "", **fields: Any) -> None:
@@ -93,9 +96,13 @@ class EventLog:
             if last_s is not None and now_s - last_s < limit_s:
                 self._left_out[key] = self._left_out.get(key, 0) + 1
                 return
+            self._last_s.pop(key, None)
             self._last_s[key] = now_s
             if left_out := self._left_out.pop(key, 0):
                 fields = {**fields, "left_out": left_out}
+            if len(self._last_s) > MOST_LIMITED:
+                oldest, _ = self._last_s.popitem(last=False)
+                self._left_out.pop(oldest, None)
         self._logger.log(level, event, exc_info=error, extra={"fields": fields})
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from twinsplit.clock import ManualClock
-from twinsplit.telemetry.logs import EventLog, configure_logging, is_json
+from twinsplit.telemetry.logs import MOST_LIMITED, EventLog, configure_logging, is_json
 
 
 class _Terminal(io.StringIO):
@@ -115,6 +115,30 @@ def test_repeats_are_held_back_apart_by_event_and_key() -> None:
         ("edge-lost", "b"),
         ("twin-lost", None),
     ]
+
+
+def test_of_very_many_keys_the_one_written_longest_ago_is_forgotten() -> None:
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    clock = ManualClock()
+    log = EventLog("twin", clock)
+
+    def refused(peer: int, limit_s: float = 10.0) -> None:
+        log.warning("message-refused", limit_s=limit_s, limit_key=str(peer), peer=peer)
+
+    for peer in range(MOST_LIMITED):
+        refused(peer)
+        refused(peer)
+    clock.advance(5.0)
+    refused(0, limit_s=1.0)
+    refused(MOST_LIMITED)
+    stream.truncate(0)
+    stream.seek(0)
+    for peer in (0, 2, 1):
+        refused(peer)
+    (line,) = _lines(stream)
+    assert line["peer"] == 1
+    assert "left_out" not in line
 
 
 def test_a_defect_that_repeats_is_held_back_apart_by_its_type() -> None:
