@@ -4,7 +4,8 @@
 
 Tasks come to every device by a Poisson process, whether those before are answered or not; faults come by another.
 Kills and restarts hit one edge and one device: the growth of a process is judged on a life that lasts for at least half
-of the run, from its first quarter on; tasks before it fill what the services keep, the twin's evaluations above all.
+of the run, from its first quarter on; tasks before it fill what the services keep: the twin's evaluations, and the
+memory of a full queue, which a device does not give back.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ FAULT_EVERY_S = 3.0
 FAULT_LENGTH_S = (0.3, 3.0)
 WARM_UP_TASKS = 300
 """At each device, one after the other, before the run begins."""
+WARM_UP_BURSTS = (128, 128, 128)
+"""Then so many at once, twice what may wait: a queue that faults fill for the first time would look like growth."""
 WARM_UP_SHARE = 0.25
 SAMPLE_EVERY_S = 0.5
 DRAIN_S = 30.0
@@ -110,8 +113,9 @@ class Soak:
 
     def run(self, look: Callable[[str], None]) -> SoakResult:
         """Until the time is over and everything has drained; ``look`` is told each fault."""
-        for _ in range(WARM_UP_TASKS):
-            for submission in [device.program.submit(self.stage.frame) for device in self.stage.devices]:
+        for count in (*[1] * WARM_UP_TASKS, *WARM_UP_BURSTS):
+            devices = self.stage.devices * count
+            for submission in [device.program.submit(self.stage.frame) for device in devices]:
                 submission.over.wait(DRAIN_S)
         self._at_rest = self._rested()
         self._began_s = time.monotonic()
