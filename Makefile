@@ -11,6 +11,8 @@ SOAK_ARGS ?= --minutes 30
 # Triton's stub runs under Debian's and Ubuntu's own Python, not under other builds of the same version.
 ENGINES_PYTHON ?= /usr/bin/python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# That wheelhouse/ is filled for; aarch64 for images that are built here for a Raspberry Pi.
+MACHINE ?= $(shell uname -m)
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -111,10 +113,10 @@ wheel: $(VENV)/.dev ## build dist/twinsplit-*.whl
 	$(BIN)/hatchling build --target wheel --directory dist
 
 # A version such as 2.13.0+cpu counts as newer than 2.13.0, the CUDA build, wherever it is found.
-wheelhouse: $(VENV)/.created ## torch's wheel for the CPU into wheelhouse/, for images built where PyTorch's index is out of reach
-	@ls wheelhouse/torch-*.whl 2>/dev/null || $(BIN)/python -m pip download --quiet --disable-pip-version-check --retries 2 \
+wheelhouse: $(VENV)/.created ## torch's wheel for the CPU into wheelhouse/, for images built where PyTorch's index is out of reach; MACHINE=aarch64
+	@ls wheelhouse/torch-*$(MACHINE).whl 2>/dev/null || $(BIN)/python -m pip download --quiet --disable-pip-version-check --retries 2 \
 	  --extra-index-url $(TORCH_INDEX) --constraint constraints.txt --no-deps --only-binary=:all: --python-version 3.11 \
-	  --dest wheelhouse torch
+	  --platform manylinux_2_28_$(MACHINE) --dest wheelhouse torch
 
 up: ## all services, Prometheus and Grafana in containers; LAN=ADDRESS lets other machines join; SERVICES="twin edge ..."
 	@$(if $(LAN),LAN='$(LAN)') deploy/compose/up $(SERVICES)
@@ -164,7 +166,7 @@ $(VENV)/.model: $(VENV)/.torch
 	@$(INSTALL) '.[model]'
 	@touch $@
 
-# The ordinary index serves a CUDA build of several GB on x86-64, hence PyTorch's CPU index first. torch comes alone and
+# The ordinary index serves CUDA builds of several GB, hence PyTorch's CPU index first. torch comes alone and
 # before the rest: what it needs is pinned, and the CPU index does not hold those versions.
 $(VENV)/.torch: $(VENV)/.created pyproject.toml constraints.txt
 	@echo 'Installing torch for the CPU into $(VENV): 190 MB to download the first time'

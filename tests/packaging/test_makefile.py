@@ -112,3 +112,15 @@ def test_the_report_is_drawn_and_measured_only_when_asked(checkout: Path) -> Non
     assert command() == "-m benchmarks.report"
     assert command("QUICK=1") == "-m benchmarks.report --quick"
     assert command("RUN=1", "REPORT_ARGS=--only grid") == "-m benchmarks.report --run --only grid"
+
+
+def test_the_wheelhouse_gets_the_wheel_of_the_machine_that_is_named(checkout: Path) -> None:
+    (checkout / "wheelhouse").mkdir()
+    (checkout / "wheelhouse/torch-2-x86_64.whl").touch()
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    (checkout / ".venv/.created").touch()
+    assert _make(checkout, "wheelhouse", "MACHINE=x86_64").stdout.split() == ["wheelhouse/torch-2-x86_64.whl"]
+    assert "--platform manylinux_2_28_aarch64 " in _make(checkout, "wheelhouse", "MACHINE=aarch64").stdout
