@@ -7,6 +7,7 @@ already. Grafana is left out: nothing here depends on it, and its part of the fi
 import contextlib
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -65,7 +66,7 @@ WITHOUT_SERIES = {
 
 def _has_a_cpu_torch() -> bool:
     """Whether the twin image can be built with torch without gigabytes of CUDA."""
-    if list((ROOT / "wheelhouse").glob("torch-*.whl")):
+    if list((ROOT / "wheelhouse").glob(f"torch-*{platform.machine()}.whl")):
         return True
     try:
         return urllib.request.urlopen("https://download.pytorch.org/whl/cpu/torch/", timeout=10).status == 200
