@@ -62,8 +62,9 @@ class TailWork:
 
     header: TensorHeader
     data: bytes | memoryview
-    deliver: Callable[[TailResult], None]
-    """Called from the compute thread or within ``submit``, must not block."""
+    deliver: Callable[[EdgeTail, TailResult], None]
+    """Called with the tail itself, from the compute thread or within ``submit``; must not block, nor hold the tail: two
+    that hold each other keep the payload until garbage is collected."""
 
 
 EdgeTail = Tail[TailWork]
@@ -248,7 +249,8 @@ class TailExecutor:
             self._ends.update(end for _, end, _, _ in ended)
             backlog = self._queue.backlog_state(ended_s)
         for tail, end, output, error in ended:
-            tail.work.deliver(TailResult(end, output, error, began_s - tail.arrived_at_s, ended_s - began_s, backlog))
+            result = TailResult(end, output, error, began_s - tail.arrived_at_s, ended_s - began_s, backlog)
+            tail.work.deliver(tail, result)
 
     def _served_alone(self, tail: EdgeTail) -> tuple[TailEnd, EncodedTensor | None, TwinsplitError | None]:
         try:
@@ -321,7 +323,7 @@ class TailExecutor:
         with self._work_arrives:
             self._ends[end] += 1
             backlog = self._queue.backlog_state(now_s)
-        tail.work.deliver(TailResult(end, None, error, now_s - tail.arrived_at_s, 0.0, backlog))
+        tail.work.deliver(tail, TailResult(end, None, error, now_s - tail.arrived_at_s, 0.0, backlog))
 
 
 def _stopped() -> StoppingError:

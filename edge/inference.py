@@ -90,7 +90,7 @@ class EdgeInference:
             # After whoever waits for the answer, which has just been woken.
             loop.call_soon(self._note_end, result)
 
-        def deliver(result: TailResult) -> None:
+        def deliver(_: EdgeTail, result: TailResult) -> None:
             if threading.get_ident() == thread_id:
                 end(result)
             else:
@@ -187,7 +187,7 @@ class EdgeInference:
         left_s: float | None,
         arrived_at_s: float,
         owner: asyncio.Future[TailResult],
-        deliver: Callable[[TailResult], None],
+        deliver: Callable[[EdgeTail, TailResult], None],
     ) -> EdgeTail:
         spec = served.input
         payload = payload_of(only_input(request, spec, is_picture_taken=served.cut == 0), says, spec)

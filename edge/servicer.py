@@ -162,7 +162,7 @@ class EdgeServicer:
         cut: int,
         tensor: EncodedTensor,
         deadline_at_s: float | None,
-        deliver: Callable[[TailResult], None],
+        deliver: Callable[[EdgeTail, TailResult], None],
         arrived_at_s: float,
     ) -> EdgeTail:
         """A tail that may enter the queue.
@@ -319,7 +319,7 @@ class TailStream:
             raise BadMessageError(f"request_id: {request.request_id} is under way already; count up from 1")
         request_id = request.request_id
 
-        def deliver(result: TailResult) -> None:
+        def deliver(tail: EdgeTail, result: TailResult) -> None:
             if threading.get_ident() == self._thread_id:
                 self._finish(request_id, tail, result, trace)
             else:

@@ -284,7 +284,7 @@ class RemoteEngine:
     def _deliver(self, tail: EdgeTail, result: TailResult) -> None:
         self._calls.pop(tail, None)
         self._ends[result.end] += 1
-        tail.work.deliver(result)
+        tail.work.deliver(tail, result)
 
 
 def _stopped() -> StoppingError:

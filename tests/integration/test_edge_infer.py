@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from edge.models import HeldModel, load_models
 from edge.service import EdgeService, start_edge
 from edge.settings import EdgeSettings
-from edge.tail_queue import TailEnd
+from edge.tail_queue import Tail, TailEnd
 from tests.integration.device_bench import until
 from tests.integration.gate import Gate
 from tests.integration.stopping import stopped_after
@@ -179,6 +180,25 @@ async def test_an_answer_says_how_long_it_waited_and_was_served_and_what_the_bac
     assert second.queue_wait_s >= 0.04, "the last two segments of the first, which were not held"
     assert first.backlog.backlog_s > 0.04
     assert second.backlog.backlog_s == 0.0
+
+
+async def test_what_is_answered_does_not_wait_for_the_collection_of_garbage(
+    edge: EdgeService, call: Call, runtime: SegmentRuntime, tensors: list[NDArray[Any]]
+) -> None:
+    def tails() -> int:
+        return sum(isinstance(each, Tail) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = tails()
+        for number in range(1, 21):
+            await ask(call, request(runtime, tensors, number))
+        kept = tails() - before
+    finally:
+        gc.enable()
+    assert edge.executor.ends() == {TailEnd.FINISHED: 20}
+    assert kept <= 2, "but for the newest, which threads may still have at hand"
 
 
 async def test_two_models_are_served_on_one_stream(

@@ -118,7 +118,7 @@ async def test_a_tail_that_is_cancelled_before_it_was_sent_has_one_result_all_th
     async with running(folder, engine=f"oip://{other.address}") as edge:
         results: list[TailResult] = []
         payload = plain(runtime, tensors, 1)
-        work = TailWork(payload.header, payload.data, results.append)
+        work = TailWork(payload.header, payload.data, lambda _, result: results.append(result))
         tail: EdgeTail = Tail(runtime.digest, 1, "owner", work, asyncio.get_running_loop().time())
         edge.executor.submit(tail)
         edge.executor.cancel_owner("owner")

@@ -74,9 +74,12 @@ class Bench:
 
     def tail(self, *, cut: int = 0, budget_s: float | None = None, data: bytes | None = None) -> Tail[TailWork]:
         payload = encode(np.zeros((1, WIDTH), np.float32), "float32", "none")
-        work = TailWork(payload.header, payload.data if data is None else data, self.results.append)
+        work = TailWork(payload.header, payload.data if data is None else data, self.deliver)
         now_s = self.clock.monotonic_s()
         return Tail(self.digest, cut, "stream", work, now_s, None if budget_s is None else now_s + budget_s)
+
+    def deliver(self, _: Tail[TailWork], result: TailResult) -> None:
+        self.results.append(result)
 
     def run(self, tail: Tail[TailWork]) -> TailResult:
         self.executor.submit(tail)
