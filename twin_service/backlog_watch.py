@@ -93,8 +93,8 @@ class BacklogWatch:
     def forget(self, device: DeviceTwin) -> None:
         """No report concerns ``device`` any more."""
         edge_id = self._edge_ids.pop(device.device_id, None)
-        if edge_id is not None:
-            for intervals in (self._in_service, self._idle, self._needed):
+        for intervals in (self._in_service, self._idle, self._needed):
+            if edge_id in intervals:
                 intervals[edge_id].discard(device.device_id)
 
     def forget_edge(self, edge_id: str) -> None:

@@ -30,6 +30,8 @@ LEAST_SAMPLES = 50
 BASELINE_SAMPLES = 200
 """The first so many say how often the exit agreed when it was as calibrated."""
 MEMORY_SAMPLES = 500
+MAX_MODELS = 256
+"""Models whose exits are followed at a time; one that was let go is followed again once a device attaches with it."""
 _ERRORS = 2.0
 NOTICEABLE = 0.01
 """Plans are made with new probabilities only when one has moved by so much since the last time."""
@@ -202,8 +204,17 @@ class Recalibration:
             except (ValueError, TypeError):
                 self.unreadable += 1
                 calibration = ExitCalibration(manifest)
+            if len(self._calibrations) >= MAX_MODELS:
+                self._let_one_go()
             self._calibrations[model_digest] = calibration
         return calibration
+
+    def _let_one_go(self) -> None:
+        """The oldest that is saved as it is, if any is."""
+        saved = (digest for digest in self._calibrations if digest not in self._unsaved)
+        oldest = next(saved, next(iter(self._calibrations)))
+        del self._calibrations[oldest]
+        self._unsaved.discard(oldest)
 
 
 def _standard_error(share: float, samples: int) -> float:

@@ -14,6 +14,7 @@ from twin_service.messages import PlanMessage, TaskReport
 from twin_service.workload.recalibration import (
     BASELINE_SAMPLES,
     LEAST_SAMPLES,
+    MAX_MODELS,
     ExitCalibration,
     Recalibration,
 )
@@ -115,6 +116,23 @@ def test_what_was_learnt_survives_a_restart_and_a_damaged_record_does_not_matter
         damaged = Recalibration(memory)
         assert damaged.known(DIGEST, manifest) is manifest
         assert damaged.unreadable == 1
+
+
+def test_what_was_learnt_of_a_model_is_let_go_for_another_and_found_again() -> None:
+    memory = VolatileMemory()
+    recalibration = Recalibration(memory)
+    manifest = manifest_with(0.9, 1.0)
+    recalibration.known("first", manifest)
+    for _ in range(LEAST_SAMPLES + 5):
+        recalibration.task_ended("first", replace(ended_task(1, 0.0), evidence=2, exit_agrees=False))
+    for number in range(MAX_MODELS):
+        recalibration.known(str(number), manifest)
+    assert recalibration.known("first", manifest).p_exit_right(2) < 0.2, "others were saved as they are"
+    recalibration.save()
+    for number in range(MAX_MODELS):
+        recalibration.known(f"later {number}", manifest)
+    assert recalibration.drift is None
+    assert recalibration.known("first", manifest).p_exit_right(2) < 0.2
 
 
 def test_tasks_that_say_nothing_about_an_exit_change_nothing() -> None:
