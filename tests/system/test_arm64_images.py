@@ -30,6 +30,7 @@ ROLES = ("twin", "edge", "device")
 MODEL = "/models/alexnet-fashion/1"
 TASKS = 20
 PATIENCE_S = 180.0
+"""An emulated processor takes seconds for a frame."""
 
 
 def docker(*words: str) -> str:
@@ -60,7 +61,7 @@ def containers(images: None, request: pytest.FixtureRequest) -> Iterator[None]:
         ),
         "device": (
             *("device", "run", "--id=pi", f"--model={MODEL}", "--twin=twin:7000", "--edge=edge:7100", "--sink=-"),
-            *(f"--source=frames:{MODEL}/frames", "--arrivals=periodic:1"),
+            *(f"--source=frames:{MODEL}/frames", "--arrivals=periodic:1", f"--answer-timeout-s={PATIENCE_S:g}"),
         ),
     }
     docker("network", "create", f"{PREFIX}network")
