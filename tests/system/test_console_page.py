@@ -379,7 +379,7 @@ def test_a_defect_of_the_page_is_told_and_is_no_lost_link(page: Browser) -> None
             if ((shown += 1) === 3) resolve(stream.stop());
             throw new Error("cannot be drawn");
           };
-          const stream = new Stream("api/events", draw, ({ state }) => states.push(state));
+          const stream = new Stream("api/events", { snapshot: draw }, ({ state }) => states.push(state));
           stream.start();
         });
         return states;
