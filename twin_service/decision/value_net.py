@@ -25,7 +25,7 @@ HIDDEN = (32, 32)
 
 _MAGIC = b"TSVN"
 _VERSION = 2
-"""1: trained on what plans do not know; may not serve."""
+"""Nets of version 1 were taught what plans do not know, and lost by it: they may not serve."""
 _HEADER = struct.Struct("<4sHHI")  # magic, version, number of layers, checksum of the features' names
 _SIZES = struct.Struct("<HH")  # inputs, outputs of a layer
 _CHECKSUM = struct.Struct("<I")
@@ -49,10 +49,10 @@ class ValueNet:
         return len(self.layers[0][0])
 
     @classmethod
-    def zero(cls, feature_count: int = len(FEATURE_NAMES), hidden: tuple[int, ...] = HIDDEN, seed: int = 0) -> ValueNet:
+    def zero(cls, seed: int = 0) -> ValueNet:
         """An untrained net: hidden layers drawn by ``seed``, corrections all zero."""
         rng = np.random.default_rng(seed)
-        sizes = (feature_count, *hidden)
+        sizes = (len(FEATURE_NAMES), *HIDDEN)
         layers = [
             (
                 (rng.standard_normal((before, after)) * np.sqrt(2.0 / before)).astype(np.float32),

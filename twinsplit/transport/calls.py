@@ -166,7 +166,7 @@ def _or_empty(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def read(data: bytes) -> Any:
         try:
             return deserialize(data)
-        except Exception:  # noqa: BLE001 - as above
+        except Exception:  # noqa: BLE001 - DecodeError, or what a version of protobuf makes of bad text
             return deserialize(b"")
 
     return read
