@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from twin_service.exchange import Exchange
 from twin_service.fields import MirroredField
 from twin_service.learning.learner import Result
+from twin_service.planner import Cause
 from twin_service.store.interface import Store
 from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.signalling import SignallingCount
@@ -40,7 +41,8 @@ class TwinMetrics:
         """Read now."""
         yield from self._twin_samples()
         outcomes: Counter[str] = Counter()
-        revisions: Counter[str] = Counter()
+        # Those that never were, too: what a rate over a series begins with is lost.
+        revisions: Counter[str] = Counter({cause.value: 0 for cause in Cause})
         for document in self._core.archive:
             outcomes.update(document.outcomes)
             revisions.update(document.plan_revisions)

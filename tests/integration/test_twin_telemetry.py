@@ -68,6 +68,7 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
         assert missing == {CERTIFICATE_ENDS}, "of no certificate nothing is told"
         assert 'twinsplit_twins{kind="device",state="attached"} 1.0' in text
         assert 'twinsplit_plan_revisions_total{reason="edge-lost"} 1.0' in text
+        assert 'twinsplit_plan_revisions_total{reason="calibration"} 0.0' in text, "so that its first one is seen"
         judged = set(re.findall(r'twinsplit_prediction_error\{field="(\w+)"\}', text))
         assert judged == {*JUDGED_FIELDS, "segment_s"}, "the edge has gone, and its backlog_s with it"
         assert 'twinsplit_weights_results_total{result="refused"} 1.0' in text
