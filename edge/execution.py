@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.core import go_first
+from edge.idle_check import IdleCheck
 from edge.models import HeldModel
 from edge.tail_queue import EdgeReading, Tail, TailEnd, TailQueue, Turn
 from twinsplit.clock import Clock
@@ -79,6 +80,7 @@ class TailExecutor:
         clock: The queue's clock.
         sleep: For the emulated slowdown.
         inline_s: Longest predicted service that may run in the submitting thread; 0: none.
+        idle_check: What the thread does when it has had nothing to do for a while.
     """
 
     def __init__(
@@ -89,18 +91,20 @@ class TailExecutor:
         *,
         sleep: Callable[[float], None] = time.sleep,
         inline_s: float = INLINE_S,
+        idle_check: IdleCheck | None = None,
     ) -> None:
         self._queue = queue
         self._models = models
         self._now_s = clock.monotonic_s
         self._sleep = sleep
         self._inline_s = inline_s
+        self._idle_check = idle_check or IdleCheck(models, clock)
         self._work_arrives = threading.Condition(threading.Lock())
         self._is_closing = False
         self._is_abandoning = False
         self._thread = threading.Thread(target=self._run, name="edge-compute", daemon=True)
         self._ends: Counter[TailEnd] = Counter()
-        self._batches = self._batched_tails = 0
+        self._served = self._batches = self._batched_tails = 0
 
     def start(self) -> None:
         """Start the compute thread."""
@@ -208,16 +212,34 @@ class TailExecutor:
             go_first()
             while True:
                 with self._work_arrives:
-                    turn = self._next_turn()
-                    while turn is None:
+                    turn, is_idle = self._next_turn(), False
+                    while turn is None and not is_idle:
                         if self._is_closing:
                             return
-                        self._work_arrives.wait()
-                        turn = self._next_turn()
-                self._carry_out(turn)
+                        served = self._served
+                        has_work = self._work_arrives.wait(self._idle_check.pause_s)
+                        turn, is_idle = self._next_turn(), not has_work and served == self._served
+                if turn is not None:
+                    self._carry_out(turn)
+                else:
+                    self._check()
         except Exception as failure:  # noqa: BLE001 - a dead thread must be seen in log and health, not guessed
             _log.exception("compute-thread-ended", failure)
             self.stop_admitting()
+
+    def _check(self) -> None:
+        found = self._idle_check.measured(self._is_idle)
+        if found is None:
+            return
+        with self._work_arrives:
+            believed = self._queue.speed_factor
+            self._queue.checked(*found)
+            now = self._queue.speed_factor
+        if now != believed:
+            _log.info("faster-than-believed", speed_factor=round(now, 3), believed=round(believed, 3))
+
+    def _is_idle(self) -> bool:
+        return not self._is_closing and self._queue.queue_length == 0
 
     def _next_turn(self) -> Turn[TailWork] | None:
         if self._queue.in_service is not None:  # the event loop is running a very short one
@@ -246,6 +268,7 @@ class TailExecutor:
         is_whole = all(end is TailEnd.FINISHED for _, end, _, _ in ended)
         with self._work_arrives:
             self._queue.finish(ended_s, ended_s - began_s if is_whole else None)
+            self._served += len(tails)
             self._ends.update(end for _, end, _, _ in ended)
             backlog = self._queue.backlog_state(ended_s)
         for tail, end, output, error in ended:

@@ -183,6 +183,21 @@ def test_the_speed_factor_follows_measured_times_and_scales_predictions() -> Non
     assert queue.predicted_s(MODEL, 1) == pytest.approx(0.4, rel=0.01)
 
 
+def test_an_idle_edge_that_is_much_faster_than_it_believes_is_taken_at_its_word() -> None:
+    queue = make_queue()
+    queue.checked(1.0, 0.75)
+    assert queue.speed_factor == 1.0, "other work on the machine explains as much"
+    queue.checked(1.0, 3.0)
+    assert queue.speed_factor == 1.0, "that it is slow, tails tell"
+    queue.checked(1.0, 0.2)
+    assert queue.speed_factor == pytest.approx(0.2)
+    assert queue.predicted_s(MODEL, 0) == pytest.approx(0.08)
+    queue.admit(make_tail(), 0.0)
+    queue.start_next(0.0)
+    queue.finish(0.08, 0.08)
+    assert queue.speed_factor == pytest.approx(0.2), "and tails go on from there"
+
+
 def test_one_stall_hardly_moves_the_speed_factor() -> None:
     queue = make_queue()
     queue.admit(make_tail(), 0.0)

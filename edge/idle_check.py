@@ -1,0 +1,74 @@
+"""What an edge that has nothing to do finds out about its own speed.
+
+Models are measured at start, when the whole machine may be starting. An edge that takes itself for slow is sent
+nothing, or refuses what it is sent as too late, and so has no tail to learn better from. While it is idle it therefore
+runs a network for itself now and then. Only being much faster than believed counts: that it is slower, tails tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import cycle
+
+from edge.models import HeldModel
+from twinsplit.clock import Clock
+from twinsplit.model.profile import made_up_input
+from twinsplit.telemetry.logs import EventLog
+
+_log = EventLog("edge.idle_check")
+
+IDLE_S = 10.0
+"""An edge without work for so long looks."""
+_RUNS = 3
+"""The quickest counts: the first one wakes processor and caches."""
+_MOST_SHARE = 0.01
+"""Of one core, at most."""
+
+
+class IdleCheck:
+    """Runs one model at a time, through all of its segments.
+
+    Args:
+        models: By digest. An emulated speed is what it was set to, so those with a slowdown are left out.
+        clock: The queue's clock.
+        idle_s: See :data:`IDLE_S`.
+    """
+
+    def __init__(self, models: Mapping[str, HeldModel], clock: Clock, idle_s: float = IDLE_S) -> None:
+        self._models = [model for model in models.values() if model.slowdown <= 1.0]
+        self._next = cycle(self._models)
+        self._now_s = clock.monotonic_s
+        self._idle_s = self._pause_s = idle_s
+
+    @property
+    def pause_s(self) -> float | None:
+        """Time without work until the next check, seconds; ``None``: there is nothing to check."""
+        return self._pause_s if self._models else None
+
+    def measured(self, is_idle: Callable[[], bool]) -> tuple[float, float] | None:
+        """Run the next model.
+
+        Args:
+            is_idle: Asked before every segment; work that has arrived goes first.
+
+        Returns:
+            Time of its segments as profiled and as it is now, seconds; ``None``: work arrived, or it failed.
+        """
+        model = next(self._next)
+        tensor = made_up_input(model.manifest).tensor
+        least_s = float("inf")
+        for _ in range(_RUNS):
+            began_s = self._now_s()
+            found = tensor
+            for index in range(model.manifest.segment_count):
+                if not is_idle():
+                    return None
+                try:
+                    found = model.runtime.run_segment(index, found)
+                except Exception as failure:  # noqa: BLE001 - the thread that serves tails must go on; they will tell
+                    _log.exception("idle-check-failed", failure, model=model.digest)
+                    return None
+            took_s = self._now_s() - began_s
+            least_s = min(least_s, took_s)
+            self._pause_s = max(self._idle_s, _RUNS * took_s / _MOST_SHARE)
+        return sum(model.segment_s), least_s
