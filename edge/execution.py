@@ -269,6 +269,7 @@ class TailExecutor:
         with self._work_arrives:
             self._queue.finish(ended_s, ended_s - began_s if is_whole else None)
             self._served += len(tails)
+            self._idle_check.tails_were_served()
             self._ends.update(end for _, end, _, _ in ended)
             backlog = self._queue.backlog_state(ended_s)
         for tail, end, output, error in ended:

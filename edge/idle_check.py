@@ -18,7 +18,8 @@ from twinsplit.telemetry.logs import EventLog
 _log = EventLog("edge.idle_check")
 
 IDLE_S = 10.0
-"""An edge without work for so long looks."""
+"""An edge without work for so long looks, and while none comes again after twice the time."""
+LONGEST_S = 600.0
 _RUNS = 3
 """The quickest counts: the first one wakes processor and caches."""
 _MOST_SHARE = 0.01
@@ -39,6 +40,10 @@ class IdleCheck:
         self._next = cycle(self._models)
         self._now_s = clock.monotonic_s
         self._idle_s = self._pause_s = idle_s
+
+    def tails_were_served(self) -> None:
+        """What the next check finds may be news again."""
+        self._pause_s = self._idle_s
 
     @property
     def pause_s(self) -> float | None:
@@ -68,7 +73,6 @@ class IdleCheck:
                 except Exception as failure:  # noqa: BLE001 - the thread that serves tails must go on; they will tell
                     _log.exception("idle-check-failed", failure, model=model.digest)
                     return None
-            took_s = self._now_s() - began_s
-            least_s = min(least_s, took_s)
-            self._pause_s = max(self._idle_s, _RUNS * took_s / _MOST_SHARE)
+            least_s = min(least_s, self._now_s() - began_s)
+        self._pause_s = max(min(2.0 * self._pause_s, LONGEST_S), _RUNS * least_s / _MOST_SHARE)
         return sum(model.segment_s), least_s

@@ -36,13 +36,24 @@ def test_work_that_arrives_goes_first() -> None:
     assert bench.chain.ran == [0, 1]
 
 
-def test_a_slow_network_is_checked_less_often() -> None:
+def test_it_is_checked_less_and_less_often_until_tails_have_been_served() -> None:
     bench = Bench()
     check = check_of(bench)
+    pauses = [check.pause_s]
+    for _ in range(8):
+        check.measured(always)
+        pauses.append(check.pause_s)
+    assert pauses == [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0, 600.0]
+    check.tails_were_served()
     assert check.pause_s == 10.0
-    bench.chain.segment_s = 1.0
+
+
+def test_a_slow_network_takes_a_hundredth_of_the_time() -> None:
+    bench = Bench()
+    bench.chain.segment_s = 10.0
+    check = check_of(bench)
     check.measured(always)
-    assert check.pause_s == pytest.approx(900.0), "nine seconds, one hundredth of the time"
+    assert check.pause_s == pytest.approx(9000.0)
 
 
 def test_a_segment_that_fails_gives_nothing() -> None:
