@@ -25,9 +25,9 @@ CAUSES: dict[str, str] = {
         "ratio 1.003; 2.0 of either are the attachment, and without it 2.13 of 4.07 (52 %) are left"
     ),
     "speed": (
-        "measured beside other work, which had a sixth of the two cores and shared their caches: 18 of 83 cells reach "
-        "it (on another machine, beside more: 39, median 3,958). Time goes into the edge's own queue, job by job, and "
-        "into evaluating situations not met before, of which runs of 1,600 tasks meet many (docs/how-to/simulator.md)"
+        "38 of 83 cells reach it, simulated two at a time on two cores that share caches. Time goes into the edge's "
+        "own queue, job by job, and into evaluating situations not met before, of which runs of 1,600 tasks meet many "
+        "(docs/how-to/simulator.md)"
     ),
 }
 """By :attr:`Goal.key`. Printed only while the goal is missed."""
