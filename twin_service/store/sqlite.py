@@ -176,18 +176,16 @@ class SqliteStore:
                 row.data,
             )
             write(
-                "DELETE FROM weights WHERE model_digest = ?1 AND state = ?2 AND version NOT IN "
-                "(SELECT version FROM weights WHERE model_digest = ?1 AND state = ?2 ORDER BY version DESC LIMIT ?3)",
-                row.model_digest,
-                REFUSED,
-                MAX_REFUSED,
+                "DELETE FROM weights WHERE model_digest = ? AND state = ? AND version NOT IN "
+                "(SELECT version FROM weights WHERE model_digest = ? AND state = ? ORDER BY version DESC LIMIT ?)",
+                *(row.model_digest, REFUSED, row.model_digest, REFUSED, MAX_REFUSED),
             )
 
     def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
         with self._named("read"):
             rows = self._connection.execute(
-                "SELECT * FROM weights WHERE ?1 IS NULL OR model_digest = ?1 ORDER BY model_digest, version",
-                (model_digest,),
+                "SELECT * FROM weights WHERE ? IS NULL OR model_digest = ? ORDER BY model_digest, version",
+                (model_digest, model_digest),
             ).fetchall()
         return [WeightsRow(*row) for row in rows]
 
