@@ -277,7 +277,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
         (folder / f"{name}.png").write_bytes(png(draw(found)))
-        print(folder / f"{name}.png")  # noqa: T201 - a script's answer
+        sys.stdout.write(f"{folder / name}.png\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from itertools import cycle
 
 from edge.models import HeldModel
 from twinsplit.clock import Clock
+from twinsplit.errors import ComputeError
 from twinsplit.model.profile import made_up_input
 from twinsplit.telemetry.logs import EventLog
 
@@ -70,9 +71,13 @@ class IdleCheck:
                     return None
                 try:
                     found = model.runtime.run_segment(index, found)
-                except Exception as failure:  # noqa: BLE001 - the thread that serves tails must go on; they will tell
-                    _log.exception("idle-check-failed", failure, model=model.digest)
+                except ComputeError as failure:
+                    _log.warning("idle-check-failed", model=model.digest, cause=str(failure))
+                    self._wait_longer(0.0)
                     return None
             least_s = min(least_s, self._now_s() - began_s)
-        self._pause_s = max(min(2.0 * self._pause_s, LONGEST_S), _RUNS * least_s / _MOST_SHARE)
+        self._wait_longer(_RUNS * least_s)
         return sum(model.segment_s), least_s
+
+    def _wait_longer(self, took_s: float) -> None:
+        self._pause_s = max(min(2.0 * self._pause_s, LONGEST_S), took_s / _MOST_SHARE)

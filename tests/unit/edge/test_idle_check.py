@@ -56,14 +56,16 @@ def test_a_slow_network_takes_a_hundredth_of_the_time() -> None:
     assert check.pause_s == pytest.approx(9000.0)
 
 
-def test_a_segment_that_fails_gives_nothing() -> None:
+def test_a_segment_that_fails_gives_nothing_and_is_tried_again_later() -> None:
     bench = Bench()
+    check = check_of(bench)
 
     def fail(index: int) -> None:
         raise ComputeError("segment: broken")
 
     bench.chain.before_segment = fail
-    assert check_of(bench).measured(always) is None
+    assert check.measured(always) is None
+    assert check.pause_s == 20.0
 
 
 def test_an_emulated_speed_is_not_checked() -> None:
