@@ -477,7 +477,8 @@ async def test_many_devices_are_filtered_chosen_by_keyboard_and_turned_over(
 
 
 def _choose_among_many(page: Browser) -> None:
-    page.wait_for('document.querySelectorAll("#device-list [role=option]").length === 200', timeout_s=60)
+    page.wait_for('document.querySelector("#device-count").textContent === "1 to 200 of 206"')  # all are attached
+    assert page.run('return document.querySelectorAll("#device-list [role=option]").length;') == 200
     page.run('document.getElementById("filter").focus();')
     active = page.driver.switch_to.active_element
     active.send_keys("HALL-12")
