@@ -379,7 +379,18 @@ GOALS = (
         "signalling",
         _messages,
     ),
-    Goal("messages-fleet", "the same in a fleet of 10,000 devices", "signalling-fleet", _messages_of_fleet),
+    Goal(
+        "messages-fleet-slow-links",
+        "the same in a fleet of 10,000 devices on slow links, where many tasks are decided under way",
+        "signalling-fleet-slow-links",
+        _messages_of_fleet,
+    ),
+    Goal(
+        "messages-fleet",
+        "the same in a fleet of 10,000 devices on fast links, where nearly all are decided at their start",
+        "signalling-fleet",
+        _messages_of_fleet,
+    ),
     Goal(
         "messages-testbed",
         "on real processes at most half of the polled messages at under 2 % more cost than polling, since nobody has "

@@ -214,7 +214,7 @@ SECTIONS = (
     ),
     Section(
         "signalling-fleet",
-        "Messages against cost in a fleet",
+        "Messages against cost in a fleet on fast links",
         "Devices of two speeds, arrivals in bursts, edges that they share with one another and with others; one twin "
         "service's core for all of them.",
         (
@@ -225,6 +225,13 @@ SECTIONS = (
                 "polled messages at no more than 2 % of cost.",
             ),
         ),
+        tables.signalling,
+    ),
+    Section(
+        "signalling-fleet-slow-links",
+        "Messages in a fleet on slow links",
+        "The same devices behind uplinks like the demo's, a task a second from each.",
+        (),
         tables.signalling,
     ),
     Section(
