@@ -88,7 +88,7 @@ RUNS = (
         "--set devices=10000 --set edges=400 --set tasks=240000 --set warm_up_tasks=20000",
         f"sim signalling {_SCENARIOS}/fleet-slow-links.yaml --quick --only plans,polled --seeds 1 "
         "--set tasks=600 --set warm_up_tasks=100",
-        60,
+        35,
     ),
     Run(
         "signalling-testbed",

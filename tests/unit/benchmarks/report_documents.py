@@ -308,6 +308,7 @@ def every() -> dict[str, dict[str, Any]]:
         "pruning": pruning(),
         "signalling": signalling(),
         "signalling-fleet": signalling(is_quick=True),
+        "signalling-fleet-slow-links": signalling(is_quick=True),
         "signalling-testbed": signalling_testbed(),
         "fidelity": fidelity(),
         "deadlines": deadlines(),

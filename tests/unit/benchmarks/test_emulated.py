@@ -62,6 +62,7 @@ def test_what_only_the_simulator_can_do_is_refused_with_what_to_change(changes: 
         ("regime-change", ("step_at_s=7",)),
         ("regime-kind", ("step_at_s=7",)),
         ("fleet", ("devices=8", "edges=1", "service_jitter=0")),
+        ("fleet-slow-links", ("devices=8", "edges=1", "service_jitter=0")),
         ("company", ("devices=8", "edges=1", "service_jitter=0")),
     ],
 )
