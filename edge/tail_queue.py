@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
 from typing import Generic, TypeVar
@@ -75,8 +75,8 @@ class Turn(Generic[WorkT]):
     """What the shell is to do next: run ``tail`` (``None``: wait), and refuse those that can no longer be in time."""
 
     tail: Tail[WorkT] | None
-    expired: list[Tail[WorkT]] = field(default_factory=list)
-    others: list[Tail[WorkT]] = field(default_factory=list)
+    expired: Sequence[Tail[WorkT]] = ()
+    others: Sequence[Tail[WorkT]] = ()
     """To be run in one batch with ``tail``."""
 
 
@@ -220,28 +220,28 @@ class TailQueue(Generic[WorkT]):
         if self._in_service:
             raise RuntimeError("finish the tail in service before the next one starts")
         self._advance(now_s)
-        turn: Turn[WorkT] = Turn(None)
-        factor = self.speed_factor
+        expired: list[Tail[WorkT]] = []
+        factor = self._speed_factor
         while self._waiting:
             tail = self._waiting.popleft()
             self._leave_waiting(tail)
             tail.predicted_s = tail.profiled_s * factor
             if tail.deadline_at_s is not None and now_s + tail.predicted_s > tail.deadline_at_s:
                 self._lateness.note(now_s + tail.predicted_s - tail.foretold_s, now_s)
-                turn.expired.append(tail)
+                expired.append(tail)
                 continue
-            turn.tail = tail
             tail.started_at_s = now_s
             self._in_service = [tail]
             self._served_until_s = now_s + tail.predicted_s
-            if self._waiting and self.batches.most > 1:
-                turn.others = self._others(tail, now_s)
-                for other in turn.others:
-                    other.started_at_s = now_s
-                self._in_service += turn.others
-                self._served_until_s = now_s + self._batch_s(self._in_service)
-            break
-        return turn
+            if not self._waiting or self.batches.most <= 1:
+                return Turn(tail, expired)
+            others = self._others(tail, now_s)
+            for other in others:
+                other.started_at_s = now_s
+            self._in_service += others
+            self._served_until_s = now_s + self._batch_s(self._in_service)
+            return Turn(tail, expired, others)
+        return Turn(None, expired)
 
     def _others(self, first: Tail[WorkT], now_s: float) -> list[Tail[WorkT]]:
         """Those that leave the queue with ``first``: alike, next in line, and all of them in time."""
@@ -363,10 +363,11 @@ class TailQueue(Generic[WorkT]):
         )
 
     def _left_in_service_s(self, now_s: float) -> float:
-        # A plain loop: this is asked several times for every tail.
+        # A plain loop and a comparison: this is asked several times for every tail.
         for tail in self._in_service:
             if tail.is_wanted:
-                return max(self._served_until_s - now_s, 0.0)
+                left_s = self._served_until_s - now_s
+                return left_s if left_s > 0.0 else 0.0
         return 0.0
 
     @property
