@@ -18,9 +18,9 @@ CAUSES: dict[str, str] = {
     ),
     "messages-fleet-slow-links": (
         "only cost misses it: exact state sees at every decision how long the uplink is still busy with earlier "
-        "offloads, a plan holds the mean of it. Tried by hand (50 devices, one seed, 3,000 tasks): open-loop with "
+        "offloads, a plan holds the mean of it. Tried by hand (50 devices, one seed, 2,500 tasks): open-loop with "
         "exact state 0.199 s a task, the same told that the uplink is always free 0.213, plans 0.216, plans that are "
-        "weighed at every move 0.213. One seed (docs/design/2026-11-24-formulation.md, The uplink in a plan)"
+        "weighed at every move 0.213 (docs/design/2026-11-24-formulation.md, The uplink in a plan)"
     ),
     "messages-fleet": (
         "only messages miss it. Here nearly every task finds its device idle and is decided at its start, so polling "
