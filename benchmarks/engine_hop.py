@@ -190,7 +190,7 @@ async def _under_load(model: Path, edge: EdgeProcess, seconds: float, seed: int)
 
 def _error_s(http_address: str) -> float | None:
     """Mean error of the waits that the edge foretold lately; ``None``: it runs its tails itself."""
-    with urllib.request.urlopen(f"http://{http_address}/metrics") as answer:  # nosec B310
+    with urllib.request.urlopen(f"http://{http_address}/metrics") as answer:  # nosec B310 # always http
         families = text_string_to_metric_families(answer.read().decode())
     found = [each.value for family in families for each in family.samples if each.name == _ERROR_METRIC]
     return float(found[0]) if found else None

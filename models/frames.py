@@ -184,7 +184,7 @@ def _read(name: str, cache: Path) -> bytes:
 
 def _download(packed_name: str, cache: Path) -> bytes:
     try:
-        with urllib.request.urlopen(DOWNLOAD_URL + packed_name, timeout=60) as response:  # nosec B310
+        with urllib.request.urlopen(DOWNLOAD_URL + packed_name, timeout=60) as response:  # nosec B310 # a constant, http
             packed: bytes = response.read()
     except OSError as error:
         raise DatasetError(

@@ -93,7 +93,7 @@ def running_triton(repository: Path, workspace: Path, *, python: Path | None = N
             yield server
     finally:
         # One that was killed leaves its memory behind.
-        for region in Path("/dev/shm").glob(f"{memory}*"):  # nosec B108
+        for region in Path("/dev/shm").glob(f"{memory}*"):  # nosec B108 # only shared memory of this name is removed
             region.unlink()
 
 

@@ -48,7 +48,7 @@ def check_page(url: str) -> None:
 def read_page(url: str) -> str | None:
     """Text of a page; ``None``: it does not answer. Blocks up to a second."""
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # nosec B310
+        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # nosec B310 # check_page: http or https
             body: bytes = answer.read(_MOST_BYTES)
     except (OSError, ValueError, HTTPException):
         return None

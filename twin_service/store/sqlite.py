@@ -244,15 +244,14 @@ class SqliteStore:
     def _forget(self, write: Callable[..., None]) -> None:
         """Let go what is too old, and the oldest while the file is too large."""
         oldest_s = self._unix_s() - self._bounds.max_age_s
-        # The only thing put into SQL as text are names of this module's own tables.
         for table in _BOUNDED:
-            write(f"DELETE FROM {table} WHERE at_unix_s < ?", oldest_s)  # nosec B608
+            write(f"DELETE FROM {table} WHERE at_unix_s < ?", oldest_s)  # nosec B608 # a name of this module's tables
         while self._used_bytes() > self._bounds.max_bytes:
             changes = self._connection.total_changes
             for table in _BOUNDED:
                 write(
-                    f"DELETE FROM {table} WHERE id <= (SELECT MIN(id) + CAST(? * (MAX(id) - MIN(id)) AS INTEGER) "  # nosec B608
-                    f"FROM {table})",
+                    f"DELETE FROM {table} WHERE id <= "  # nosec B608 # likewise
+                    f"(SELECT MIN(id) + CAST(? * (MAX(id) - MIN(id)) AS INTEGER) FROM {table})",
                     FORGOTTEN_SHARE,
                 )
             if self._connection.total_changes == changes:

@@ -26,7 +26,7 @@ UNIT_FOLDER = Path("/etc/systemd/system")
 SETTINGS_FOLDER = Path("/etc/twinsplit")
 _OWN_FOLDERS = Path("/var/lib")
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
-_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # nosec B108
+_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # nosec B108 # compared with, never written to
 _CREDENTIALS = ("tls_ca", "tls_cert", "tls_key")
 
 
