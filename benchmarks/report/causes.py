@@ -17,10 +17,10 @@ CAUSES: dict[str, str] = {
         "learn that this cell's one lesson, or its gate, missed; the interval of the cell holds the goal"
     ),
     "messages-fleet-slow-links": (
-        "only cost misses it. Presumably since exact state sees at every decision how long the uplink is still busy with "
-        "earlier offloads, a plan holds the mean of it. Tried by hand (50 devices, one seed, 2,500 tasks): open-loop with "
-        "exact state 0.199 s a task, the same told that the uplink is always free 0.213, plans 0.216, plans that are "
-        "weighed at every move 0.213 (docs/design/2026-11-24-formulation.md, The uplink in a plan)"
+        "only cost misses it. Presumably since exact state sees at every decision how long the uplink is still busy "
+        "with earlier offloads, while a plan holds the mean of it. Tried by hand (50 devices, one seed, 2,500 tasks): "
+        "open-loop with exact state 0.199 s a task, the same told that the uplink is always free 0.213, plans 0.216, "
+        "plans that are weighed at every move 0.213 (docs/design/2026-11-24-formulation.md, The uplink in a plan)"
     ),
     "messages-fleet": (
         "only messages miss it. Here nearly every task finds its device idle and is decided at its start, so polling "
