@@ -130,23 +130,7 @@ async def start_edge(
     _check_endpoints(settings)
     _check_engine(settings, engine)
     gpu_energy = await asyncio.to_thread(gpu_energy_of, settings.energy, identity.provider, clock)
-    executor: TailEngine
-    if engine.is_local:
-        models, executor = _local_engine(settings, models, clock, progress)
-    else:
-        # Only an edge that needs it pays for its import.
-        from edge.engine.opening import open_remote_engine
-
-        models, executor = await open_remote_engine(
-            engine,
-            models_root=settings.models,
-            tls=settings.tls,
-            in_flight=settings.engine_in_flight,
-            capacity=settings.queue_capacity,
-            pages=settings.engine_metrics,
-            clock=clock,
-            progress=progress,
-        )
+    models, executor = await _opened_engine(settings, engine, models, clock, progress)
     max_message_bytes = model_message_bytes(m.manifest for m in models.values())
     tracing = _tracing(settings)
     servicer = EdgeServicer(
@@ -176,15 +160,7 @@ async def start_edge(
     )
     link = None
     if settings.twin is not None:
-        announcement = Announcement(
-            settings.id, settings.advertise or server.address, list(models.values()), settings.also_reached_at
-        )
-        policy = ReportPolicy(settings.report_threshold_s, settings.report_patience_s)
-
-        def link_to(address: str, log: ArrivalLog) -> TwinLink:
-            return TwinLink(address, settings.tls, announcement, executor, policy, clock, signalling, arrivals=log)
-
-        link = TwinLinks(ReplicaSource(settings.twin), servicer.arrivals, link_to)
+        link = _links(settings, settings.twin, server.address, servicer, signalling, clock)
         servicer.note_event = link.note_event
     metrics = EdgeMetrics(
         executor, servicer, identity, settings.queue_capacity, signalling, server.calls, link, gpu_energy
@@ -243,6 +219,51 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
     await edge.stop()
     manager.close()
     _log.info("edge-stopped")
+
+
+async def _opened_engine(
+    settings: EdgeSettings,
+    engine: EngineAddress,
+    models: dict[str, HeldModel] | None,
+    clock: Clock,
+    progress: Callable[[str], None] | None,
+) -> tuple[dict[str, HeldModel], TailEngine]:
+    """Models by digest, and what runs their tails, here or elsewhere."""
+    if engine.is_local:
+        return _local_engine(settings, models, clock, progress)
+    # Only an edge that needs it pays for its import.
+    from edge.engine.opening import open_remote_engine
+
+    return await open_remote_engine(
+        engine,
+        models_root=settings.models,
+        tls=settings.tls,
+        in_flight=settings.engine_in_flight,
+        capacity=settings.queue_capacity,
+        pages=settings.engine_metrics,
+        clock=clock,
+        progress=progress,
+    )
+
+
+def _links(
+    settings: EdgeSettings,
+    twin: str,
+    address: str,
+    servicer: EdgeServicer,
+    signalling: SignallingCount,
+    clock: Clock,
+) -> TwinLinks:
+    """What tells the replicas of the twin service of this edge, which listens at ``address``."""
+    announcement = Announcement(
+        settings.id, settings.advertise or address, list(servicer.models.values()), settings.also_reached_at
+    )
+    policy = ReportPolicy(settings.report_threshold_s, settings.report_patience_s)
+
+    def link_to(address: str, log: ArrivalLog) -> TwinLink:
+        return TwinLink(address, settings.tls, announcement, servicer.executor, policy, clock, signalling, arrivals=log)
+
+    return TwinLinks(ReplicaSource(twin), servicer.arrivals, link_to)
 
 
 def _local_engine(

@@ -96,11 +96,9 @@ def replay(
         task, situation, stats, values, edge, waiting, device.uplink_free_at_s(task), (origin.device_id, task.task_id)
     )
     factor, energy = situation.waiting_factor, weights.beta_s_per_joule * weights.compute_watts
-    step_cost, caused = [], []
-    for begun_s, ended_s in pairwise(reached):
-        caused_s = waiting.area_s(begun_s, ended_s)
-        caused.append(caused_s)
-        step_cost.append((ended_s - begun_s) * (1.0 + energy) + factor * caused_s)
+    steps_s = [ended_s - begun_s for begun_s, ended_s in pairwise(reached)]
+    caused = [waiting.area_s(begun_s, ended_s) for begun_s, ended_s in pairwise(reached)]
+    step_cost = [step_s * (1.0 + energy) + factor * caused_s for step_s, caused_s in zip(steps_s, caused, strict=True)]
     queue = [waiting.length(at_s) for at_s in reached]
     backlog = [edge.backlog_s(at_s, lane.own) for at_s in reached]
     uplink = [max(lane.uplink_free_at_s - at_s, 0.0) for at_s in reached]

@@ -21,8 +21,9 @@ from twinsplit.model.draft import ModelDraft
 from twinsplit.model.exit_head import write_head, write_pooling
 from twinsplit.model.exit_places import exit_places
 from twinsplit.model.exits import AttachedExits, attach, check_classifier
-from twinsplit.model.features import IN_MEMORY_BYTES, run_frozen
+from twinsplit.model.features import IN_MEMORY_BYTES, FrozenFeatures, run_frozen
 from twinsplit.model.frame_parts import FrameParts, check_parts
+from twinsplit.model.frames import LabelledFrames
 from twinsplit.model.manifest import Manifest
 from twinsplit.model.measurement import Progress, measure, with_measurement
 from twinsplit.model.runtime import SegmentRuntime, open_session
@@ -97,29 +98,10 @@ def add_exits(
     notes: list[str] = []
     with ModelDraft([c.tensor for c in source.cuts], out, progress=progress) as draft:
         draft.copy_segments(folder, source.segments)
-        files = dict(kept)
-        poolings = {}
-        for cut in places:
-            file = draft.folder / f"pooling-{cut}.onnx"
-            write_pooling(draft.specs[cut], file)
-            poolings[cut] = open_session(file, threads=threads)
-        seen = run_frozen(
-            runtime,
-            poolings,
-            frames.train,
-            folder=draft.folder,
-            views=head.views,
-            seed=head.seed,
-            in_memory_bytes=in_memory_bytes,
-            progress=progress,
-        )
+        seen = _seen(draft, runtime, places, frames.train, head, in_memory_bytes, progress)
         notes.extend(f"frame left out: {reason}" for reason in seen.skipped)
         notes.extend(_doubts(seen.teacher_accuracy, seen.outputs.argmax(axis=1), seen.outputs.shape[1]))
-        for cut in places:
-            what = f"training the exit after cut {cut}"
-            layers = train_head(seen.by_cut[cut], seen.outputs, seen.labels, head, what=what, progress=progress)
-            files[cut] = draft.folder / f"trained-{cut}.onnx"
-            write_head(draft.specs[cut], layers, files[cut])
+        files = kept | _trained(draft, seen, places, head, progress)
         attached = attach(
             draft,
             sorted(files.items()),
@@ -139,29 +121,68 @@ def add_exits(
                     f"the model was measured by {source.accuracy_basis} before and is measured by {basis} now, as its "
                     "exits are: one manifest has one basis"
                 )
+        told = {
+            "exits_from": f"{source.name} version {source.version}, digest {runtime.digest}",
+            "exits_made_by": f"twinsplit {__version__}",
+            "exits_taught_by": "the network's answers" + (" and labels" if seen.labels is not None else ""),
+            "exits_frames": f"{seen.frame_count} to train, {len(frames.calibration)} to calibrate, "
+            f"{attached.test_count} to test",
+            "exits_trained_after": ", ".join(f"cut {cut}" for cut in places),
+            "exits_head": f"{head.hidden} hidden units" if head.hidden else "one linear layer",
+            "exits_views": str(seen.views),
+            "exits_seed": str(head.seed),
+            "exits_beside_whole": f"{attached.whole_accuracy:.6f} by {basis} on the exits' test frames",
+        }
         manifest = manifest.model_copy(
             update={
                 "version": version or source.version + 1,
                 "exits": attached.exits,
-                "provenance": manifest.provenance
-                | {
-                    "exits_from": f"{source.name} version {source.version}, digest {runtime.digest}",
-                    "exits_made_by": f"twinsplit {__version__}",
-                    "exits_taught_by": "the network's answers" + (" and labels" if seen.labels is not None else ""),
-                    "exits_frames": f"{seen.frame_count} to train, {len(frames.calibration)} to calibrate, "
-                    f"{attached.test_count} to test",
-                    "exits_trained_after": ", ".join(f"cut {cut}" for cut in places),
-                    "exits_head": f"{head.hidden} hidden units" if head.hidden else "one linear layer",
-                    "exits_views": str(seen.views),
-                    "exits_seed": str(head.seed),
-                    "exits_beside_whole": f"{attached.whole_accuracy:.6f} by {basis} on the exits' test frames",
-                    **(provenance or {}),
-                },
+                "provenance": manifest.provenance | told | dict(provenance or {}),
             }
         )
         draft.write_manifest(manifest)
         draft.put_in_place(manifest)
     return AddedExits(out, manifest, attached, seen.frame_count, seen.teacher_accuracy, tuple(notes))
+
+
+def _seen(
+    draft: ModelDraft,
+    runtime: SegmentRuntime,
+    places: Sequence[int],
+    frames: LabelledFrames,
+    head: HeadSettings,
+    in_memory_bytes: int,
+    progress: Progress | None,
+) -> FrozenFeatures:
+    """Pooled features of ``frames`` at the cuts of ``places``, and what the whole network answers."""
+    poolings = {}
+    for cut in places:
+        file = draft.folder / f"pooling-{cut}.onnx"
+        write_pooling(draft.specs[cut], file)
+        poolings[cut] = open_session(file, threads=runtime.threads)
+    return run_frozen(
+        runtime,
+        poolings,
+        frames,
+        folder=draft.folder,
+        views=head.views,
+        seed=head.seed,
+        in_memory_bytes=in_memory_bytes,
+        progress=progress,
+    )
+
+
+def _trained(
+    draft: ModelDraft, seen: FrozenFeatures, places: Sequence[int], head: HeadSettings, progress: Progress | None
+) -> dict[int, Path]:
+    """By cut: the ONNX file of the exit that was trained for it."""
+    files = {}
+    for cut in places:
+        what = f"training the exit after cut {cut}"
+        layers = train_head(seen.by_cut[cut], seen.outputs, seen.labels, head, what=what, progress=progress)
+        files[cut] = draft.folder / f"trained-{cut}.onnx"
+        write_head(draft.specs[cut], layers, files[cut])
+    return files
 
 
 def next_version_folder(folder: Path, version: int) -> Path:

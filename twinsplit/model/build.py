@@ -136,10 +136,7 @@ def build_model(
     notes = list(network.notes)
     if not cuts:
         notes.append("no inner cut is worth it: there is one segment, and a task offloads its input or nothing")
-    if device_segments is not None and not 1 <= device_segments <= len(cuts) + 1:
-        raise SettingsError(f"a device cannot hold {device_segments} of {len(cuts) + 1} segments")
-    if any(len(name) > MOST_CLASS_NAME for name in classes):
-        raise SettingsError(f"a class name has more than {MOST_CLASS_NAME} characters; shorten it")
+    _check_asked(device_segments, len(cuts) + 1, classes)
     decided_task = _task(network.output, task, classes, notes)
     specs = (network.input, *(c.tensor for c in cuts), network.output)
     with ModelDraft(specs, out, progress=progress) as draft:
@@ -171,13 +168,7 @@ def build_model(
         _compare_with_whole(whole, runtime, threads, progress)
         if cutting.is_batch:
             notes.extend(_batch_notes(runtime))
-        if test is None:
-            measurement = unmeasured(runtime, made_up_input(manifest))
-            notes.append("without frames only float32 is offered: measure the other representations with --frames")
-        else:
-            measurement = measure(runtime, test, tolerance=tolerance, progress=progress)
-            notes.extend(f"frame left out: {reason}" for reason in measurement.skipped)
-        manifest = with_measurement(manifest, measurement)
+        manifest = _measured(manifest, runtime, test, tolerance, notes, progress)
         if test is not None and calibration is not None and exits:
             by_cut = sorted((_cut_number(draft, key), file) for key, file in exits.items())
             attached = attach(draft, by_cut, runtime, test, calibration, bins=bins, threads=threads, progress=progress)
@@ -240,6 +231,30 @@ def _activation(network: Network) -> Literal["logits", "probabilities"]:
                 return "probabilities" if node.op_type in ("Softmax", "Sigmoid") else "logits"
             name = node.input[0]
     return "logits"
+
+
+def _check_asked(device_segments: int | None, segments: int, classes: Sequence[str]) -> None:
+    if device_segments is not None and not 1 <= device_segments <= segments:
+        raise SettingsError(f"a device cannot hold {device_segments} of {segments} segments")
+    if any(len(name) > MOST_CLASS_NAME for name in classes):
+        raise SettingsError(f"a class name has more than {MOST_CLASS_NAME} characters; shorten it")
+
+
+def _measured(
+    manifest: Manifest,
+    runtime: SegmentRuntime,
+    test: LabelledFrames | None,
+    tolerance: float,
+    notes: list[str],
+    progress: Progress | None,
+) -> Manifest:
+    """The manifest with what its representations take and lose."""
+    if test is None:
+        notes.append("without frames only float32 is offered: measure the other representations with --frames")
+        return with_measurement(manifest, unmeasured(runtime, made_up_input(manifest)))
+    measurement = measure(runtime, test, tolerance=tolerance, progress=progress)
+    notes.extend(f"frame left out: {reason}" for reason in measurement.skipped)
+    return with_measurement(manifest, measurement)
 
 
 def _silent(what: str, done: int, total: int) -> None:
