@@ -27,6 +27,8 @@ OTHER_TESTS := --ignore tests/faults --ignore tests/engines
 # A file stays on one core, for its fixtures. In the order of their names the many small ones of tests/unit come last and
 # even out; xdist's own order, most tests first, leaves the few long ones to the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# For tests that mostly wait; which file goes where is said in the conftest.py of their folder.
+IN_TWO_LANES := --numprocesses 2
 # Tests of a folder, or those of its files that TEST_ARGS names.
 within = $(if $(filter $1/%,$(TEST_ARGS)),,$1) $(TEST_ARGS)
 
@@ -53,10 +55,11 @@ else
 endif
 
 test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root; ALLOW_MISSING=1 leaves out what cannot run
-	$(BIN)/python -m pytest -m system $(call within,tests/system)
+	@$(BIN)/python -m pytest -m system $(call within,tests/system) --collect-only -qq >/dev/null || test $$? -ne 4 # 4: it lacks something
+	$(BIN)/python -m pytest -m system $(call within,tests/system) $(IN_TWO_LANES)
 
 test-faults: $(VENV)/.dev ## one cell per fault and service, and two minutes of random faults (5 minutes)
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest tests/faults $(IN_TWO_LANES)
 
 test-engines: $(VENV)/.dev $(ENGINES)/.installed ## device, edge and real servers behind it, Triton and MLServer (3 minutes; x86-64 Linux)
 	$(BIN)/python -m pytest $(call within,tests/engines)

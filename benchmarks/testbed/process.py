@@ -27,7 +27,7 @@ STOP_TIMEOUT_S = 15.0
 HTTP_TIMEOUT_S = 3.0
 _LOOK_EVERY_S = 0.05
 _LAST_LINES = 8
-_PORTS = (20_000, 32_000)
+_PORTS = (20_000, 30_000)
 _DRAW = random.SystemRandom()
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,8 +39,8 @@ class ServiceEndedError(TwinsplitError):
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback interface that were free a moment ago, all different.
 
-    They lie below those that the system gives to outgoing connections, which could take one before its service does,
-    and no other process that asks here gets one of them as long as this one lives.
+    They lie below Kubernetes' node ports and those that the system gives to outgoing connections, which could take one
+    before its service does, and no other process that asks here gets one of them as long as this one lives.
     """
     found: list[int] = []
     while len(found) < count:

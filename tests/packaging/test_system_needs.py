@@ -38,8 +38,8 @@ def _run_system_tests(
     folder = tmp_path / "tests/system"
     folder.mkdir(parents=True)
     shutil.copy(root / "pyproject.toml", tmp_path)
-    for name in ("conftest.py", "needs.py"):
-        shutil.copy(root / "tests/system" / name, folder)
+    for name in ("lanes.py", "system/conftest.py", "system/needs.py"):
+        shutil.copy(root / "tests" / name, tmp_path / "tests" / name)
     (tmp_path / "conftest.py").write_text(_LACKING)
     (folder / "test_made_up.py").write_text(tests)
     environment = {
@@ -87,6 +87,13 @@ def test_a_system_test_that_names_no_need_is_refused(tmp_path: Path, root: Path)
     done = _run_system_tests(tmp_path, root, "def test_forgetful(): ...\n")
     assert done.returncode != 0
     assert "names what it needs" in done.stdout + done.stderr
+
+
+def test_a_file_that_needs_docker_and_is_not_kept_apart_is_refused(tmp_path: Path, root: Path) -> None:
+    tests = 'import pytest\n\n@pytest.mark.needs("docker")\ndef test_made_up(): ...\n'
+    done = _run_system_tests(tmp_path, root, tests)
+    assert done.returncode != 0
+    assert "name its file in" in done.stdout + done.stderr
 
 
 def test_packages_make_one_apt_line_and_the_rest_is_said_in_words() -> None:

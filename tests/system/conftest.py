@@ -1,16 +1,23 @@
 """System tests say what they need with ``@pytest.mark.needs("root", ...)``, and never run half: a machine that lacks
 something is told the apt line and the run fails, unless ALLOW_MISSING=1 leaves those tests out. What is optional, such
 as a Docker engine, is left out where it is missing, and the report says so.
+
+Most of them wait for clocks and containers, so two run beside each other (make test-system): one that needs Docker or
+makes a machine of its own, and one of the others, which share the ports that our pages name.
 """
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.lanes import TwoLanes
 from tests.system.needs import NEEDS, cures, missing_needs
 
 _HERE = Path(__file__).parent
+_WITH_DOCKER = ("test_arm64_images.py", "test_compose.py", "test_deploy_guides.py", "test_kubernetes.py")
+_APART = (*_WITH_DOCKER, "test_fresh_machine.py", "test_role_installs.py")
 
 
 def _needs_of(item: pytest.Item) -> set[str]:
@@ -23,6 +30,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.system)
     if not _needs_of(item):
         raise pytest.UsageError(f"{item.nodeid}: a system test names what it needs with @pytest.mark.needs(...)")
+    if "docker" in _needs_of(item) and item.path.name not in _WITH_DOCKER:
+        raise pytest.UsageError(f"{item.nodeid}: needs Docker; name its file in {__file__}")
     if unknown := _needs_of(item) - NEEDS.keys():
         raise pytest.UsageError(f"{item.nodeid}: unknown needs {sorted(unknown)}; known are {sorted(NEEDS)}")
 
@@ -45,3 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in chosen:
         if lacking := sorted(_needs_of(item).intersection(missing)):
             item.add_marker(pytest.mark.skip(reason=f"left out by ALLOW_MISSING=1: lacks {', '.join(lacking)}"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLanes:
+    return TwoLanes(config, log, apart=_APART)
