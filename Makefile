@@ -58,7 +58,7 @@ test-system: $(VENV)/.dev ## tests that need Debian packages, an engine or root;
 	@$(BIN)/python -m pytest -m system $(call within,tests/system) --collect-only -qq >/dev/null || test $$? -ne 4 # 4: it lacks something
 	$(BIN)/python -m pytest -m system $(call within,tests/system) $(IN_TWO_LANES)
 
-test-faults: $(VENV)/.dev ## one cell per fault and service, and two minutes of random faults (5 minutes)
+test-faults: $(VENV)/.dev ## one cell per fault and service, and two minutes of random faults (3 minutes)
 	$(BIN)/python -m pytest tests/faults $(IN_TWO_LANES)
 
 test-engines: $(VENV)/.dev $(ENGINES)/.installed ## device, edge and real servers behind it, Triton and MLServer (3 minutes; x86-64 Linux)

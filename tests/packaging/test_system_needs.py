@@ -89,13 +89,6 @@ def test_a_system_test_that_names_no_need_is_refused(tmp_path: Path, root: Path)
     assert "names what it needs" in done.stdout + done.stderr
 
 
-def test_a_file_that_needs_docker_and_is_not_kept_apart_is_refused(tmp_path: Path, root: Path) -> None:
-    tests = 'import pytest\n\n@pytest.mark.needs("docker")\ndef test_made_up(): ...\n'
-    done = _run_system_tests(tmp_path, root, tests)
-    assert done.returncode != 0
-    assert "name its file in" in done.stdout + done.stderr
-
-
 def test_packages_make_one_apt_line_and_the_rest_is_said_in_words() -> None:
     needs = {
         "there": Need(lambda: True, ("python3",)),

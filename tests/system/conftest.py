@@ -2,8 +2,8 @@
 something is told the apt line and the run fails, unless ALLOW_MISSING=1 leaves those tests out. What is optional, such
 as a Docker engine, is left out where it is missing, and the report says so.
 
-Most of them wait for clocks and containers, so two run beside each other (make test-system): one that needs Docker or
-makes a machine of its own, and one of the others, which share the ports that our pages name.
+Most of them wait for clocks and containers, so two run beside each other (make test-system): one that draws the ports
+of whatever it starts, and one of the others, which use those that our pages name.
 """
 
 import os
@@ -16,8 +16,14 @@ from tests.lanes import TwoLanes
 from tests.system.needs import NEEDS, cures, missing_needs
 
 _HERE = Path(__file__).parent
-_WITH_DOCKER = ("test_arm64_images.py", "test_compose.py", "test_deploy_guides.py", "test_kubernetes.py")
-_APART = (*_WITH_DOCKER, "test_fresh_machine.py", "test_role_installs.py")
+_AT_PORTS_OF_THEIR_OWN = (
+    "test_arm64_images.py",
+    "test_compose.py",
+    "test_deploy_guides.py",
+    "test_partition.py",
+    "test_prometheus.py",
+    "test_role_installs.py",
+)
 
 
 def _needs_of(item: pytest.Item) -> set[str]:
@@ -30,8 +36,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.system)
     if not _needs_of(item):
         raise pytest.UsageError(f"{item.nodeid}: a system test names what it needs with @pytest.mark.needs(...)")
-    if "docker" in _needs_of(item) and item.path.name not in _WITH_DOCKER:
-        raise pytest.UsageError(f"{item.nodeid}: needs Docker; name its file in {__file__}")
     if unknown := _needs_of(item) - NEEDS.keys():
         raise pytest.UsageError(f"{item.nodeid}: unknown needs {sorted(unknown)}; known are {sorted(NEEDS)}")
 
@@ -58,4 +62,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoLanes:
-    return TwoLanes(config, log, apart=_APART)
+    return TwoLanes(config, log, apart=_AT_PORTS_OF_THEIR_OWN)
