@@ -461,6 +461,17 @@ def _apply_by_keyboard(services: LiveServices, page: Browser) -> None:
     page.wait_for('document.querySelector("#applied").textContent.startsWith("Applied to camera-1")')
 
 
+def test_a_token_dialog_that_is_opened_again_at_once_still_applies(services: LiveServices, page: Browser) -> None:
+    """A browser tells of a closed dialog some time later; here it is open again by then."""
+    _move_slider(page, ALPHA, 0.05)
+    page.run(
+        "const apply = document.getElementById('apply-weights'); apply.click();"
+        "document.getElementById('token-cancel').click(); apply.click();"
+    )
+    _apply_with(page, services.token)
+    page.wait_for('document.querySelector("#applied").textContent.startsWith("Applied to camera-1")')
+
+
 def test_the_link_at_the_top_leads_to_the_device_and_a_reload_finds_one(page: Browser) -> None:
     _press(page, Keys.TAB + Keys.ENTER)
     assert page.run("return document.activeElement.id;") == "device"

@@ -6,17 +6,23 @@ import { hasToken, useToken } from "./service.js";
 const dialog = byId("token-dialog");
 const input = byId("token");
 
+let settle = () => {};
+
 /** Asks for the token; true once one is given, false where the dialog is left. */
 export function askToken(why) {
   if (dialog.open) return Promise.resolve(false);
+  settle(false); // whoever asked before and is told late that the dialog was left
   say(byId("token-why"), why);
   input.value = "";
   dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "given"), { once: true });
-  });
+  return new Promise((resolve) => (settle = resolve));
 }
+
+// The event comes some time after the dialog is closed: it may be open again by then.
+dialog.addEventListener("close", () => {
+  if (!dialog.open) settle(dialog.returnValue === "given");
+});
 
 function showState() {
   say(byId("token-button"), hasToken() ? "Forget token" : "Token");
