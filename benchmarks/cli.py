@@ -13,6 +13,7 @@ from benchmarks.load.command import load
 from benchmarks.report.command import report
 from benchmarks.results import RESULTS_FOLDER, ResultFile
 from benchmarks.testbed_cli import fidelity, testbed
+from twinsplit.numbers import FiniteRange
 
 _RULES = "device-only,edge-only,one-time,multi-step"
 _rules_option = click.option("--rules", default=_RULES, show_default=True, help="Rules, separated by commas.")
@@ -32,7 +33,7 @@ _threads_option = click.option(
 @click.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=15.0,
     show_default=True,
     help="Length of the arrivals per rule.",
@@ -176,7 +177,7 @@ def exits(threads: int, seed: int, json_path: Path | None) -> None:
 
 
 @bench.command()
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Time of each way.")
+@click.option("--seconds", type=FiniteRange(min=0.1), default=5.0, show_default=True, help="Time of each way.")
 @_seed_option
 @_json_option
 def batching(seconds: float, seed: int, json_path: Path | None) -> None:
@@ -210,7 +211,7 @@ def planning(repeats: int, rule: str, seed: int, json_path: Path | None) -> None
 
 @bench.command()
 @click.option("--devices", type=click.IntRange(min=3), default=120, show_default=True, help="Devices of the fleet.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Time of each number.")
+@click.option("--seconds", type=FiniteRange(min=1), default=10.0, show_default=True, help="Time of each number.")
 @_json_option
 def replicas(devices: int, seconds: float, json_path: Path | None) -> None:
     """What is left of a twin's load with two and three replicas."""
@@ -228,9 +229,7 @@ def replicas(devices: int, seconds: float, json_path: Path | None) -> None:
 
 @bench.command("engine-hop")
 @click.option("--rounds", type=click.IntRange(min=10), default=200, show_default=True, help="Calls of each way, cut.")
-@click.option(
-    "--load-s", type=click.FloatRange(min=1), default=15.0, show_default=True, help="Time under load of each way."
-)
+@click.option("--load-s", type=FiniteRange(min=1), default=15.0, show_default=True, help="Time under load of each way.")
 @_seed_option
 @_json_option
 def engine_hop(rounds: int, load_s: float, seed: int, json_path: Path | None) -> None:

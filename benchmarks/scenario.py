@@ -32,6 +32,10 @@ _TRACES = _PATHS[2:]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1e-4, le=1e5)]
+"""Events a second: with fewer a run never ends, with more it never begins."""
+Spell = Annotated[float, Field(ge=1e-3, allow_inf_nan=False)]
+"""Mean length of a burst or a state, seconds."""
 Slowdown = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 LoadSizes = Literal["fixed", "exponential", "heavy"]
 
@@ -70,9 +74,9 @@ class Scenario(BaseModel):
     connected to the edges that it lists (simulator, with plans)."""
 
     arrivals: Literal["poisson", "periodic", "onoff", "trace"] = "poisson"
-    task_rate_per_s: Positive = 5.0
+    task_rate_per_s: Rate = 5.0
     """Mean, of each device."""
-    arrival_burst_s: Positive = 2.0
+    arrival_burst_s: Spell = 2.0
     """Mean length of a burst of arrivals (onoff)."""
     arrival_peak: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 2.0
     """Task rate within a burst over the mean (onoff)."""
@@ -107,9 +111,9 @@ class Scenario(BaseModel):
     uplink_bytes_per_s: Positive | None = None
     """Rate of the uplink, in the good state if it has two; testbed, ``None``: loopback as it is."""
     uplink_bad_bytes_per_s: Positive | None = None
-    uplink_good_s: Positive = 10.0
+    uplink_good_s: Spell = 10.0
     """Mean time in the good state (two-state; exponential)."""
-    uplink_bad_s: Positive = 2.0
+    uplink_bad_s: Spell = 2.0
     uplink_trace: Path | None = None
     """File with ``offset_s,bytes_per_s`` on each line, the first at 0 (trace); begun again at its last offset."""
     uplink_delay_s: NotNegative = 0.0
@@ -122,7 +126,7 @@ class Scenario(BaseModel):
     load_pattern: Pattern = Pattern.ONOFF
     load_share: NotNegative = 0.6
     """Work that other users offer the edge, share of its capacity; 0: nobody else."""
-    load_burst_s: Positive = 0.6
+    load_burst_s: Spell = 0.6
     """Mean length of a burst."""
     load_peak: Positive = 1.8
     """Work offered within a burst, share of the capacity."""
@@ -160,11 +164,22 @@ class Scenario(BaseModel):
     edge_settings: tuple[str, ...] = ()
     twin_settings: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_kinds(cls, values: Any) -> Any:
+        """What is true or false is no number, though it can be counted with."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, bool) and not name.startswith("is_"):
+                raise ValueError(f"{name}: {value} is no number; write one")
+        return values
+
     @model_validator(mode="after")
     def _check(self) -> Scenario:
         self._check_companions()
         if self.tasks is not None and self.warm_up_tasks >= self.tasks:
-            raise ValueError(f"warm_up_tasks: {self.warm_up_tasks} leave nothing of {self.tasks} tasks")
+            raise ValueError(
+                f"warm_up_tasks: {self.warm_up_tasks} leave nothing of {self.tasks} tasks; raise tasks, or lower it"
+            )
         if self.load_pattern in (Pattern.ONOFF, Pattern.HEAVY):
             for name in ("load_share", "step_load_share"):
                 if (getattr(self, name) or 0.0) > self.load_peak:
@@ -286,7 +301,7 @@ def with_settings(scenario: Scenario, settings: Sequence[str]) -> Scenario:
             changed[key] = (*changed.get(key, ()), value)
         else:
             changed[key] = None if value.lower() == "none" else value
-    return _of_its_model(changed_scenario(scenario, **changed), "--set")
+    return _of_its_model(_with_its_files(changed_scenario(scenario, **changed), "--set"), "--set")
 
 
 def changed_scenario(scenario: Scenario, **changes: Any) -> Scenario:
@@ -306,7 +321,7 @@ def read_scenario(path: Path) -> Scenario:
             another model than ``model_digest`` names.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _UniqueLoader(path.read_text(encoding="utf-8")).get_single_data()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise SettingsError(f"{path}: {reason}; name a scenario file (see benchmarks/scenarios)") from None
@@ -319,13 +334,31 @@ def read_scenario(path: Path) -> Scenario:
     for name in _PATHS:
         if isinstance(values.get(name), str):
             values[name] = path.parent / values[name]
-    scenario = _scenario(values, str(path))
+    return _of_its_model(_with_its_files(_scenario(values, str(path)), str(path)), str(path))
+
+
+def _with_its_files(scenario: Scenario, origin: str) -> Scenario:
+    """``scenario`` itself.
+
+    Raises:
+        SettingsError: a file or folder that it names is not there.
+    """
     for name in _PATHS:
         found: Path | None = getattr(scenario, name)
         needed = None if found is None else found / MANIFEST_NAME if name == "model" else found
         if needed is not None and ("\0" in str(needed) or not needed.exists()):
-            raise SettingsError(f"{path}: {name}: there is no {needed}")
-    return _of_its_model(scenario, str(path))
+            raise SettingsError(f"{origin}: {name}: there is no {needed}")
+    return scenario
+
+
+class _UniqueLoader(yaml.SafeLoader):
+    """Reads plain data only, and refuses a key that stands twice, of which the last one would count."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            raise yaml.constructor.ConstructorError(problem="a key stands twice", problem_mark=node.start_mark)
+        return found
 
 
 def _of_its_model(scenario: Scenario, origin: str) -> Scenario:

@@ -55,12 +55,16 @@ def run(
     """Rules side by side on SCENARIO.yaml with exact state: every device sees the edge's true backlog."""
     from benchmarks.provenance import provenance
     from benchmarks.scenario import read_scenario, with_settings
-    from benchmarks.simulator.documents import comparison_document, rules_named, table_of, tasks_text
+    from benchmarks.simulator.documents import check_known, comparison_document, rules_named, table_of, tasks_text
     from benchmarks.simulator.running import compare
     from benchmarks.simulator.world import model_of
+    from twinsplit.errors import SettingsError
 
     scenario = with_settings(read_scenario(scenario_path), settings)
     names = rules_named(rules)
+    check_known(names, scenario)
+    if json_path is not None and json_path == tasks_path:
+        raise SettingsError(f"{json_path}: --json and --tasks would write over one another; name two files")
     chosen = range(scenario.seed, scenario.seed + seeds)
     console = _console()
     with _reserved(json_path) as result_file, _reserved(tasks_path) as tasks_file:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from twinsplit.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from benchmarks.scenario import Scenario
 
@@ -23,7 +25,7 @@ _rules_option = click.option(
     "--rules", default=RULES, show_default=True, help="Rules, separated by commas; one's own as FILE.py:CLASS."
 )
 _seconds_option = click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the arrivals per run."
+    "--seconds", type=FiniteRange(min=0, min_open=True), help="Length of the arrivals per run."
 )
 _set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value of the scenario."

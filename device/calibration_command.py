@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -10,11 +11,25 @@ import click
 from device.calibration import STAGES, Wishes, calibrate
 from device.calibration_text import profile_table
 from device.settings import DeviceSettings
+from twinsplit.errors import StorageError
 from twinsplit.model.manifest import read_manifest
-from twinsplit.model.profile import save_profile
+from twinsplit.model.profile import load_profile, save_profile
 
 DEFAULT_FILE = Path("device-profile.json")
 _STEPS_PER_STAGE = 100
+
+
+def _check_place(out: Path) -> None:
+    """Before anything is measured for minutes.
+
+    Raises:
+        ModelFileError: another file is there, which is not to be lost.
+        StorageError: it could not be written.
+    """
+    if out.exists():
+        load_profile(out)
+    if not os.access(out if out.exists() else out.absolute().parent, os.W_OK):
+        raise StorageError(f"{out}: cannot be written; name a file in a folder that this user can write in --profile")
 
 
 def calibrate_and_tell(settings: DeviceSettings, wishes: Wishes) -> None:
@@ -24,6 +39,7 @@ def calibrate_and_tell(settings: DeviceSettings, wishes: Wishes) -> None:
         TwinsplitError: see :func:`device.calibration.calibrate`; StorageError: the file cannot be written.
     """
     out = settings.profile or DEFAULT_FILE
+    _check_place(out)
     with click.progressbar(
         length=len(STAGES) * _STEPS_PER_STAGE, label="calibrating", item_show_func=lambda what: what or "starting"
     ) as bar:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from device.settings import DeviceSettings
+from twinsplit.numbers import FiniteRange
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
 from twinsplit.systemd.installation import ONE_LINE, Place, Request, install, install_options
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from twinsplit.transport.tls import TlsFiles
 
 REACH_TIMEOUT_S = 5.0
+_REQUEST_BYTES = 64
+"""Of a submission beside its name and its frame."""
 
 
 @click.group()
@@ -57,13 +60,13 @@ def run(loaded: Loaded[DeviceSettings]) -> None:
 @click.option("--repeats", type=click.IntRange(min=3), default=20, show_default=True, help="Runs whose median counts.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="Time of idling, computing and sending over which powers and rates are averaged.",
 )
-@click.option("--idle-watts", type=click.FloatRange(min=0), help="Idle power as you measured it, in place of a meter.")
-@click.option("--busy-watts", type=click.FloatRange(min=0), help="Power while computing as you measured it.")
+@click.option("--idle-watts", type=FiniteRange(min=0), help="Idle power as you measured it, in place of a meter.")
+@click.option("--busy-watts", type=FiniteRange(min=0), help="Power while computing as you measured it.")
 def calibrate(
     loaded: Loaded[DeviceSettings], repeats: int, seconds: float, idle_watts: float | None, busy_watts: float | None
 ) -> None:
@@ -81,6 +84,8 @@ def calibrate(
 
     if (idle_watts is None) != (busy_watts is None):
         raise click.UsageError("--idle-watts and --busy-watts go together: the device draws one idling, one computing")
+    if idle_watts is not None and busy_watts is not None and idle_watts > busy_watts:
+        raise click.UsageError("--idle-watts is more than --busy-watts; a device that computes draws no less than idle")
     configure_logging("warning", loaded.values.log_format)
     given = None if idle_watts is None or busy_watts is None else (idle_watts, busy_watts)
     calibrate_and_tell(loaded.values, Wishes(repeats, seconds, given))
@@ -163,13 +168,14 @@ async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> int:
     """Exit code: 0, or that of the first refusal."""
     import grpc.aio
 
-    from twinsplit.errors import SourceError
+    from twinsplit.errors import OversizeError, SourceError
     from twinsplit.rpc.v1 import device_pb2, device_pb2_grpc
     from twinsplit.transport.status import error_from_rpc, error_from_wire
 
     async def requests() -> AsyncIterator[device_pb2.SubmitRequest]:
         for request_id, path in enumerate(files, start=1):
-            yield device_pb2.SubmitRequest(request_id=request_id, name=path.name, data=frames[path])
+            if path not in too_large:
+                yield device_pb2.SubmitRequest(request_id=request_id, name=path.name, data=frames[path])
 
     try:
         frames = {path: path.read_bytes() for path in files}
@@ -177,6 +183,12 @@ async def _submit(address: str, files: tuple[Path, ...], tls: TlsFiles) -> int:
         raise SourceError(f"{error.filename}: {error.strerror}; name files that this user can read") from None
     exit_code = 0
     limit = (await _status(address, tls, REACH_TIMEOUT_S))["max_message_bytes"]
+    # Larger ones would end the stream, and with it every answer that is still to come.
+    too_large = {path for path, data in frames.items() if len(data) + len(path.name) + _REQUEST_BYTES > limit}
+    for path in too_large:
+        text = f"{len(frames[path])} bytes are more than the {limit} that the device takes in a message"
+        exit_code = OversizeError.exit_code
+        click.echo(f"{path}: {text}; send a smaller picture", err=True)
     async with await _reach(address, tls, max_message_bytes=limit) as channel:
         stub = device_pb2_grpc.DeviceServiceStub(channel)
         try:

@@ -131,7 +131,10 @@ class DeviceSettings(BaseServiceSettings):
         "http://127.0.0.1:4318; not set: nothing is traced. Needs twinsplit[tracing].",
     )
     emulate_slowdown: float = Field(
-        1.0, ge=1, description="Emulation: segments, exits and encoders take so many times their measured time; 1: off."
+        1.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="Emulation: segments, exits and encoders take so many times their measured time; 1: off.",
     )
     emulate_uplink_bytes_per_s: float | None = Field(
         None, gt=0, description="Emulation: rate of the uplink for payloads; not set: the real one."

@@ -16,6 +16,7 @@ from twinsplit.telemetry.logs import EventLog
 
 _log = EventLog("device.sink")
 
+STANDARD_OUTPUT = "standard output"
 WAITING_LINES = 1 << 16
 """Lines that may wait for the writer; further ones are lost and counted."""
 RETRY_S = 1.0
@@ -68,7 +69,7 @@ class JsonLinesSink:
             self._lines.put(None, timeout=timeout_s)
         self._thread.join(timeout_s)
         missing = self.lost + self.waiting
-        if not self._thread.is_alive() and self._descriptor != sys.stdout.fileno():
+        if not self._thread.is_alive() and self._name != STANDARD_OUTPUT:
             os.close(self._descriptor)
         if missing:
             cause = "it takes nothing" if self._problem is None else self._problem.strerror
@@ -124,8 +125,10 @@ def open_sink(target: str | None) -> JsonLinesSink | None:
     """
     if target is None:
         return None
+    if target == "-" and sys.stdout is None:
+        raise StorageError("-: standard output is closed; name a file in --sink")
     if target == "-":
-        return JsonLinesSink(sys.stdout.fileno(), "standard output")
+        return JsonLinesSink(sys.stdout.fileno(), STANDARD_OUTPUT)
     try:
         descriptor = os.open(Path(target), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from device.settings import DeviceSettings
@@ -27,6 +28,11 @@ def device_needs(settings: DeviceSettings, frames_from: str | None = None) -> Ne
         raise SettingsError(
             "source = '-': a service has no standard input; name the command that feeds it in --frames-from"
         )
+    if frames_from is not None:
+        try:
+            shlex.split(frames_from)
+        except ValueError as error:
+            raise SettingsError(f"--frames-from {frames_from!r} is no command: {str(error).lower()}") from None
     has_camera = frames_from is not None or settings.source.startswith("camera:")
     return Needs(
         description=f"twinsplit device {settings.id}",

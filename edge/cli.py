@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.settings import EdgeSettings
+from twinsplit.numbers import FiniteRange
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
 from twinsplit.systemd.installation import Place, Request, install, install_options
@@ -77,17 +78,19 @@ def serve(loaded: Loaded[EdgeSettings]) -> None:
     "--peak", type=float, default=1.8, show_default=True, help="Work offered within a burst, share of the capacity."
 )
 @click.option("--trace", type=click.Path(path_type=Path), help="File with an offset in seconds on each line.")
+@click.option("--seconds", type=FiniteRange(min=0, min_open=True), help="Length of the run; not set: until Ctrl-C.")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), help="Length of the run; not set: until Ctrl-C."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same arrivals."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same arrivals.")
 @click.option("--cut", type=int, default=0, show_default=True, help="Cut whose tensor is sent; 0: the input.")
 @click.option("--representation", help="Such as uint8+zstd; not set: the one with the fewest bytes.")
 @click.option("--frames", type=click.Path(path_type=Path), help="Folder of pictures; not set: made-up frames.")
-@click.option("--budget-s", type=float, help="Time until an answer is of no use, seconds; 0 or not set: no limit.")
+@click.option(
+    "--budget-s", type=FiniteRange(min=0), help="Time until an answer is of no use, seconds; 0 or not set: no limit."
+)
 @click.option(
     "--service-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Service time of one tail that the rate is made from, seconds; not set: measured first.",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write the summary there.")

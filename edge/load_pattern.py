@@ -103,7 +103,7 @@ def read_trace(path: Path) -> tuple[float, ...]:
     """Arrival instants from a text file: an offset in seconds at the start of each line, ``#`` comments allowed.
 
     Raises:
-        SettingsError: unreadable, not numbers, or not ascending.
+        SettingsError: unreadable, empty, not numbers, or not ascending.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -120,6 +120,8 @@ def read_trace(path: Path) -> tuple[float, ...]:
         if not (math.isfinite(instant) and instant >= (instants[-1] if instants else 0.0)):
             raise SettingsError(f"{path}: offsets must be finite, not negative and ascend; {row[0]} is not")
         instants.append(instant)
+    if not instants:
+        raise SettingsError(f"{path}: holds no arrival; write an offset in seconds on each line")
     return tuple(instants)
 
 

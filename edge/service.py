@@ -55,6 +55,7 @@ OIP = "oip"
 """What stands for the execution provider where tails run elsewhere."""
 _OF_LOCAL = ("provider", "threads", "profile", "batch_most", "emulate_slowdown")
 _OF_OIP = ("engine_in_flight", "engine_metrics")
+EVERY_ADDRESS = ("0.0.0.0", "::")  # nosec B104 # compared with, never listened on
 LAST_ANSWERS_S = 1.0
 """Time for devices to read the answers of a stopping edge."""
 _STREAM_END_S = 0.2
@@ -346,11 +347,13 @@ def _check_endpoints(settings: EdgeSettings) -> None:
     check_listen(listen, "--listen")
     check_listen(Address.parse(settings.http_listen), "--http-listen")
     for address in (settings.advertise, *settings.also_reached_at):
-        if address is not None:
-            Address.parse(address)
+        if address is not None and Address.parse(address).host in EVERY_ADDRESS:
+            raise SettingsError(
+                f"{address} is every address of a machine, which nobody can dial; name one of this edge"
+            )
     if settings.twin is not None:
         ReplicaSource(settings.twin).read()
-    if settings.twin is not None and settings.advertise is None and listen.host in ("0.0.0.0", "::"):
+    if settings.twin is not None and settings.advertise is None and listen.host in EVERY_ADDRESS:
         raise SettingsError(
             f"--listen {settings.listen} is every address of this machine, which no device can dial; name the one that "
             "devices reach it by in --advertise HOST:PORT"

@@ -102,5 +102,8 @@ class EdgeSettings(BaseServiceSettings):
         "http://127.0.0.1:4318; not set: nothing is traced. Needs twinsplit[tracing].",
     )
     emulate_slowdown: float = Field(
-        1.0, ge=1, description="Emulation: each segment takes this many times its measured time; 1: off."
+        1.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="Emulation: each segment takes this many times its measured time; 1: off.",
     )

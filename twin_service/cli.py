@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from twin_service.settings import TwinSettings
+from twinsplit.numbers import FiniteRange
+from twinsplit.plausible import LARGEST_WEIGHT
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
 from twinsplit.systemd.installation import Place, Request, install, install_options
@@ -19,6 +21,7 @@ from twinsplit.tls_options import tls_options
 
 if TYPE_CHECKING:
     from twin_service.memory import WeightsRow
+    from twin_service.views import DeviceView
     from twinsplit.transport.tls import TlsFiles
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,7 +86,7 @@ def _fleet_options(function: F) -> F:
 @click.option(
     "--live",
     "older_than_s",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     metavar="SECONDS",
     help="Ask the device if its report is older.",
 )
@@ -100,6 +103,43 @@ def show(name: str, older_than_s: float | None, **reach: Any) -> None:
     if len(replicas) > 1:
         click.echo(f"replica {replica}")
     click.echo(device_text(view, is_live=is_live))
+
+
+@twin.command()
+@click.argument("name")
+@click.option("--alpha-s", type=FiniteRange(0, LARGEST_WEIGHT), help="What a right answer is worth, seconds.")
+@click.option("--beta-s-per-joule", type=FiniteRange(0, LARGEST_WEIGHT), help="What a joule costs, seconds.")
+@click.option(
+    "--deadline-s",
+    type=FiniteRange(0, LARGEST_WEIGHT),
+    help="Age from which an answer counts as wrong in decisions, seconds; 0: none.",
+)
+@_reading_options
+def desire(
+    name: str, alpha_s: float | None, beta_s_per_joule: float | None, deadline_s: float | None, **reach: Any
+) -> None:
+    """Give device NAME weights or a deadline of its own, from now on; what is left out stays as it is.
+
+    \b
+    twinsplit twin desire camera-1 --alpha-s 0.44 --beta-s-per-joule 0.012
+    twinsplit twin desire camera-1 --deadline-s 0.2
+    """
+    from twin_service.documents import Desired
+    from twin_service.reader import reading
+    from twin_service.tables import device_text
+
+    desired = Desired(alpha_s, beta_s_per_joule, deadline_s)
+    if not desired.by_field():
+        raise click.UsageError("give --alpha-s, --beta-s-per-joule or --deadline-s")
+
+    async def write() -> DeviceView:
+        address, tls = _reach(**reach)
+        async with reading(address, tls) as reader:
+            await reader.desire(name, desired)
+            view, _ = await reader.device(name)
+        return view
+
+    click.echo(device_text(asyncio.run(write()), is_live=False))
 
 
 @twin.command("list")
@@ -124,7 +164,7 @@ def list_twins(**reach: Any) -> None:
 @twin.command()
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.05),
+    type=FiniteRange(min=0.05),
     default=0.5,
     show_default=True,
     help="Shortest time between two looks, s.",

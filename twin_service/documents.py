@@ -7,12 +7,18 @@ numbers move with every task and carry their own age instead; otherwise no write
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError
+from twinsplit.plausible import LARGEST_WEIGHT
 from twinsplit.replicas.attachment import MOST_EPOCH
+from twinsplit.telemetry.logs import EventLog
+
+_log = EventLog("twin.documents")
+_REPEATED_LINE_S = 10.0
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Document:
 
         Raises:
             StaleWriteError: ``version`` is not the document's.
-            BadMessageError: a weight that is negative or not finite.
+            BadMessageError: a weight that is negative, or larger than any may be.
         """
         if version != self.version:
             raise StaleWriteError(
@@ -76,8 +82,8 @@ class Document:
                 "read it again and repeat the write"
             )
         for name, value in desired.by_field().items():
-            if not 0.0 <= value < math.inf:
-                raise BadMessageError(f"{name}: {value} is impossible; give a finite number, 0 or more")
+            if not _is_weight(value):
+                raise BadMessageError(f"{name}: {value} is impossible; give a number from 0 to {LARGEST_WEIGHT:g}")
         self.desired = Desired(**{**asdict(self.desired), **desired.by_field()})
         self.version += 1
 
@@ -107,11 +113,32 @@ class Document:
         try:
             values = json.loads(text)
             counts = {name: Counter(values.pop(name)) for name in _COUNTS}
-            return cls(**{**values, **counts, "desired": Desired(**values["desired"]), "epoch": epoch})
+            # Earlier versions took weights that no plan can be made with.
+            desired = {name: value for name, value in values["desired"].items() if value is None or _is_weight(value)}
+            return cls(**{**values, **counts, "desired": Desired(**desired), "epoch": epoch})
         except (ValueError, TypeError, KeyError):
             raise StorageError(
                 "a document in the state database cannot be read; move the --state folder away"
             ) from None
+
+
+def readable_document(text: str, epoch: int) -> Document | None:
+    """The document that a store kept; ``None``: it cannot be read, and its device begins anew."""
+    try:
+        return Document.from_json(text, epoch)
+    except StorageError:
+        beginning = str(text)[:_SHOWN]
+        _log.error("document-left-out", beginning=beginning, cause="it cannot be read", limit_s=_REPEATED_LINE_S)
+        return None
+
+
+def readable_documents(rows: Iterable[tuple[str, int]]) -> list[Document]:
+    """Those that can be read of what a store kept, text and epoch."""
+    return [each for text, epoch in rows if (each := readable_document(text, epoch)) is not None]
+
+
+def _is_weight(value: float) -> bool:
+    return 0.0 <= value <= LARGEST_WEIGHT
 
 
 _COUNTS = ("outcomes", "reasons", "plan_revisions", "messages")

@@ -43,11 +43,13 @@ class Kept:
         Raises:
             StorageError: it cannot be kept; it stays due.
         """
+        # What somebody decided before what was counted and learnt: whatever fails later, it is kept.
+        is_archive_due = self._archive.save(limit)
         self._manifests.save()
         if self._learner is not None:
             self._learner.save()
         is_replay_due = self._workload is not None and self._workload.save(limit)
-        return self._archive.save(limit) or is_replay_due
+        return is_archive_due or is_replay_due
 
     def net_of(self, manifest: Manifest) -> ValueNet | None:
         """Learned weights in force for a model; ``None``: none."""

@@ -1,4 +1,4 @@
-"""Reading twins from a running twin service, for commands."""
+"""Reading twins from a running twin service, and writing what is desired of one, for commands."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 import grpc.aio
 
+from twin_service.documents import Desired
 from twin_service.memory import WeightsRow
 from twin_service.views import DeviceView, Listing
 from twin_service.wire_views import device_from_wire, listing_from_wire, replay_from_wire, weights_from_wire
@@ -42,6 +43,22 @@ class TwinReader:
         except grpc.RpcError as failure:
             raise error_from_rpc(failure, self._address) from None
         return device_from_wire(response.twin, time.monotonic()), response.is_live
+
+    async def desire(self, device_id: str, desired: Desired) -> None:
+        """Ask something of a device; what is ``None`` stays as it is.
+
+        Raises:
+            UnknownTwinError: there is no twin of that name.
+            BadMessageError: a weight that cannot be.
+            StaleWriteError: somebody else has written meanwhile.
+            PeerError: the twin service does not answer.
+        """
+        view, _ = await self.device(device_id)
+        request = twin_pb2.SetDesiredRequest(device_id=device_id, version=view.version, **desired.by_field())
+        try:
+            await self._stub.SetDesired(request, timeout=_TIMEOUT_S)
+        except grpc.RpcError as failure:
+            raise error_from_rpc(failure, self._address) from None
 
     async def listing(self) -> Listing:
         """All twins.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import signal
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from twin_service.core import TwinCore
@@ -64,6 +65,7 @@ class TwinService:
         learning: LearningThread | None,
         console: Console | None,
         election: Election | None,
+        lacks: list[str],
     ) -> None:
         self.exchange = exchange
         self.signalling = signalling
@@ -77,10 +79,15 @@ class TwinService:
         self._server = server
         self._exposition = exposition
         self._learning = learning
-        replaying = replay_in_spare_time(exchange.replay_next, settings.replay_share, exchange.now_s)
-        chores = [self._save_regularly(), replaying, self._learn_regularly()]
-        chores += [] if election is None else [election.follow()]
-        self._chores = [asyncio.ensure_future(chore) for chore in chores]
+        self._lacks = lacks
+        chores: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "saving": self._save_regularly,
+            "replaying": lambda: replay_in_spare_time(exchange.replay_next, settings.replay_share, exchange.now_s),
+            "learning": self._learn_regularly,
+        }
+        if election is not None:
+            chores["electing"] = election.follow
+        self._chores = [asyncio.ensure_future(self._minded(name, chore)) for name, chore in chores.items()]
 
     async def stop(self) -> None:
         """Say so, end the streams, save everything."""
@@ -96,6 +103,14 @@ class TwinService:
         self._save(None)
         self._store.close()
         await asyncio.to_thread(self._exposition.stop)
+
+    async def _minded(self, name: str, chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """A chore that ends by a defect is missed in log and readiness, and not only by what it no longer does."""
+        try:
+            await chore()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell
+            _log.exception("chore-ended", error, chore=name)
+            self._lacks.append(f"{name} has ended by a defect; the log says why, and a new start begins it again")
 
     async def _save_regularly(self) -> None:
         while True:
@@ -125,6 +140,9 @@ class TwinService:
             # Twins live in memory; what cannot be written now stays due.
             _log.error("state-not-saved", cause=str(error), limit_s=_REPEATED_LINE_S)
             return False
+        except Exception as error:  # noqa: BLE001 - a record that cannot be written must not end the saving of all others
+            _log.exception("state-not-saved", error)
+            return False
 
 
 async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> TwinService:
@@ -144,6 +162,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
     store, shared = open_store(settings, is_candidate=learning is not None)
     server: RunningServer | None = None
     exposition: Exposition | None = None
+    lacks: list[str] = []
     try:
         now_s = clock.monotonic_s()
         workload = WorkloadTwin(
@@ -173,7 +192,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
             "twin",
             settings.http_listen,
             metrics.samples,
-            unready_reason=lambda: "stopping" if exchange.is_stopping else None,
+            unready_reason=lambda: "stopping" if exchange.is_stopping else next(iter(lacks), None),
             loop=asyncio.get_running_loop(),
             tls=settings.tls,
         )
@@ -186,7 +205,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
         store.close()
         raise
     election = None if shared is None else Election(shared, exchange, learner, learning)
-    return TwinService(settings, exchange, store, server, exposition, signalling, learning, console, election)
+    return TwinService(settings, exchange, store, server, exposition, signalling, learning, console, election, lacks)
 
 
 async def serve(settings: TwinSettings) -> None:

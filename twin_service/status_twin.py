@@ -154,7 +154,7 @@ class StatusTwin:
             if task.started_at_s is None or task.started_at_s < self._attached_at_s:
                 continue
             if task.stages.upload:
-                transmission_s = max(0.0, task.stages.upload - (self.round_trip_s or 0.0))
+                transmission_s = self._transmission_s(task, task.stages.upload)
                 self._uploads.add(transmission_s, now_s)
                 self._uploads_squared.add(transmission_s**2, now_s)
             service_s = service_on_device_s(task)
@@ -347,6 +347,13 @@ class StatusTwin:
         return (*views, *wished)
 
     # How it is done.
+
+    def _transmission_s(self, task: TaskRecord, upload_s: float) -> float:
+        """For how long the payload of ``task`` kept the uplink busy: its upload without the way, and without the time
+        in which earlier payloads were sent, which are counted themselves."""
+        transmission_s = max(0.0, upload_s - (self.round_trip_s or 0.0))
+        goodput = self.goodput_bytes_per_s
+        return min(transmission_s, task.wire_bytes / goodput) if goodput and task.wire_bytes else transmission_s
 
     def _believe(self, task: ProgressModel | None, now_s: float) -> None:
         self.task = task

@@ -7,7 +7,6 @@ a message is taken.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -18,6 +17,7 @@ from twinsplit import __version__
 from twinsplit.edge_list import MOST_LISTED, EdgeLink
 from twinsplit.errors import BadMessageError, SettingsError
 from twinsplit.model.manifest import MOST_CLASS_NAME
+from twinsplit.plausible import LARGEST_NUMBER, LARGEST_WEIGHT
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.transport.address import Address
 from twinsplit.transport.clock_offset import ClockReadings
@@ -77,8 +77,8 @@ def device_hello_from_wire(hello: twin_pb2.DeviceHello) -> messages.DeviceHello:
         goodput_bytes_per_s=_known(hello.goodput_bytes_per_s, "goodput_bytes_per_s"),
         round_trip_s=_known(hello.round_trip_s, "round_trip_s"),
         last_plan_id=hello.last_plan_id,
-        compute_watts=_optional(hello, "compute_watts"),
-        transmit_watts=_optional(hello, "transmit_watts"),
+        compute_watts=_watts(hello, "compute_watts"),
+        transmit_watts=_watts(hello, "transmit_watts"),
         is_polled=hello.is_polled,
         version=hello.version[:63],
         report_threshold_s=seconds_from_wire(hello.report_threshold_s, "report_threshold_s"),
@@ -351,7 +351,7 @@ def _links(links: Sequence[twin_pb2.EdgeLink]) -> tuple[EdgeLink, ...]:
 def _temperature(state: twin_pb2.DeviceState) -> float | None:
     # A device out in the cold is below zero.
     value = state.temperature_celsius
-    if not -273.15 <= value < math.inf:
+    if not -273.15 <= value <= LARGEST_NUMBER:
         raise BadMessageError(f"temperature_celsius: {value} is impossible; leave it out where it is unknown")
     return value if state.HasField("temperature_celsius") else None
 
@@ -418,7 +418,14 @@ def _optional(message: Message, field: str) -> float | None:
     return _finite(getattr(message, field), field) if message.HasField(field) else None
 
 
+def _watts(hello: twin_pb2.DeviceHello, field: str) -> float | None:
+    watts = _optional(hello, field)
+    if watts is not None and watts > LARGEST_WEIGHT:
+        raise BadMessageError(f"{field}: {watts} is impossible; 0 to {LARGEST_WEIGHT:g} watts are needed")
+    return watts
+
+
 def _finite(value: float, field: str) -> float:
-    if not 0.0 <= value < math.inf:
-        raise BadMessageError(f"{field}: {value} is impossible; a finite number, 0 or more, is needed")
+    if not 0.0 <= value <= LARGEST_NUMBER:
+        raise BadMessageError(f"{field}: {value} is impossible; a number from 0 to {LARGEST_NUMBER:g} is needed")
     return value

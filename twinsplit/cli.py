@@ -16,6 +16,7 @@ from twinsplit.errors import ConfigurationError, StorageError, TwinsplitError
 COMMAND_GROUP = "twinsplit.commands"
 INTERRUPTED_EXIT_CODE = 130
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 _SUMMARIES = {
     "bench": "Benchmarks beside a bare baseline (needs the source tree).",
@@ -116,13 +117,26 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED_EXIT_CODE
+    except MemoryError:
+        _tell("there is not enough memory for that; ask for less, or use a machine with more", StorageError.exit_code)
+        return StorageError.exit_code
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        cure = _cure_of(error)
+        if cure is None:
             raise
         place = f"{error.filename}: " if error.filename else ""
-        _tell(f"{place}{error.strerror}; free space or name another place", StorageError.exit_code)
+        _tell(f"{place}{error.strerror}; {cure}", StorageError.exit_code)
         return StorageError.exit_code
     return result if isinstance(result, int) else 0
+
+
+def _cure_of(error: OSError) -> str | None:
+    """What mends an error of files; ``None``: it is a defect."""
+    if error.errno in _DISK_ERRORS:
+        return "free space or name another place"
+    if error.errno in _FORBIDDEN and error.filename:
+        return "name a place that this user may use, or change its permissions"
+    return None
 
 
 def _not_installed(noun: str, package: str | None) -> ConfigurationError:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import Manifest
+from twinsplit.plausible import LARGEST_SECONDS
 from twinsplit.types import NO_EVIDENCE, Decision
 
 QUEUE_LEVELS = 4
@@ -100,12 +101,12 @@ def check_plan(plan: Plan, manifest: Manifest) -> None:
         shape = (*shape, len(plan.age_edges_s) + 1)
     if len(plan.band_edges_s) >= MAX_BANDS:
         raise BadMessageError(f"plan: {len(plan.band_edges_s)} break points, at most {MAX_BANDS - 1} are allowed")
-    if not all(np.isfinite(plan.band_edges_s)) or list(plan.band_edges_s) != sorted(plan.band_edges_s):
-        raise BadMessageError("plan: break points of backlog must be finite and ascend")
+    if not _do_ascend(plan.band_edges_s):
+        raise BadMessageError(f"plan: break points of backlog must ascend, up to {LARGEST_SECONDS:g} s")
     if len(plan.age_edges_s) >= MAX_AGE_BANDS:
         raise BadMessageError(f"plan: {len(plan.age_edges_s)} break points of age, at most {MAX_AGE_BANDS - 1}")
-    if not all(np.isfinite(plan.age_edges_s)) or list(plan.age_edges_s) != sorted(plan.age_edges_s):
-        raise BadMessageError("plan: break points of age must be finite and ascend")
+    if not _do_ascend(plan.age_edges_s):
+        raise BadMessageError(f"plan: break points of age must ascend, up to {LARGEST_SECONDS:g} s")
     if plan.table.shape != shape:
         raise BadMessageError(f"plan: table has shape {plan.table.shape}, this model needs {shape}")
     if len(plan.exits_run) != len(manifest.exits) or len(plan.contingency.exit_thresholds) != len(manifest.exits):
@@ -114,14 +115,18 @@ def check_plan(plan: Plan, manifest: Manifest) -> None:
         raise BadMessageError("plan: a decision that this version does not know")
     if bool((plan.table[:, NO_EVIDENCE] == Decision.EXIT).any()):
         raise BadMessageError("plan: EXIT without evidence")
-    if not (np.isfinite(plan.lease_s) and plan.lease_s > 0):
-        raise BadMessageError("plan: the lease must be a positive number of seconds")
+    if not 0.0 < plan.lease_s <= LARGEST_SECONDS:
+        raise BadMessageError(f"plan: the lease must be a positive number of seconds, up to {LARGEST_SECONDS:g}")
     if not all(threshold >= 0.0 for threshold in plan.contingency.exit_thresholds):
         raise BadMessageError("plan: a threshold of an exit must be a confidence, or above 1 where it is never taken")
     if plan.contingency.cut is not None and not 0 <= plan.contingency.cut <= manifest.held_segments:
         raise BadMessageError("plan: the contingency's cut is not one of this model")
     _check_payloads(plan.table, Decision.OFFLOAD_TENSOR, plan.tensor_representations, manifest, own_cut=True)
     _check_payloads(plan.table, Decision.OFFLOAD_INPUT, plan.input_representations, manifest, own_cut=False)
+
+
+def _do_ascend(edges_s: Sequence[float]) -> bool:
+    return all(abs(edge_s) <= LARGEST_SECONDS for edge_s in edges_s) and list(edges_s) == sorted(edges_s)
 
 
 def _check_payloads(

@@ -91,7 +91,8 @@ class Stages:
     """Where a task's latency went, in seconds. ``None``: the stage was not entered (or is unknown).
 
     queue: waiting on the device; compute: segments and exits run on the device; encode: payload into its
-    representation; upload: first byte sent to last byte acknowledged; edge_queue, edge_compute: as the edge measured.
+    representation; upload: hand-over to the uplink until the answer is here, less what the edge says of itself, so that
+    waiting for earlier payloads is in it; edge_queue, edge_compute: as the edge measured.
     """
 
     queue: float | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from benchmarks.results import RESULTS_FOLDER
+from twinsplit.numbers import FiniteRange
 
 _ROOT = Path(__file__).resolve().parents[2]
 _folder = click.Path(file_okay=False, path_type=Path)
@@ -17,7 +18,7 @@ _folder = click.Path(file_okay=False, path_type=Path)
 @click.command()
 @click.option(
     "--task-rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
     help="Tasks per second of one device.",

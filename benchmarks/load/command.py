@@ -12,6 +12,7 @@ import click
 
 from benchmarks.results import RESULTS_FOLDER
 from twinsplit.errors import StorageError
+from twinsplit.numbers import FiniteRange
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MOST_GENERATORS = 4
@@ -25,7 +26,7 @@ _folder = click.Path(file_okay=False, path_type=Path)
 @click.option("--cut", type=click.IntRange(min=0), default=0, show_default=True, help="Cut whose tails are sent.")
 @click.option(
     "--deadline-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=0.25,
     show_default=True,
     help="From a task's arrival at its device to when its answer is of no use, seconds.",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
 
 from benchmarks.books import Books, whole_accuracy_of
 from benchmarks.rule_figures import rule_figures
+from benchmarks.scenario import Scenario
 from benchmarks.simulator.contenders import ALL, BASELINE, check_titles
+from benchmarks.simulator.optimum import check_setting
 from benchmarks.simulator.running import Comparison
 from benchmarks.simulator.world import model_of
 from twin_service.decision.rules import rule_names
+from twinsplit.errors import SettingsError
 
 _COLUMNS = (
     "rule",
@@ -41,6 +45,22 @@ def rules_named(text: str) -> list[str]:
     names = [name for part in rule_names(text) for name in (ALL if part == "all" else (part,))]
     check_titles(names)
     return names if BASELINE in names else [BASELINE, *names]
+
+
+def check_known(names: Sequence[str], scenario: Scenario) -> None:
+    """Whether every one of ``names`` can be run on ``scenario``, before any is.
+
+    Raises:
+        SettingsError: the optimum is not known there, or a rule offloads at a cut that the model lacks.
+    """
+    manifest, _ = model_of(scenario.model)
+    if "optimum" in names:
+        check_setting(scenario, manifest)
+    for name in names:
+        head, _, tail = name.partition(":")
+        cut = tail.partition(",")[0]
+        if head in ("static", "threshold-static") and cut.isdigit() and int(cut) >= manifest.segment_count:
+            raise SettingsError(f"rule {name!r}: the model has cuts 0 to {manifest.segment_count - 1} to offload at")
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:

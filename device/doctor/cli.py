@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device.doctor.settings import DoctorSettings
+from twinsplit.numbers import FiniteRange
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--json", "is_json", is_flag=True, help="One JSON object instead of lines.")
 @click.option(
     "--timeout-s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
     help="Longest wait for an answer of edge or twin, seconds.",
@@ -58,6 +59,7 @@ def _findings(settings: DoctorSettings, timeout_s: float) -> Iterator[Finding]:
     """Every check, the quick ones first."""
     from device.doctor.certificates import certificate_findings
     from device.doctor.collector import collector_finding
+    from device.doctor.doors import door_findings
     from device.doctor.machine import provider_finding, read_model, sensor_findings
     from device.doctor.peers import peer_findings
     from device.doctor.versions import version_findings
@@ -71,6 +73,7 @@ def _findings(settings: DoctorSettings, timeout_s: float) -> Iterator[Finding]:
     yield finding
     yield provider_finding(settings, model)
     yield from sensor_findings(settings, places, reader)
+    yield from door_findings(settings)
     yield from certificate_findings(settings)
     yield from asyncio.run(peer_findings(settings, model, timeout_s))
     if settings.otlp_endpoint is not None:

@@ -11,7 +11,8 @@ from device.sources.arrivals import parse_arrivals
 from device.sources.folder import FolderSource
 from device.sources.source import Source, SourceFrame, SourceWatch
 from device.sources.standard_input import StandardInputSource, parse_raw_format
-from twinsplit.errors import SettingsError
+from twinsplit.credentials import without_password
+from twinsplit.errors import SettingsError, SourceError
 
 SUBMIT = "submit"
 
@@ -29,6 +30,8 @@ def open_source(settings: DeviceSettings, now_s: Callable[[], float]) -> Source 
     if settings.source == SUBMIT:
         return None
     if settings.source == "-":
+        if sys.stdin is None:
+            raise SourceError("-: standard input is closed; pipe frames into it, or name another --source")
         raw_format = None if settings.raw_format is None else parse_raw_format(settings.raw_format)
         return StandardInputSource(sys.stdin.fileno(), raw_format, now_s)
     if kind == "frames" and place:
@@ -48,7 +51,8 @@ def open_source(settings: DeviceSettings, now_s: Callable[[], float]) -> Source 
             CameraSource(place, now_s) if kind == "camera" else VideoSource(place, now_s, is_repeated=settings.repeat)
         )
     raise SettingsError(
-        f"--source {settings.source!r} is not a source; use submit, frames:DIR, camera:NUMBER, video:FILE_OR_URL or -"
+        f"--source {without_password(settings.source)!r} is not a source; use submit, frames:DIR, camera:NUMBER, "
+        "video:FILE_OR_URL or -"
     )
 
 

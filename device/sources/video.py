@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from device.sources.source import Problem, SourceFrame, SourceWatch
+from twinsplit.credentials import without_password
 from twinsplit.errors import SourceError
 
 _DEFAULT_FRAMES_PER_S = 25.0
@@ -39,7 +40,10 @@ class _Capture:
         self._now_s = now_s
         self._capture = self._opencv.VideoCapture(target)
         if not self._capture.isOpened():
-            raise SourceError(f"{shown} cannot be opened; see that it exists and that no other program holds it")
+            raise SourceError(
+                f"{shown} cannot be opened; see that it exists, is of a kind that OpenCV reads, and is held by nobody "
+                "else"
+            )
 
     def _live_frames(self, watch: SourceWatch) -> Iterator[SourceFrame]:
         failures = 0
@@ -92,7 +96,7 @@ class VideoSource(_Capture):
         Raises:
             SourceError: no OpenCV, or the file or stream cannot be opened.
         """
-        super().__init__(place, f"video:{place}", now_s)
+        super().__init__(place, f"video:{without_password(place)}", now_s)
         self.is_live = "://" in place
         self._is_repeated = is_repeated
 

@@ -26,7 +26,7 @@ TOLERATED: Tolerated = {
 }
 BELOW_ZERO = frozenset({"plan.band_edges_s[0] = -1", "plan.age_edges_s[0] = -1"})
 """A break point below 0 parts nothing, as one beyond every backlog does."""
-ENDLESS = frozenset({"plan.contingency.exit_thresholds[0] = inf"})
+ENDLESS = frozenset(f"plan.contingency.exit_thresholds[0] = {value}" for value in ("inf", "1e39"))
 """A threshold that no confidence reaches: the exit is never taken."""
 PLAIN_WORDS = {
     "band_edges_s": "points of backlog",

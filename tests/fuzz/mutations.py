@@ -34,7 +34,7 @@ UNREADABLE: dict[str, Callable[[bytes], bytes]] = {
 }
 """Bytes after which a message is none. Each of ours ends with a field that has a length, so that it can be cut off."""
 
-IMPOSSIBLE = {"nan": math.nan, "inf": math.inf, "-1": -1.0}
+IMPOSSIBLE = {"nan": math.nan, "inf": math.inf, "-1": -1.0, "1e39": 1e39}
 """Values that no time, share, power or rate has."""
 _MARK = "tobereplaced"
 _NO_TEXT = b"\xff\xfe\xff" * 4

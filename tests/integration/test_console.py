@@ -125,6 +125,8 @@ async def test_what_devices_say_is_seen_and_what_is_desired_reaches_them(tmp_pat
         assert 0.0 < shown["task"]["position"] <= 3.0
         assert task["payoffs"]["continue_s"] > 0.0
         assert await in_thread(browser.ask, task["thumbnail"]) == (200, picture())
+        for number in ("9" * 5000, "-1", "x", "99"):
+            assert (await in_thread(browser.ask, f"/api/tasks/cam/{number}/thumbnail"))[0] == 404
         assert snapshot["totals"]["messages_per_task"] >= 6
         write = {"version": shown["version"], "alpha_s": 0.01}
         path = "/api/devices/cam/weights"
@@ -136,6 +138,8 @@ async def test_what_devices_say_is_seen_and_what_is_desired_reaches_them(tmp_pat
         )
         core = twin.exchange.core
         assert core.devices["cam"].weights(core.planner.weights).alpha_s == 0.01
+        beyond = {"version": shown["version"] + 1, "deadline_s": 1e39}
+        assert (await in_thread(Browser(twin.console.url, token=token).ask, path, beyond))[0] == 400
 
 
 async def test_a_stop_ends_open_streams_and_signals_stay_the_services(

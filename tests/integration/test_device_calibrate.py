@@ -16,11 +16,12 @@ import pytest
 from click.testing import CliRunner
 
 from device.calibration import Wishes, calibrate
+from device.calibration_command import calibrate_and_tell
 from device.cli import device as device_noun
 from device.settings import DeviceSettings
 from tests.integration.device_bench import running_device, running_edge, write_network
 from tests.unit.device.recorded_sensors import copied
-from twinsplit.errors import PeerError
+from twinsplit.errors import ModelFileError, PeerError, StorageError
 from twinsplit.model.profile import load_profile
 
 pytestmark = pytest.mark.slow
@@ -163,6 +164,30 @@ def test_half_of_two_powers_is_a_wrong_command_line(model):
     done = CliRunner().invoke(device_noun, ["calibrate", "--model", str(model), "--idle-watts", "2"])
     assert done.exit_code == 2
     assert "go together" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--idle-watts", "nan", "--busy-watts", "nan"), "finite"),
+        (("--idle-watts", "9", "--busy-watts", "3"), "no less than idle"),
+        (("--seconds", "inf"), "finite"),
+    ],
+)
+def test_powers_and_times_that_cannot_be_are_a_wrong_command_line(model, arguments, words):
+    done = CliRunner().invoke(device_noun, ["calibrate", "--model", str(model), *arguments])
+    assert done.exit_code == 2
+    assert words in done.output
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(model, tmp_path):
+    other = tmp_path / "notes.json"
+    other.write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelFileError, match="not a profile"):
+        calibrate_and_tell(settings_of(model, profile=other), Wishes(3, 0.05))
+    assert other.read_text(encoding="utf-8") == "{}"
+    with pytest.raises(StorageError, match="cannot be written"):
+        calibrate_and_tell(settings_of(model, profile=tmp_path / "nowhere" / "profile.json"), Wishes(3, 0.05))
 
 
 def test_an_older_profile_is_still_read(model, tmp_path):

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from device import service
+from device.cli import device as device_noun
 from device.settings import DeviceSettings
 from tests.integration.device_bench import (
     ANY_PORT,
@@ -135,6 +137,20 @@ async def test_limits_of_messages_follow_the_manifest(tmp_path):
         response = (await submitted(bench.device.address, requests, limit))[1]
     assert not response.HasField("error"), response.error
     assert decode(header_from_wire(response.header), response.output, math.prod(shape) * 4).shape == shape
+
+
+async def test_a_file_that_is_too_large_costs_the_others_nothing(model, frames, tmp_path):
+    async with running_device(model) as bench:
+        limit = bench.device.status()["max_message_bytes"]
+        large = tmp_path / "large.bin"
+        large.write_bytes(bytes(limit))
+        good = frames[:2]
+        command = ["submit", bench.device.address, str(good[0]), str(large), str(good[1])]
+        done = await asyncio.to_thread(CliRunner().invoke, device_noun, command, standalone_mode=False)
+    answers = [json.loads(line) for line in done.output.splitlines() if line.startswith("{")]
+    assert [answer["frame"] for answer in answers] == [each.name for each in good]
+    assert f"{large}: {limit} bytes are more than the {limit} that the device takes" in done.output
+    assert bench.device.summary()["entered"] == 2
 
 
 async def test_a_run_whose_source_fails_ends_with_that_failure(model, frames, monkeypatch):

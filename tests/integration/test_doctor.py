@@ -105,6 +105,8 @@ async def test_everything_in_order_is_said_by_the_command_and_it_disturbs_no_dev
         await until(lambda: any(each.is_attached for each in twin.exchange.core.edges.values()))
         attached_times = bench.device.shell.link.attached_times
         flags = [f"--{name.replace('_', '-')}={path}" for name, path in tls["device"].items()]
+        flags += [f"--source=video:{folder / 'manifest.json'}", f"--sink={tmp_path / 'tasks.jsonl'}"]
+        flags += [f"--profile={tmp_path / 'profile.json'}"]
         command = [COMMAND, "doctor", "--json", "--timeout-s=60", f"--model={folder}", f"--twin={twin.address}"]
         done = await asyncio.to_thread(
             subprocess.run, [*command, "--id=cam", *flags], capture_output=True, text=True, check=False

@@ -200,6 +200,9 @@ def test_a_port_in_use_is_one_line_and_exit_code_6(folder: Path) -> None:
         (("--listen", "7100"), "HOST:PORT"),
         (("--listen", "0.0.0.0:0", "--insecure", "--twin", "127.0.0.1:1"), "--advertise"),
         (("--tls-cert", "cert.pem"), "--tls-key"),
+        (("--advertise", "0.0.0.0:7100"), "which nobody can dial"),
+        (("--emulate-slowdown", "inf"), "--emulate-slowdown"),
+        (("--twin", "ho st:1"), "HOST:PORT"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line_and_exit_code_2(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +13,12 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+from click.testing import CliRunner
 
+from tests.integration.device_bench import until
 from tests.unit.twin_service.made_up_twins import DIGEST, EDGE_ADDRESS, EXIT_S, MANIFEST_BYTES, SEGMENT_S
+from twin_service.cli import twin as twin_command
+from twin_service.documents import Desired
 from twin_service.reader import reading
 from twin_service.service import TwinService, start_twin
 from twin_service.settings import TwinSettings
@@ -281,3 +287,62 @@ async def test_an_edge_that_goes_away_is_planned_without(tmp_path: Path) -> None
         assert (await device.hear("plan")).edge_id == ""
         await attached_edge(channel)
         assert (await device.hear("plan")).edge_id == "edge"
+
+
+async def test_what_cannot_be_written_once_is_written_later_and_nothing_else_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, save_s=0.02) as twin, open_channel(twin.address) as channel:
+        core, tried = twin.exchange.core, []
+
+        def fail(_limit: int | None = None) -> bool:
+            tried.append(True)
+            raise OverflowError("float too large to pack with f format")
+
+        monkeypatch.setattr(core, "save", fail)
+        await attached_device(channel)
+        await until(lambda: len(tried) >= 2)
+        monkeypatch.undo()
+        await until(lambda: [each.device_id for each in core.kept._memory.documents()] == ["cam"])
+
+
+async def test_a_chore_that_ends_by_a_defect_is_said_by_readiness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async with running(tmp_path) as twin:
+        assert (await asyncio.to_thread(status_of, f"http://{twin.http_address}/readyz"))[0] == 200
+        monkeypatch.setattr(twin.exchange, "next_lesson", fail)
+
+        await until(lambda: bool(twin._lacks))
+        code, text = await asyncio.to_thread(status_of, f"http://{twin.http_address}/readyz")
+        assert code == 503
+        assert "learning has ended by a defect" in text
+
+
+def status_of(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10.0) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def test_a_person_gives_one_device_weights_of_its_own(tmp_path: Path) -> None:
+    async with running(tmp_path) as twin, open_channel(twin.address) as channel:
+        await attached_device(channel)
+        command = ["desire", "cam", "--twin", twin.address]
+        done = await asyncio.to_thread(CliRunner().invoke, twin_command, [*command, "--alpha-s", "0.5"])
+        assert done.exit_code == 0, done.output
+        assert "cam" in done.output
+        done = await asyncio.to_thread(CliRunner().invoke, twin_command, [*command, "--deadline-s", "0.2"])
+        assert done.exit_code == 0, done.output
+        assert twin.exchange.core.archive.document("cam").desired == Desired(alpha_s=0.5, deadline_s=0.2)
+        for wrong in ([], ["--alpha-s", "nan"], ["--alpha-s", "-1"], ["--beta-s-per-joule", "1e39"]):
+            done = await asyncio.to_thread(CliRunner().invoke, twin_command, [*command, *wrong])
+            assert done.exit_code == 2, done.output
+        with pytest.raises(UnknownTwinError):
+            async with reading(twin.address, TlsFiles()) as reader:
+                await reader.desire("nobody", Desired(alpha_s=1.0))

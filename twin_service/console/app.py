@@ -35,6 +35,8 @@ MOST_BODY_BYTES = 4096
 SNAPSHOT_AGE_S = 0.25
 """A snapshot that is asked for alone may be so old."""
 _MOST_OFFSET = 1_000_000
+_MOST_DIGITS = 20
+"""Of a task's number."""
 _WEIGHTS = ("alpha_s", "beta_s_per_joule", "deadline_s")
 _KEYS = ", ".join(("version", *_WEIGHTS))
 
@@ -99,7 +101,9 @@ class Api:
 
     async def thumbnail(self, request: Request) -> Response:
         """Picture of a task's frame."""
-        data = self._feed.thumbnail(request.path_params["device_id"], request.path_params["task_id"])
+        text = request.path_params["task_id"]
+        task_id = int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else -1
+        data = self._feed.thumbnail(request.path_params["device_id"], task_id)
         if data is None:
             raise RequestError(RequestErrorCode.NOT_FOUND, "no thumbnail of that task is kept")
         return Response(data, media_type="image/jpeg")
@@ -118,7 +122,7 @@ def console_app(api: Api, access: Access, page: Path = PAGE) -> Starlette:
         Route("/api/events", api.events),
         Route("/api/devices/{device_id}/what-if", api.what_if),
         Route("/api/devices/{device_id}/weights", api.weights, methods=["POST"]),
-        Route("/api/tasks/{device_id}/{task_id:int}/thumbnail", api.thumbnail),
+        Route("/api/tasks/{device_id}/{task_id}/thumbnail", api.thumbnail),
     ]
     app = Starlette(
         routes=routes,

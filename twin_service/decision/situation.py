@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twinsplit.errors import SettingsError
 from twinsplit.model.manifest import Manifest
+from twinsplit.plausible import LARGEST_WEIGHT
 
 MAX_BUSY_SHARE = 0.8
 """Cap on rho_d in the price of waiting (design section 5)."""
@@ -32,10 +33,12 @@ class Weights:
     def __post_init__(self) -> None:
         for name in ("alpha_s", "beta_s_per_joule", "compute_watts", "transmit_watts"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise SettingsError(f"{name} is {value}; give a finite number, zero or more")
-        if self.deadline_s is not None and not 0 < self.deadline_s < float("inf"):
-            raise SettingsError(f"deadline_s is {self.deadline_s}; give a finite number above zero, or none")
+            if not 0 <= value <= LARGEST_WEIGHT:
+                raise SettingsError(f"{name} is {value}; give a number from 0 to {LARGEST_WEIGHT:g}")
+        if self.deadline_s is not None and not 0 < self.deadline_s <= LARGEST_WEIGHT:
+            raise SettingsError(f"deadline_s is {self.deadline_s}; give one above 0, to {LARGEST_WEIGHT:g}, or none")
+        if self.penalty_s is not None and not 0 <= self.penalty_s <= LARGEST_WEIGHT:
+            raise SettingsError(f"penalty_s is {self.penalty_s}; give a number from 0 to {LARGEST_WEIGHT:g}, or none")
 
     @property
     def loss_penalty_s(self) -> float:

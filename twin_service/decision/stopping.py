@@ -90,6 +90,8 @@ def present_payoffs(
             value = np.maximum(value, offload_s, out=offload_s)
         shape = (batch.size, 1 if is_start_only else epoch, len(queue), *value.shape[3:])
         value = value if value.shape == shape else np.broadcast_to(value, shape)
+    # However slow a device is, or dear its energy: going on can be done, and what cannot must not look better.
+    np.maximum(going_on, NEVER / 2, out=going_on)
     return PresentPayoffs(tensor, sent_input, right, exits, going_on, pruning)
 
 

@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from twin_service.documents import Document
+from twin_service.documents import Document, readable_document, readable_documents
 from twin_service.memory import MAX_REFUSED, REFUSED, Claim, WeightsRow
 from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, Bounds
 from twin_service.store.postgres_session import PostgresSession
-from twinsplit.errors import StorageError
 from twinsplit.telemetry.logs import EventLog
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class PostgresTables(PostgresSession):
         claims = {}
         for device_id, epoch in after:
             epoch_before, json = before.get(device_id, (0, None))
-            claims[device_id] = Claim(epoch, None if json is None else _document(json, epoch_before))
+            claims[device_id] = Claim(epoch, None if json is None else readable_document(json, epoch_before))
         return claims
 
     def others_replay(self, after_id: int, limit: int) -> OthersReplay:
@@ -166,13 +165,14 @@ class PostgresTables(PostgresSession):
     def documents(self) -> list[Document]:
         """All documents, the longest unchanged first."""
         rows = self._rows("SELECT json, epoch FROM documents WHERE json IS NOT NULL ORDER BY kept")
-        return [Document.from_json(json, epoch) for json, epoch in rows]
+        return readable_documents(rows)
 
     def kept(self, device_ids: Sequence[str]) -> dict[str, Claim]:
         """What is kept of devices, without claiming them."""
         rows = self._rows("SELECT device_id, epoch, json FROM documents WHERE device_id = ANY(%s)", list(device_ids))
         return {
-            device_id: Claim(epoch, None if json is None else _document(json, epoch)) for device_id, epoch, json in rows
+            device_id: Claim(epoch, None if json is None else readable_document(json, epoch))
+            for device_id, epoch, json in rows
         }
 
     def id_before_newest(self, model_digest: str, limit: int) -> int:
@@ -340,14 +340,6 @@ class PostgresTables(PostgresSession):
             if gone == 0:
                 return
             kept = int(self._value("UPDATE bytes_kept SET bytes = bytes - %s RETURNING bytes", gone))
-
-
-def _document(json: str, epoch: int) -> Document | None:
-    try:
-        return Document.from_json(json, epoch)
-    except StorageError as error:
-        _log.warning("document-left-out", cause=str(error), limit_s=_REPEATED_LINE_S)
-        return None
 
 
 def _sum(rows: Iterable[tuple[int]]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from twin_service.documents import Document
+from twin_service.documents import Document, readable_documents
 from twin_service.memory import MAX_REFUSED, REFUSED, WeightsRow
 from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, RESERVED_PLAN_IDS, Bounds
 from twin_service.store.sqlite_schema import migrate
@@ -57,7 +57,7 @@ class SqliteStore:
         self._unix_s = unix_s
         self._next_id = self._reserved_up_to = 0
         with self._named("opened"):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
         try:
             self._open()
@@ -72,6 +72,7 @@ class SqliteStore:
             self._connection.execute("PRAGMA synchronous = NORMAL")
             migrate(self._connection, self.path)
             self._shrink()
+            self._connection.execute("INSERT OR IGNORE INTO plan_ids VALUES (1, 1)")
             self._next_id = int(self._connection.execute("SELECT next_id FROM plan_ids").fetchone()[0])
         self._reserved_up_to = self._next_id
         self._reserve()
@@ -117,7 +118,7 @@ class SqliteStore:
     def documents(self) -> list[Document]:
         with self._named("read"):
             rows = self._connection.execute("SELECT json, epoch FROM documents ORDER BY kept").fetchall()
-        return [Document.from_json(text, epoch) for text, epoch in rows]
+        return readable_documents(rows)
 
     def keep_documents(self, documents: Iterable[Document]) -> None:
         with self._transaction() as write:

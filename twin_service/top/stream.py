@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import BadStatusLine, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -139,7 +139,7 @@ def _cause(error: Exception) -> str:
         try:
             return str(json.loads(error.read(_LONGEST_LINE))["error"]["text"])
         except (ValueError, KeyError, TypeError, OSError):
-            return f"answers with status {error.code}"
+            return f"answers with status {error.code}; name the address of --console-listen"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ConnectionRefusedError):
         return "nobody listens there (does the twin service have a --console-listen?)"
@@ -149,7 +149,7 @@ def _cause(error: Exception) -> str:
         return f"no answer within {SILENCE_S:g} s"
     if isinstance(reason, OSError):
         return reason.strerror or str(reason) or type(reason).__name__
-    return "this is no console of twinsplit" if isinstance(reason, ValueError) else str(reason)
+    return "this is no console of twinsplit" if isinstance(reason, (ValueError, BadStatusLine)) else str(reason)
 
 
 def _context(authority: Path | None) -> ssl.SSLContext:

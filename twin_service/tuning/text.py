@@ -15,6 +15,8 @@ from twin_service.tuning.wishes import Figures, Wished
 
 _ROWS = 10
 """Of the frontier, about."""
+_FAR = 1.5
+"""Mean latencies that differ by more than this factor are worth a warning."""
 LIMITS = (
     "The edge is as it was recorded: its backlog and the waits there do not react to other decisions, nor do other "
     "devices. Lines and uplinks of the devices are run again.",
@@ -43,6 +45,8 @@ def tuned_text(recorded: Recorded, found: Found, before: Figures) -> str:
         _row(name, chosen),
     ]
     parts.append(table(head, rows))
+    if (warning := _distance(before, present.figures)) is not None:
+        parts.append(warning)
     parts.append("frontier: the least loss of the rest for every value of the wish\n" + _frontier_table(found))
     if chosen.weighting != present.weighting:
         parts.append(_next_steps(chosen.weighting))
@@ -71,6 +75,18 @@ def tuned_document(recorded: Recorded, found: Found, before: Figures) -> dict[st
         "next": serve_command(found.chosen.weighting),
         "limits": list(LIMITS),
     }
+
+
+def _distance(before: Figures, again: Figures) -> str | None:
+    """What to say where running the record again under its own weights does not bring what was recorded."""
+    slow_s, quick_s = max(before.latency_mean_s, again.latency_mean_s), min(before.latency_mean_s, again.latency_mean_s)
+    if slow_s <= _FAR * quick_s:
+        return None
+    return (
+        "NOT TO BE RELIED ON: run again under the weights that they were recorded with, these tasks take "
+        f"{1000.0 * again.latency_mean_s:.0f} ms on average where they took {1000.0 * before.latency_mean_s:.0f} ms. "
+        "Lost and dropped tasks are missing in the record, and so is the load that they were; or another rule decided."
+    )
 
 
 def serve_command(weighting: Weighting) -> str:
@@ -144,8 +160,8 @@ def _ends(figures: Figures) -> tuple[str, ...]:
 def _next_steps(weighting: Weighting) -> str:
     return (
         f"in force for all devices from its next start on:\n    {serve_command(weighting)}\n"
-        "for one device at once: SetDesired of its document with "
-        f"alpha_s {weighting.alpha_s:g}, beta_s_per_joule {weighting.beta_s_per_joule:g} (docs/how-to/tune.md)"
+        "for one device at once:\n    twinsplit twin desire NAME "
+        f"--alpha-s {weighting.alpha_s:g} --beta-s-per-joule {weighting.beta_s_per_joule:g}"
     )
 
 

@@ -19,6 +19,7 @@ from twinsplit.model.manifest import Manifest
 
 _HEADER = struct.Struct("<5HB6f")
 _ENTRY = struct.Struct("<HHf")
+_LARGEST_SINGLE = float(np.finfo(np.float32).max)
 _HAS_EDGE, _TENSORS_ONLY, _PRICED_UP = 1, 2, 4
 
 
@@ -114,15 +115,14 @@ class Conditions:
             len(tail_s),
             len(self.encode_s),
             flags,
-            self.goodput_bytes_per_s,
-            self.overhead_s,
-            self.backlog_mean_s,
-            self.backlog_time_constant_s,
-            self.transmit_watts,
-            math.nan if self.deadline_s is None else self.deadline_s,
+            *map(_single, (self.goodput_bytes_per_s, self.overhead_s, self.backlog_mean_s)),
+            *map(_single, (self.backlog_time_constant_s, self.transmit_watts)),
+            math.nan if self.deadline_s is None else _single(self.deadline_s),
         )
-        times = np.array((*self.segment_s, *self.exit_s, *tail_s), dtype="<f4").tobytes()
-        entries = b"".join(_ENTRY.pack(cut, position, each_s) for (cut, position), each_s in self.encode_s.items())
+        times = np.array(
+            [_single(time_s) for time_s in (*self.segment_s, *self.exit_s, *tail_s)], dtype="<f4"
+        ).tobytes()
+        entries = b"".join(_ENTRY.pack(*key, _single(encode_s)) for key, encode_s in self.encode_s.items())
         return header + bytes(self.exits_run) + times + entries
 
     @classmethod
@@ -156,6 +156,11 @@ class Conditions:
             is_tensors_only=bool(flags & _TENSORS_ONLY),
             is_waiting_priced_up=bool(flags & _PRICED_UP),
         )
+
+
+def _single(value: float) -> float:
+    """The nearest number that single precision has."""
+    return min(max(value, -_LARGEST_SINGLE), _LARGEST_SINGLE)
 
 
 _UNFIT = "the conditions of a replayed task do not fit their own header; it is left out and nothing else is lost"

@@ -77,8 +77,17 @@ class Authority:
         return _utc(self._certificate.not_valid_after_utc)
 
     def issue(self, subject: Subject, days: int = CERTIFICATE_DAYS, now: datetime | None = None) -> Issued:
-        """A certificate for ``subject`` with a new key; it never outlives the authority."""
+        """A certificate for ``subject`` with a new key; it never outlives the authority.
+
+        Raises:
+            TlsError: the authority has ended.
+        """
         now = now or datetime.now(timezone.utc)
+        if self.ends <= now:
+            raise TlsError(
+                f"the authority has ended on {self.ends:%Y-%m-%d}; make a new one in another folder (twinsplit certs "
+                "init DIR), and new certificates for all from it"
+            )
         private = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject.name)])
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -115,15 +124,29 @@ class Authority:
             return "for somebody else"
         if set(hosts_in(certificate)) != set(subject.all_hosts):
             return "for other hosts"
-        if _utc(certificate.not_valid_after_utc) < now + timedelta(days=RENEWAL_DAYS):
+        ends = _utc(certificate.not_valid_after_utc)
+        # One that ends with its authority is not made longer by being made anew.
+        if ends < now + timedelta(days=RENEWAL_DAYS) and ends < self.ends:
             return "about to end"
         return None
+
+    def is_due(self, now: datetime | None = None) -> bool:
+        """Whether the authority itself is about to end."""
+        return self.ends < (now or datetime.now(timezone.utc)) + timedelta(days=RENEWAL_DAYS)
 
 
 def subject_in(certificate: x509.Certificate) -> tuple[object, str] | None:
     """Role and name that a certificate tells; ``None``: it is not one of ours."""
     found = (subject_of_uri(uri) for uri in _alternative(certificate, x509.UniformResourceIdentifier))
     return next((subject for subject in found if subject is not None), None)
+
+
+def holder_of(certificate: bytes) -> tuple[object, str] | None:
+    """Role and name that a certificate (PEM) tells; ``None``: it is none, or not one of ours."""
+    try:
+        return subject_in(x509.load_pem_x509_certificate(certificate))
+    except ValueError:
+        return None
 
 
 def hosts_in(certificate: x509.Certificate) -> list[str]:

@@ -16,6 +16,7 @@ AUTHORITY_FOLDER = "authority"
 """Where `ensure` keeps the authority within its folder."""
 ROLES = ("device", "edge", "twin", "operator")
 STANDARD_OUTPUT = "-"
+_DAYS = click.IntRange(min=1, max=36_500)
 
 
 @click.group()
@@ -25,7 +26,7 @@ def certs() -> None:
 
 @certs.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), default=DEFAULT_FOLDER)
-@click.option("--days", type=click.IntRange(min=1), help="Validity, days; not set: ten years.")
+@click.option("--days", type=_DAYS, help="Validity, days; not set: ten years.")
 def init(folder: Path, days: int | None) -> None:
     """Make a new authority in DIR (certs). Whoever holds its key can make certificates: keep DIR on one machine."""
     from twinsplit.certificates.authority import AUTHORITY_DAYS, Authority
@@ -57,7 +58,7 @@ def init(folder: Path, days: int | None) -> None:
     help="Folder that `init` made.",
 )
 @click.option("--twin", metavar="HOST:PORT", help="Twin service as the other machine reaches it, for the line printed.")
-@click.option("--days", type=click.IntRange(min=1), help="Validity, days; not set: 825.")
+@click.option("--days", type=_DAYS, help="Validity, days; not set: 825.")
 def issue(
     role: str, name: str, hosts: tuple[str, ...], out: Path | None, folder: Path, twin: str | None, days: int | None
 ) -> None:
@@ -68,13 +69,16 @@ def issue(
     twinsplit certs issue edge edge-1 --host 192.168.1.10
     """
     from twinsplit.certificates.authority import CERTIFICATE_DAYS, end_of
-    from twinsplit.certificates.folder import archive, keep_issued, read_authority
+    from twinsplit.certificates.folder import archive, holder_in, keep_issued, read_authority
     from twinsplit.certificates.guidance import instructions
     from twinsplit.certificates.subject import Role, Subject, hosts_named
+    from twinsplit.errors import SettingsError
     from twinsplit.transport.address import Address
 
     if twin is not None:
         Address.parse(twin)
+    if not all(host.strip() for host in hosts):
+        raise SettingsError("--host is empty; name a host such as edge.local or 192.168.1.10, or leave it out")
     subject = Subject(Role(role), name, hosts_named(hosts))
     authority = read_authority(folder)
     issued = authority.issue(subject, days or CERTIFICATE_DAYS)
@@ -84,6 +88,9 @@ def issue(
         sys.stdout.buffer.write(archive(issued, authority, name))
         sys.stdout.buffer.flush()
     else:
+        other = holder_in(place)
+        if other not in (None, (subject.role, subject.name)):
+            raise SettingsError(f"{place} holds the certificate of somebody else; name another folder with --out")
         keep_issued(issued, authority, place)
     for line in instructions(subject, place.name, f"{end_of(issued.certificate):%Y-%m-%d}", twin, str(place)):
         click.echo(line, err=is_archive)
@@ -111,6 +118,12 @@ def ensure(folder: Path, subjects: tuple[str, ...]) -> None:
         if name == AUTHORITY_FOLDER or names.count(name) > 1:
             raise SettingsError(f"{name!r} would be the folder of two; give each its own name")
     authority = _authority_in(folder / AUTHORITY_FOLDER)
+    if authority.is_due():
+        click.echo(
+            f"{folder / AUTHORITY_FOLDER}: the authority ends on {authority.ends:%Y-%m-%d}, and every certificate with "
+            "it; move the folder away, so that a new one is made, and renew those of all machines outside",
+            err=True,
+        )
     for subject in wanted:
         place = folder / subject.name
         held = read_issued(place)

@@ -12,7 +12,7 @@ import tarfile
 import time
 from pathlib import Path
 
-from twinsplit.certificates.authority import Authority, Issued
+from twinsplit.certificates.authority import Authority, Issued, holder_of
 from twinsplit.errors import StorageError, TlsError
 
 CA = "ca.pem"
@@ -52,7 +52,12 @@ def read_authority(folder: Path) -> Authority:
     """
     try:
         return Authority((folder / CA).read_bytes(), (folder / CA_KEY).read_bytes())
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if has_authority(folder):
+            raise TlsError(
+                f"{folder} holds an authority without {Path(error.filename).name}; bring that back from a copy, or "
+                "make a new authority in another folder"
+            ) from None
         raise TlsError(f"{folder} holds no authority; make one: twinsplit certs init {folder}") from None
     except OSError as error:
         raise TlsError(f"{error.filename}: {error.strerror}; name a folder that this user can read") from None
@@ -64,8 +69,11 @@ def keep_issued(issued: Issued, authority: Authority, folder: Path) -> None:
     """Write a certificate, its key and the authority's certificate into ``folder``; older ones are replaced.
 
     Raises:
+        TlsError: an authority's key lies there, which must not be copied away with it; nothing is written.
         StorageError: it cannot be written.
     """
+    if (folder / CA_KEY).exists():
+        raise TlsError(f"{folder} holds the key of an authority, which is for no other machine; name another folder")
     _write(folder, _files(issued, authority))
 
 
@@ -75,6 +83,12 @@ def read_issued(folder: Path) -> Issued | None:
         return Issued((folder / CERT).read_bytes(), (folder / KEY).read_bytes())
     except OSError:
         return None
+
+
+def holder_in(folder: Path) -> tuple[object, str] | None:
+    """Role and name in the certificate in ``folder``; ``None``: none that can be read, or that tells."""
+    held = read_issued(folder)
+    return None if held is None else holder_of(held.certificate)
 
 
 def knows_authority(folder: Path, authority: Authority) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 
 from twinsplit.certificates.folder import CA, CERT, KEY
 from twinsplit.certificates.subject import Role, Subject
@@ -19,7 +20,9 @@ def start_line(subject: Subject, folder: str, twin: str | None) -> str:
         folder: the copied folder.
         twin: HOST:PORT of the twin service; ``None``: a word stands for it.
     """
-    tls = f"--tls-ca {folder}/{CA} --tls-cert {folder}/{CERT} --tls-key {folder}/{KEY}"
+    tls = " ".join(
+        f"--tls-{name} {quote(f'{folder}/{file}')}" for name, file in (("ca", CA), ("cert", CERT), ("key", KEY))
+    )
     twin = twin or f"TWIN_HOST:{TWIN_PORT}"
     if subject.role is Role.DEVICE:
         return f"twinsplit device run --id {subject.name} --model MODEL_FOLDER --twin {twin} {tls}"
@@ -46,7 +49,7 @@ def instructions(subject: Subject, folder: str, ends: str, twin: str | None, cop
     lines = [
         f"{copied_from}: certificate of the {subject.role.value} {subject.name}, valid until {ends}{serves}.",
         f"{KEY} in it is secret. Copy the folder to the other machine:",
-        f"    scp -r {copied_from} OTHER_MACHINE:{folder}",
+        f"    scp -r {quote(copied_from)} OTHER_MACHINE:{quote(folder)}",
         "and look around from there:" if subject.role is Role.OPERATOR else "and start it there:",
         f"    {start_line(subject, folder, twin)}",
     ]

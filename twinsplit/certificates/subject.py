@@ -56,7 +56,9 @@ class Subject:
         if self.hosts and not self.role.serves:
             raise SettingsError(f"an {self.role.value} serves nothing; leave --host out")
         for host in self.hosts:
-            if address_of(host) is None and not _HOST_NAME.fullmatch(host):
+            # A name whose last part is a number would be taken for an address (RFC 1123, 2.1).
+            is_name = _HOST_NAME.fullmatch(host) and not host.rpartition(".")[2].isdigit()
+            if address_of(host) is None and not is_name:
                 raise SettingsError(f"{host!r} is no host; name one such as edge.local or 192.168.1.10, without a port")
 
     @property

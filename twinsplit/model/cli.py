@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from shlex import quote
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from twinsplit.errors import ModelError
+from twinsplit.errors import FrameError, ModelError, SettingsError
 from twinsplit.model.exit_command import add_exits
 from twinsplit.model.export.command import export
 from twinsplit.model.extras import need_onnx
-from twinsplit.model.manifest import Preprocessing
+from twinsplit.model.manifest import MODEL_NAME, Manifest, Preprocessing
 from twinsplit.model.progress_line import ProgressLine
 from twinsplit.model.split_options import frame_sets, pair, parsed_shapes, preprocessing_of, read_labels
+from twinsplit.numbers import FiniteRange
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from twinsplit.model.preprocessing import Frame
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _ANY = click.Path(path_type=Path)
+_COUNT = click.IntRange(min=1)
+_THREADS = click.IntRange(0, 1024)
+
+
+def _checked_name(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(MODEL_NAME, name):
+        raise click.BadParameter(f"{name!r} is no name; use letters, digits, '.', '_' and '-'", context, parameter)
+    return name
 
 
 @click.group()
@@ -59,7 +74,9 @@ model.add_command(export)
     help="Class names, one a line; or a table `file,label` of the frames (default: labels.csv among them).",
 )
 @click.option("--frames", type=_FOLDER, help="Measure representations (and exits) over the frames of this folder.")
-@click.option("--max-frames", default=1000, show_default=True, help="Use at most so many of each folder's frames.")
+@click.option(
+    "--max-frames", type=_COUNT, default=1000, show_default=True, help="Use at most so many of each folder's frames."
+)
 @click.option(
     "--exit",
     "exits",
@@ -70,12 +87,18 @@ model.add_command(export)
 @click.option(
     "--calibration-frames", type=_FOLDER, help="Calibrate exits with these (default: every other one of --frames)."
 )
-@click.option("--tolerance", default=0.5, show_default=True, help="Points of accuracy a representation may lose.")
+@click.option(
+    "--tolerance",
+    type=FiniteRange(0, 100),
+    default=0.5,
+    show_default=True,
+    help="Points of accuracy a representation may lose.",
+)
 @click.option("--device-segments", type=int, metavar="K", help="Devices hold only the first K segments.")
 @click.option("--batches", is_flag=True, help="Leave the first axis open: an edge may run several tails at once.")
-@click.option("--name", help="Name in the manifest (default: the file's).")
-@click.option("--model-version", default=1, show_default=True, help="Version in the manifest.")
-@click.option("--threads", default=0, show_default=True, help="Threads while measuring; 0: all cores.")
+@click.option("--name", callback=_checked_name, help="Name in the manifest (default: the file's).")
+@click.option("--model-version", type=_COUNT, default=1, show_default=True, help="Version in the manifest.")
+@click.option("--threads", type=_THREADS, default=0, show_default=True, help="Threads while measuring; 0: all cores.")
 @click.option("--force", is_flag=True, help="Replace the model that is in --out.")
 def split(
     file: Path,
@@ -113,6 +136,12 @@ def split(
         output=output,
         is_batch=batches,
     )
+    if not all((*cuts, *never)):
+        raise SettingsError(
+            "--cut and --never-cut take the name of a tensor or node; twinsplit model inspect lists them"
+        )
+    if calibration_frames is not None and not exits:
+        raise SettingsError("--calibration-frames is for exits; give --exit, or leave it out")
     classes, table = read_labels(label_files)
     test, calibration = frame_sets(frames, calibration_frames, classes, table, max_frames, bool(exits))
     preprocessing = Preprocessing()
@@ -151,12 +180,14 @@ def split(
 @model.command()
 @click.argument("folder", type=_FOLDER)
 @click.option("--whole", type=_FILE, help="The ONNX file it was split from: compare outputs.")
-@click.option("--runs", default=5, show_default=True, help="Random inputs to compare.")
+@click.option("--runs", type=_COUNT, default=5, show_default=True, help="Random inputs to compare.")
 @click.option("--frames", type=_FOLDER, help="Compare these frames too.")
-@click.option("--max-frames", default=20, show_default=True, help="Use at most so many of them.")
-@click.option("--tolerance", type=float, help="Largest difference as a share of the largest output (default 0.001).")
+@click.option("--max-frames", type=_COUNT, default=20, show_default=True, help="Use at most so many of them.")
+@click.option(
+    "--tolerance", type=FiniteRange(min=0), help="Largest difference as a share of the largest output (default 0.001)."
+)
 @click.option("--provider", default="cpu", show_default=True, help="Execution provider of ONNX Runtime.")
-@click.option("--threads", default=0, show_default=True, help="Threads; 0: all cores.")
+@click.option("--threads", type=_THREADS, default=0, show_default=True, help="Threads; 0: all cores.")
 def check(
     folder: Path,
     whole: Path | None,
@@ -171,7 +202,6 @@ def check(
     from twinsplit.model import check as checking
     from twinsplit.model.frames import read_frames
     from twinsplit.model.manifest import check_files
-    from twinsplit.model.preprocessing import prepare
     from twinsplit.model.runtime import SegmentRuntime
 
     runtime = SegmentRuntime.load(folder, provider=provider, threads=threads)
@@ -181,7 +211,7 @@ def check(
     inputs = checking.random_inputs(manifest, runs)
     if frames is not None:
         given = read_frames(frames, classes=manifest.classes, limit=max_frames)
-        inputs += [(name, prepare(frame, manifest).tensor) for name, frame, _ in given]
+        inputs += [(name, _prepared(name, frame, manifest)) for name, frame, _ in given]
     if whole is None:
         for _, tensor in inputs:
             runtime.run_tail(0, tensor)
@@ -207,11 +237,24 @@ def check(
     click.echo(f"whole and segments agree on {len(comparisons)} inputs")
 
 
+def _prepared(name: str, frame: Frame, manifest: Manifest) -> NDArray[Any]:
+    """
+    Raises:
+        FrameError: the frame, which is named, cannot be decoded or does not fit.
+    """
+    from twinsplit.model.preprocessing import prepare
+
+    try:
+        return prepare(frame, manifest).tensor
+    except FrameError as error:
+        raise FrameError(f"{name}: {error}") from None
+
+
 @model.command()
 @click.argument("target", type=_ANY)
 @click.option("--png", type=_FILE, help="Draw bytes and compute against depth into this file.")
 @click.option("--json", "is_json", is_flag=True, help="The cuts as JSON instead of tables.")
-@click.option("--max-segments", default=8, show_default=True, help="For an ONNX file: as for split.")
+@click.option("--max-segments", type=_COUNT, default=8, show_default=True, help="For an ONNX file: as for split.")
 @click.option("--shape", "shapes", multiple=True, metavar="INPUT=1,3,224,224", help="For an ONNX file: as for split.")
 @click.option("--output", metavar="NAME", help="For an ONNX file: as for split.")
 def inspect(
@@ -254,8 +297,8 @@ def inspect(
 @model.command()
 @click.argument("folder", type=_FOLDER)
 @click.option("--provider", default="cpu", show_default=True, help="Execution provider of ONNX Runtime.")
-@click.option("--threads", default=1, show_default=True, help="Threads of one inference.")
-@click.option("--repeats", default=20, show_default=True, help="Runs; the median counts.")
+@click.option("--threads", type=_THREADS, default=1, show_default=True, help="Threads of one inference.")
+@click.option("--repeats", type=_COUNT, default=20, show_default=True, help="Runs; the median counts.")
 @click.option("--out", type=_FILE, help="Keep the profile as JSON.")
 def profile(folder: Path, provider: str, threads: int, repeats: int, out: Path | None) -> None:
     """Measure the times of segments, exits and encoders on this machine."""

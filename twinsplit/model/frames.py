@@ -126,9 +126,12 @@ def is_label_table(file: Path) -> bool:
     """Whether ``file`` is a table ``file,label`` rather than a list of class names.
 
     Raises:
-        SettingsError: unreadable.
+        SettingsError: unreadable, or a table with other columns.
     """
-    return _text(file).lstrip().lower().startswith("file,label")
+    heading = _text(file).lstrip().lower()
+    if heading.startswith(("file;label", "file\tlabel")):
+        raise SettingsError(f"{file}: write a comma between file and label, as in the heading `file,label`")
+    return heading.startswith("file,label")
 
 
 def _read_table(table: Path, classes: Sequence[str]) -> dict[str, int]:
@@ -148,7 +151,7 @@ def _read_table(table: Path, classes: Sequence[str]) -> dict[str, int]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # as spreadsheets write it, too
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror}; name a readable file") from None
     except UnicodeDecodeError:

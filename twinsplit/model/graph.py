@@ -245,6 +245,8 @@ def _external_path(tensor: Tensor, folder: Path) -> Path:
 
 def _wanted_output(model: Any, output: str | None, notes: list[str]) -> str:
     names = [info.name for info in model.graph.output]
+    if not names:
+        raise UnsupportedModelError("it has no output, so that there is nothing to split; export the network again")
     if output is None:
         if len(names) > 1:
             raise UnsupportedModelError(

@@ -26,6 +26,7 @@ MOST_CLASS_NAME = 255
 """Characters of a class name, and so of an answer's label."""
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ClassName = Annotated[str, Field(max_length=MOST_CLASS_NAME)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
@@ -146,7 +147,7 @@ class Manifest(_Frozen):
     """A partitioned model. Read one with :func:`load_manifest` or :func:`parse_manifest`."""
 
     schema_version: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, Field(pattern=f"^{MODEL_NAME}$")]
     version: Annotated[int, Field(ge=1)]
     task: Literal["classification", "raw"]
     """``raw``: the output is not a classifier's and is passed on as a tensor."""

@@ -6,6 +6,7 @@ decoded tensor differs from the exact one. Codecs lose nothing, so they share th
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinsplit.clock import Clock, SystemClock
-from twinsplit.errors import FrameError, TensorError
+from twinsplit.errors import FrameError, SettingsError, TensorError
 from twinsplit.model.frames import LabelledFrames
 from twinsplit.model.manifest import CodecName, Manifest, RepresentationEntry, RepresentationKind
 from twinsplit.model.payload import decode_payload, encode_as
@@ -79,6 +80,7 @@ def measure(
         clock: for encoding times.
 
     Raises:
+        SettingsError: a label that is no output of the network.
         FrameError: not one of the frames can be read.
         ComputeError: ONNX Runtime fails.
     """
@@ -86,6 +88,12 @@ def measure(
     manifest = _with_candidates(runtime.manifest)
     now_s = (clock or SystemClock()).monotonic_s
     is_labelled = frames.labels is not None and manifest.task == "classification"
+    outputs = math.prod(manifest.cuts[-1].tensor.shape)
+    if frames.labels is not None and is_labelled and max(frames.labels) >= outputs:
+        raise SettingsError(
+            f"a frame is labelled {max(frames.labels)}, but the network has {outputs} outputs, from 0; correct the "
+            "table of labels, or leave it out"
+        )
     tallies = [[_Tally(group) for group in _groups(manifest, cut)] for cut in range(manifest.segment_count)]
     baseline = 0.0
     count = 0

@@ -14,11 +14,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from twinsplit.errors import ComputeError, ModelError, ProviderError
+from twinsplit.errors import ComputeError, ManifestError, ModelError, ProviderError
 from twinsplit.model.answers import Answer as Answer
 from twinsplit.model.answers import ExitAnswer as ExitAnswer
 from twinsplit.model.external_data import check_external_data
-from twinsplit.model.manifest import Manifest, check_files, manifest_digest, read_manifest
+from twinsplit.model.manifest import MANIFEST_NAME, Manifest, check_files, manifest_digest, read_manifest
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -83,7 +83,7 @@ class SegmentRuntime:
             with_exits: load the exits that stand after a loaded segment.
 
         Raises:
-            ManifestError: no manifest, or one that is not valid.
+            ManifestError: no manifest, one that is not valid, or one whose cuts are not those of the segments.
             ModelFileError: a file is missing, its digest differs, or it points to a file that the manifest lacks.
             ComputeError: ONNX Runtime cannot load a file.
             ProviderError: the provider is unknown, not in this build of ONNX Runtime, or does not load.
@@ -103,13 +103,18 @@ class SegmentRuntime:
         for each in exits:
             check_external_data(folder / each.file, ())
         provider_name = provider_named(provider)
+        sessions = [
+            open_session(folder / manifest.segments[i].file, provider=provider_name, threads=threads) for i in wanted
+        ]
+        for index, session in zip(wanted, sessions, strict=True):
+            _check_fits(folder, manifest, index, session)
         return cls(
             manifest,
             manifest_bytes,
             provider_name,
             threads,
             wanted.start,
-            [open_session(folder / manifest.segments[i].file, provider=provider_name, threads=threads) for i in wanted],
+            sessions,
             {e.index: open_session(folder / e.file, provider=provider_name, threads=threads) for e in exits},
         )
 
@@ -169,6 +174,26 @@ class SegmentRuntime:
         return read_answer(self.manifest, output)
 
 
+def _check_fits(folder: Path, manifest: Manifest, index: int, session: Session) -> None:
+    """
+    Raises:
+        ManifestError: segment ``index`` takes or gives another tensor than the manifest says.
+    """
+    for cut, verb, found in ((index, "takes", session.entry), (index + 1, "gives", session.output)):
+        said = manifest.cuts[cut].tensor
+        name, kind, shape = found
+        sizes_differ = len(shape) != len(said.shape) or any(
+            isinstance(size, int) and size != expected for size, expected in zip(shape, said.shape, strict=False)
+        )
+        if (name, kind) != (said.name, said.dtype) or (shape and sizes_differ):
+            sizes = ", ".join(map(str, shape))
+            raise ManifestError(
+                f"{folder / MANIFEST_NAME}: cut {cut} is {said.name}, {said.dtype} {said.shape}, but "
+                f"{manifest.segments[index].file} {verb} {name}, {kind} ({sizes}); split the network again, or copy "
+                "the whole model folder from where it is right"
+            )
+
+
 def read_answer(manifest: Manifest, output: NDArray[Any]) -> Answer:
     """Label and confidence of a classifier's output (1, K, ...), or the output as it is for ``task="raw"``."""
     if manifest.task == "raw":
@@ -200,6 +225,10 @@ class Session:
         inputs = session.get_inputs()
         self._input = entry or inputs[0].name
         self._outputs = [output or session.get_outputs()[0].name]
+        given = next(each for each in session.get_outputs() if each.name == self._outputs[0])
+        taken = next(each for each in inputs if each.name == self._input)
+        self.entry, self.output = _seen(taken), _seen(given)
+        """Name, element type and shape of what is fed and read; a size that is open is no number."""
         shapes = [each.shape for each in (*inputs, *session.get_outputs())]
         self.takes_batches = len(inputs) == 1 and all(shape and not isinstance(shape[0], int) for shape in shapes)
         """Whether the first axis of input and output is open."""
@@ -313,9 +342,17 @@ def _share_arena() -> None:
     onnxruntime.create_and_register_allocator(memory, None)
 
 
+def _seen(found: Any) -> tuple[str, str, tuple[int | str | None, ...]]:
+    return found.name, _dtype(found.type), tuple(found.shape)
+
+
+def _dtype(kind: str) -> str:
+    """numpy's name of an element type such as ``tensor(float)``."""
+    return {"tensor(float)": "float32", "tensor(double)": "float64"}.get(kind, kind[len("tensor(") : -1])
+
+
 def _zeros(shape: Sequence[int | str | None], kind: str) -> NDArray[Any]:
-    dtype = {"tensor(float)": "float32", "tensor(double)": "float64"}.get(kind, kind[len("tensor(") : -1])
-    return np.zeros([size if isinstance(size, int) else 1 for size in shape], dtype=dtype)
+    return np.zeros([size if isinstance(size, int) else 1 for size in shape], dtype=_dtype(kind))
 
 
 def _first_line(error: Exception) -> str:

@@ -15,9 +15,10 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from twinsplit.errors import SettingsError, StorageError
+from twinsplit.errors import ConfigurationError, SettingsError, StorageError
 from twinsplit.settings import BaseServiceSettings, Origin, load_settings, variable_name
 from twinsplit.systemd.unit import Access, Unit, unit_text
+from twinsplit.transport.address import Address, check_is_safe
 
 S = TypeVar("S", bound=BaseServiceSettings)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,8 +78,9 @@ def install(request: Request, place: Place, cls: type[S], needs_of: Callable[[S]
     """
     settings = settings_of_unit(cls, request)
     needs = needs_of(settings)
+    _check_starts(request.config, settings)
     unit = unit_of(request, settings, needs)
-    for key, path in needs.read.items():
+    for key, path in {**needs.read, **unit.credentials}.items():
         if not path.exists():
             raise SettingsError(f"{request.config}: {key} = {path} does not exist; copy it there, or correct the file")
     place.take(unit)
@@ -126,8 +128,8 @@ def _like(form: str, pattern: str) -> Callable[[click.Context, click.Parameter, 
 
 
 _NAME = _like("a name", r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,99}")
-_SIZE = _like("a size such as 512M or 2G, or infinity", r"\d+(\.\d+)?[KMGT%]?|infinity")
-_PERCENT = _like("a percentage of one core such as 150%", r"\d+%")
+_SIZE = _like("a size above 0 such as 512M or 2G, or infinity", r"(?=.*[1-9])\d+(\.\d+)?[KMGT%]?|infinity")
+_PERCENT = _like("a percentage of one core above 0 such as 150%", r"0*[1-9]\d*%")
 _NODE = _like("a node below /dev or a class as char-NAME", r"(/dev/|char-|block-)[^\s%]+")
 ONE_LINE = _like("a command on one line", r"[^\n]*\S[^\n]*")
 
@@ -174,6 +176,20 @@ def _options(service: str) -> Iterator[Callable[[Any], Any]]:
     yield click.option(
         "--to", "folder", type=path, default=UNIT_FOLDER, show_default=True, help="Folder that --write writes to."
     )
+
+
+def _check_starts(config: Path, settings: BaseServiceSettings) -> None:
+    """
+    Raises:
+        SettingsError: the service would refuse to start with these settings.
+    """
+    try:
+        has_tls = settings.tls.is_set
+        listen = getattr(settings, "listen", None)
+        if listen is not None:
+            check_is_safe(Address.parse(listen), has_tls=has_tls, is_insecure=getattr(settings, "insecure", False))
+    except ConfigurationError as error:
+        raise SettingsError(f"{config}: {error}") from None
 
 
 def own_program() -> Path:

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from dataclasses import dataclass
 
-from twinsplit.errors import ListenError, SettingsError
+from twinsplit.errors import InsecureBindError, ListenError, SettingsError
 
 _MOST_DIGITS = 5
 _MOST_HOST = 255
@@ -33,7 +33,8 @@ class Address:
         elif ":" in host:
             host = ""
         is_number = port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS
-        if not separator or not 0 < len(host) <= _MOST_HOST or not is_number or int(port) > 65535:
+        is_host = 0 < len(host) <= _MOST_HOST and not any(letter.isspace() for letter in host)
+        if not separator or not is_host or not is_number or int(port) > 65535:
             raise SettingsError(f"{text!r} is not an address; write HOST:PORT, such as 127.0.0.1:7000 or [::1]:7000")
         return cls(host, int(port))
 
@@ -47,6 +48,18 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def check_is_safe(address: Address, *, has_tls: bool, is_insecure: bool) -> None:
+    """
+    Raises:
+        InsecureBindError: ``address`` is beyond loopback, without TLS and without ``is_insecure``.
+    """
+    if not (address.is_loopback or has_tls or is_insecure):
+        raise InsecureBindError(
+            f"{address} can be reached from other machines and has no TLS; give --tls-cert and --tls-key, listen on "
+            "127.0.0.1, or say --insecure"
+        )
 
 
 def check_listen(address: Address, option: str) -> None:

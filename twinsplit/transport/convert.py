@@ -13,6 +13,7 @@ import numpy as np
 from twinsplit.edge_list import MOST_LISTED, EdgeLink, ListedEdge
 from twinsplit.errors import BadMessageError, RefusedError, SettingsError, TensorError
 from twinsplit.plan import MAX_AGE_BANDS, MAX_BANDS, QUEUE_LEVELS, Contingency, Observation, Plan
+from twinsplit.plausible import LARGEST_NUMBER, LARGEST_SECONDS
 from twinsplit.reckoning import BacklogState
 from twinsplit.replicas.attachment import MOST_EPOCH
 from twinsplit.rpc.v1 import edge_pb2, tensor_pb2, twin_pb2
@@ -93,14 +94,14 @@ def digest_from_wire(data: bytes) -> str:
 
 
 def seconds_from_wire(value: float, field: str) -> float:
-    """A duration or age: finite and not negative.
+    """A duration or age: not negative, and not beyond :data:`twinsplit.plausible.LARGEST_SECONDS`.
 
     Raises:
         BadMessageError: it is not; the text names ``field``.
     """
     # One comparison chain refuses negative numbers, infinity and NaN alike.
-    if not 0.0 <= value < math.inf:
-        raise BadMessageError(f"{field}: {value} is impossible; a finite number of seconds, 0 or more, is needed")
+    if not 0.0 <= value <= LARGEST_SECONDS:
+        raise BadMessageError(f"{field}: {value} is impossible; 0 to {LARGEST_SECONDS:g} seconds are needed")
     return value
 
 
@@ -168,8 +169,10 @@ def backlog_from_wire(message: edge_pb2.Backlog, now_s: float) -> BacklogState:
         BadMessageError: a number that is not finite, negative, or a time constant that is not above 0.
     """
     time_constant_s = message.time_constant_s
-    if not 0.0 < time_constant_s < math.inf:
-        raise BadMessageError(f"backlog.time_constant_s: {time_constant_s} is impossible; it must be above 0")
+    if not 0.0 < time_constant_s <= LARGEST_SECONDS:
+        raise BadMessageError(
+            f"backlog.time_constant_s: {time_constant_s} is impossible; above 0 to {LARGEST_SECONDS:g} are needed"
+        )
     return BacklogState(
         seconds_from_wire(message.backlog_s, "backlog.backlog_s"),
         now_s - seconds_from_wire(message.age_s, "backlog.age_s"),
@@ -274,7 +277,7 @@ def link_from_wire(message: twin_pb2.EdgeLink) -> EdgeLink:
     if not message.edge_id or len(message.edge_id) > MOST_NAME:
         raise BadMessageError("links.edge_id: is missing, or too long")
     goodput = message.goodput_bytes_per_s
-    if not 0.0 <= goodput < math.inf:
+    if not 0.0 <= goodput <= LARGEST_NUMBER:
         raise BadMessageError(f"links.goodput_bytes_per_s: {goodput} is impossible; 0 where it is unknown")
     return EdgeLink(
         message.edge_id,

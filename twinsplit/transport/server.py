@@ -15,8 +15,8 @@ from twinsplit.access.door import Door
 from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.access.rights import RIGHTS, Scope, WithoutRole
 from twinsplit.certificates.subject import Role
-from twinsplit.errors import InsecureBindError, ListenError
-from twinsplit.transport.address import Address, check_listen
+from twinsplit.errors import ListenError
+from twinsplit.transport.address import Address, check_is_safe, check_listen
 from twinsplit.transport.calls import CallCount, CallWatch
 from twinsplit.transport.limits import CONTROL_MESSAGE_BYTES, server_options
 from twinsplit.transport.tls import TlsFiles
@@ -127,11 +127,7 @@ async def start_server(
     """
     address = Address.parse(listen)
     has_tls = tls is not None and tls.is_set
-    if not (address.is_loopback or has_tls or is_insecure):
-        raise InsecureBindError(
-            f"{listen} can be reached from other machines and has no TLS; give --tls-cert and --tls-key, listen on "
-            "127.0.0.1, or say --insecure"
-        )
+    check_is_safe(address, has_tls=has_tls, is_insecure=is_insecure)
     credentials = tls.server_credentials() if tls is not None and has_tls else None
     check_listen(address, "--listen")
     calls = CallCount()

@@ -108,6 +108,14 @@ def error_from_rpc(failure: grpc.RpcError, address: str) -> TwinsplitError:
         return PeerError(f"{address}: the call failed; see that the service runs there")
     if is_refusal(failure):
         return TABLE[ErrorCode(_named_code(failure))].error((failure.details() or INTERNAL_TEXT)[:MAX_TEXT_CHARACTERS])
+    if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return PeerError(
+            f"{address} takes no message of that size, or has no room left ({failure.code().name}); send less at once"
+        )
+    if failure.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return PeerError(
+            f"{address} answers, but is another service ({failure.code().name}); name the address of the right one"
+        )
     return PeerError(
         f"{address} does not answer ({failure.code().name}); see that the service runs there and that both sides use "
         "TLS or neither does"

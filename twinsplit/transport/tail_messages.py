@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import BadMessageError, RefusedError, TwinsplitError
+from twinsplit.plausible import LARGEST_SECONDS
 from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2
 from twinsplit.tensor import EncodedTensor, TensorHeader
@@ -134,7 +135,7 @@ class TailCodec:
                 trace = _trace_at(data, rest, head_end) if data[rest] == _TRACE_TAGS[0] else None
                 if trace is not None:
                     rest += _TRACE.size
-                fields = _request_fields(data[rest:head_end]) if 0.0 <= budget_s < math.inf else None
+                fields = _request_fields(data[rest:head_end]) if 0.0 <= budget_s <= LARGEST_SECONDS else None
                 if fields is not None and (trace is None or not fields[3]):
                     digest, cut, header, traceparent = fields
                     traceparent, clock = trace or (traceparent, None)
@@ -184,8 +185,8 @@ class TailCodec:
                 queue_wait_s, service_s, backlog_s, age_s, mean_s, constant_s = times = _TIMES_VALUES.unpack_from(
                     data, at
                 )
-                # Infinity and NaN show in the sum; the ordinary way then names the field.
-                is_possible = sum(times) < math.inf and min(times) >= 0.0 and constant_s > 0.0
+                # Infinity and NaN show in the sum, too; the ordinary way then names the field.
+                is_possible = sum(times) <= LARGEST_SECONDS and min(times) >= 0.0 and constant_s > 0.0
                 arrival_s = 0.0
                 if data[rest] == _ARRIVAL_TAG and rest + _ARRIVAL.size <= head_end:
                     _, arrival_s = _ARRIVAL.unpack_from(data, rest)

@@ -94,3 +94,24 @@ def test_the_description_has_no_path_of_this_machine() -> None:
     described = Scenario(model=Path("/somewhere/models/net/3")).described()
     assert described["model"] == "net/3"
     assert not any(str(value).startswith("/") for value in described.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("task_rate_per_s: 5\ntask_rate_per_s: 50\n", "a key stands twice"),
+        ("device_whole_s: true\n", "True is no number"),
+        ("task_rate_per_s: 1.0e-300\n", "task_rate_per_s"),
+        ("load_burst_s: 1.0e-9\n", "load_burst_s"),
+    ],
+)
+def test_what_would_never_end_or_is_said_twice_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "scenario.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=problem):
+        read_scenario(file)
+
+
+def test_a_folder_named_on_the_command_line_must_be_there() -> None:
+    with pytest.raises(SettingsError, match=r"--set: frames: there is no /nowhere"):
+        with_settings(Scenario(), ["frames=/nowhere"])

@@ -48,7 +48,7 @@ def test_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
     [
         ("task_rate: 2", "task_rate: a scenario has no such key; did you mean task_rate_per_s?"),
         ("wishes: 2", "wishes: a scenario has no such key; there are model, "),
-        ("task_rate_per_s: -2", "task_rate_per_s: -2 does not fit: .*greater than 0"),
+        ("task_rate_per_s: -2", "task_rate_per_s: -2 does not fit: .*greater than or equal to 0.0001"),
         ("task_rate_per_s: .nan", "task_rate_per_s"),
         ("devices: 0", "devices: 0 does not fit"),
         ("arrivals: sometimes", "arrivals: 'sometimes' does not fit: .*'poisson'"),

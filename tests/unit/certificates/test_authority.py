@@ -132,3 +132,9 @@ def test_only_our_uris_name_a_role() -> None:
     assert subject_of_uri("twinsplit://device/cam-1") == (Role.DEVICE, "cam-1")
     for uri in ("twinsplit://nobody/cam", "https://device/cam", "twinsplit://device/", "twinsplit://device/a/b"):
         assert subject_of_uri(uri) is None
+
+
+def test_an_authority_that_has_ended_issues_nothing() -> None:
+    authority = Authority.made(days=10, now=NOW)
+    with pytest.raises(TlsError, match="has ended on 2026-05-11"):
+        authority.issue(TWIN, now=NOW + timedelta(days=11))

@@ -116,3 +116,61 @@ def test_ensure_refuses_two_of_one_folder(folder: Path) -> None:
         with pytest.raises(SettingsError, match="folder of two"):
             _run("ensure", "all", *subjects)
     assert not (folder / "all").exists()
+
+
+def test_the_authoritys_own_folder_is_not_made_one_to_copy_away(folder: Path) -> None:
+    _run("init")
+    with pytest.raises(TlsError, match="for no other machine"):
+        _run("issue", "device", "cam-1", "--out", "certs")
+    assert not (folder / "certs/cert.pem").exists()
+
+
+def test_another_holders_certificate_is_not_replaced_and_ones_own_is(folder: Path) -> None:
+    _run("init")
+    _run("issue", "device", "cam-1")
+    with pytest.raises(SettingsError, match="of somebody else"):
+        _run("issue", "edge", "cam-1")
+    assert subject_in_folder(folder / "certs/cam-1") == (Role.DEVICE, "cam-1")
+    assert _run("issue", "device", "cam-1").exit_code == 0
+
+
+def test_an_authority_without_its_certificate_is_said_to_be_that(folder: Path) -> None:
+    _run("init")
+    (folder / "certs/ca.pem").unlink()
+    with pytest.raises(TlsError, match=r"without ca\.pem"):
+        _run("issue", "device", "cam-1")
+
+
+@pytest.mark.parametrize("host", ["192.168.1.999", "10.0.0"])
+def test_a_mistyped_address_is_no_name(folder: Path, host: str) -> None:
+    _run("init")
+    with pytest.raises(SettingsError, match="is no host"):
+        _run("issue", "edge", "hall", "--host", host)
+
+
+def test_an_empty_host_is_refused(folder: Path) -> None:
+    _run("init")
+    with pytest.raises(SettingsError, match="--host is empty"):
+        _run("issue", "edge", "hall", "--host", "")
+
+
+def test_more_days_than_a_date_has_are_a_wrong_option(folder: Path) -> None:
+    assert _run("init", "--days", "10000000").exit_code == 2
+
+
+def test_a_path_with_a_space_can_be_pasted(folder: Path) -> None:
+    _run("init")
+    assert "scp -r 'out here/cam' OTHER_MACHINE:cam" in _run("issue", "device", "c", "--out", "out here/cam").output
+
+
+def test_an_authority_that_is_about_to_end_is_named_and_its_certificates_are_kept(folder: Path) -> None:
+    _run("init", "certs/authority", "--days", "10")
+    first = _run("ensure", "certs", "device:cam-1")
+    assert "the authority ends on" in first.output
+    assert "(kept)" in _run("ensure", "certs", "device:cam-1").output
+
+
+def subject_in_folder(folder: Path) -> object:
+    held = read_issued(folder)
+    assert held is not None
+    return subject_in(x509.load_pem_x509_certificate(held.certificate))

@@ -186,3 +186,20 @@ def test_dearer_waiting_makes_a_busy_device_stop_sooner() -> None:
 
     shares = [(continues(replace(situation_of(MANIFEST, i), busy_share=b)) for b in (0.0, 0.8)) for i in range(10)]
     assert sum(idle >= busy for idle, busy in shares) >= 9
+
+
+EXTREMES = {
+    "a device that never ends": {"segment_s": (1e9,) * 5},
+    "an uplink that hardly moves": {"goodput_bytes_per_s": 1e-9},
+    "energy beyond price": {"weights": Weights(alpha_s=0.0, beta_s_per_joule=1e6, compute_watts=1e6)},
+    "a deadline that nothing can meet": {"weights": Weights(alpha_s=1e6, beta_s_per_joule=1e6, deadline_s=1e-300)},
+    "a backlog without end": {"backlog_mean_s": 1e9, "backlog_time_constant_s": 1e9},
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("extreme", EXTREMES)
+def test_numbers_at_the_limits_of_what_is_taken_give_plans_that_can_be_obeyed(name: str, extreme: str) -> None:
+    situation = replace(situation_of(MANIFEST, 1), **EXTREMES[extreme])
+    table = rule_named(name).table(situation)
+    check_plan(replace(plan_of(table), age_edges_s=table.age_edges_s), MANIFEST)

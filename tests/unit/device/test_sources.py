@@ -299,6 +299,13 @@ class TestVideo:
         source = VideoSource("clip.mp4", clock.monotonic_s, is_repeated=False)
         assert len(list(source.frames(watch))) == 2
 
+    def test_a_password_in_its_address_is_shown_nowhere(self, camera, clock):
+        camera.laid_down = []
+        with pytest.raises(SourceError) as refused:
+            VideoSource("rtsp://user:secret@192.0.2.1/stream", clock.monotonic_s)
+        assert "secret" not in str(refused.value)
+        assert "user:***@192.0.2.1" in str(refused.value)
+
     def test_a_stream_is_live(self, camera, clock):
         camera.laid_down = [[picture()]]
         assert VideoSource("rtsp://192.0.2.1/stream", clock.monotonic_s).is_live

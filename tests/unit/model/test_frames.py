@@ -95,3 +95,12 @@ def test_files_of_labels_that_cannot_be_read_are_refused(tmp_path: Path) -> None
 def test_frames_and_labels_must_be_as_many() -> None:
     with pytest.raises(SettingsError, match="1 frames but 2 labels"):
         LabelledFrames([b""], [1, 2])
+
+
+def test_a_table_as_spreadsheets_write_it_is_one_and_one_with_semicolons_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_bytes(b"\xef\xbb\xbffile,label\r\n0.png,1\r\n")
+    assert is_label_table(table)
+    table.write_text("file;label\n0.png;1\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="write a comma"):
+        is_label_table(table)

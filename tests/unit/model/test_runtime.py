@@ -1,6 +1,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -193,3 +194,27 @@ def test_a_class_without_a_name_is_called_by_its_number(folder: Path) -> None:
     )
     answer = read_answer(manifest, np.array([[0.1, 0.2, 0.7]], np.float32))
     assert (answer.label, answer.raw_confidence) == ("2", pytest.approx(0.7))
+
+
+def _shape(document: Any) -> None:
+    document["cuts"][1]["tensor"]["shape"] = [1, 99]
+
+
+def _name(document: Any) -> None:
+    document["cuts"][1]["tensor"]["name"] = "another"
+
+
+def _kind(document: Any) -> None:
+    document["cuts"][1]["tensor"]["dtype"] = "float64"
+
+
+@pytest.mark.parametrize("change", [_shape, _name, _kind])
+def test_a_manifest_that_is_not_that_of_its_segments_is_refused(
+    copied: Callable[[], Path], change: Callable[[Any], None]
+) -> None:
+    folder = copied()
+    document = json.loads((folder / MANIFEST_NAME).read_text())
+    change(document)
+    (folder / MANIFEST_NAME).write_text(json.dumps(document))
+    with pytest.raises(ManifestError, match=r"cut 1 is .* but segment-0\.onnx gives"):
+        SegmentRuntime.load(folder)

@@ -216,3 +216,29 @@ def test_every_path_among_the_settings_is_thought_of(cls: type[BaseServiceSettin
     paths = {key for key, field in cls.model_fields.items() if "Path" in str(field.annotation)}
     known = {"tls_ca", "tls_cert", "tls_key", "model", "models", "profile", "state", "console_token_file", "sysfs"}
     assert paths - known == set()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ('listen = "0.0.0.0:7200"\n', "has no TLS"),
+        ('tls_cert = "/opt/twinsplit/cert.pem"\n', "tls"),
+    ],
+)
+def test_settings_that_the_service_would_refuse_are_refused_now(tmp_path: Path, settings: str, text: str) -> None:
+    file = tmp_path / "device.toml"
+    file.write_text(f'model = "{MODEL}"\n{settings}', encoding="utf-8")
+    with pytest.raises(SettingsError, match=text):
+        install(
+            request(config=file), Place(tmp_path, is_written=False, is_replacing=False), DeviceSettings, device_needs
+        )
+
+
+@pytest.mark.parametrize("option", ["--memory-max=0", "--cpu-quota=0%"])
+def test_a_service_that_may_use_nothing_is_a_wrong_option(option: str) -> None:
+    assert CliRunner().invoke(device_command, ["install-service", option]).exit_code == 2
+
+
+def test_a_feeding_command_with_an_open_quote_is_none() -> None:
+    with pytest.raises(SettingsError, match="no closing quotation"):
+        device("rpicam-vid 'unclosed")

@@ -108,3 +108,17 @@ def test_exit_codes_are_documented_numbers() -> None:
     for error in _subclasses(TwinsplitError):
         by_code.setdefault(error.exit_code, set()).add(error.__name__)
     assert set(by_code) == set(range(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "no message of that size"),
+        (grpc.StatusCode.UNIMPLEMENTED, "another service"),
+    ],
+)
+def test_a_peer_that_did_answer_is_not_said_to_be_silent(status: grpc.StatusCode, words: str) -> None:
+    arrived = error_from_rpc(_failure(status, "internals"), "edge:7000")
+    assert type(arrived) is PeerError
+    assert words in str(arrived)
+    assert "does not answer" not in str(arrived)

@@ -1,7 +1,7 @@
 import pytest
 
 from twin_service.archive import Archive
-from twin_service.documents import Desired, Document
+from twin_service.documents import Desired, Document, readable_documents
 from twin_service.memory import Claim, VolatileMemory
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError, UnknownTwinError
 
@@ -206,3 +206,17 @@ def test_what_is_of_another_time_is_not_added(claim: Claim | None) -> None:
     archive.learnt("cam", claim)
     assert archive.opened("cam").ended == 0
     assert archive.bases == {}
+
+
+def test_a_weight_beyond_all_others_is_refused_and_one_that_was_kept_is_not_desired_any_more() -> None:
+    document = full_document()
+    for bad in (1e39, 1.1e6):
+        with pytest.raises(BadMessageError, match="from 0 to"):
+            document.desire(Desired(deadline_s=bad), 2)
+    document.desired = Desired(alpha_s=1e308, beta_s_per_joule=0.1)
+    assert Document.from_json(document.to_json()).desired == Desired(beta_s_per_joule=0.1)
+
+
+def test_a_document_that_cannot_be_read_costs_its_device_alone() -> None:
+    document = full_document()
+    assert readable_documents([("{}", 1), (document.to_json(), 0)]) == [document]

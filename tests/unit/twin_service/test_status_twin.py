@@ -1,4 +1,6 @@
 import math
+import random
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -117,6 +119,24 @@ def test_busy_share_and_uplink_wait_come_from_ended_tasks() -> None:
         status.ended([replace(task, stages=Stages(encode=0.19, upload=0.5))], float(k))
     assert status.busy_share(20.0) == pytest.approx(0.5, rel=0.05)
     assert status.uplink_busy_s(20.0) == pytest.approx(0.5 * 0.25 / 0.5, rel=0.1)
+
+
+def test_uploads_that_wait_for_one_another_are_not_counted_twice() -> None:
+    """A FIFO of Poisson arrivals with a fixed size: what the twin makes of the reports against its true mean wait."""
+    goodput, wire_bytes, rate = 20_000.0, 2_000, 7.0
+    draw, status = random.Random(1), twin()
+    status.state(state(goodput_bytes_per_s=goodput), 0.0)
+    now_s = free_s = 0.0
+    waits_s = []
+    for task_id in range(1, 2001):
+        now_s += draw.expovariate(rate)
+        begins_s = max(now_s, free_s)
+        free_s = begins_s + wire_bytes / goodput
+        waits_s.append(begins_s - now_s)
+        task = ended_task(task_id, now_s, outcome=Outcome.EDGE, ended_at_s=free_s)
+        status.ended([replace(task, wire_bytes=wire_bytes, stages=Stages(encode=0.0, upload=free_s - now_s))], free_s)
+    assert statistics.fmean(waits_s) == pytest.approx(0.5 * rate * 0.1**2 / (1.0 - rate * 0.1), rel=0.15)
+    assert status.uplink_busy_s(free_s) == pytest.approx(statistics.fmean(waits_s), rel=0.35)
 
 
 def test_an_overloaded_uplink_has_a_bounded_wait() -> None:

@@ -72,3 +72,11 @@ def test_the_situation_that_went_in_comes_out() -> None:
         busy_share=situation.busy_share,
     )
     assert again == replace(situation, uplink_busy_s=0.0, arrived_work_s=(0.0, 0.0, 0.0))
+
+
+def test_numbers_that_single_precision_does_not_have_are_kept_as_its_largest() -> None:
+    beyond = replace(CONDITIONS, goodput_bytes_per_s=1e300, segment_s=(1e300, 0.5, 0.25), encode_s={(0, 1): 1e300})
+    again = Replayed.from_bytes(made_up_replayed(conditions=beyond).to_bytes()).conditions
+    assert again is not None
+    assert again.goodput_bytes_per_s == again.segment_s[0] == again.encode_s[(0, 1)] > 1e38
+    assert again.segment_s[1:] == (0.5, 0.25)

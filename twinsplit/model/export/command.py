@@ -6,10 +6,26 @@ from pathlib import Path
 from typing import Literal
 
 import click
+from click.core import ParameterSource
 
 from twinsplit.model.extras import need_onnx
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+_OF_TRITON = ("backend", "instances", "instance_kind", "max_batch", "batch_delay_us", "threads")
+_OF_TAILS = ("weights",)
+
+
+def _is_given(name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _given_of_the_other(kind: str) -> list[str]:
+    """Options that stand there and mean nothing to this form."""
+    others = _OF_TAILS if kind == "triton" else _OF_TRITON
+    return [f"--{name.replace('_', '-')}" for name in others if _is_given(name)]
 
 
 @click.command()
@@ -88,7 +104,16 @@ def export(
     twinsplit model export models/alexnet-fashion/1 --to tails tails
     """
     need_onnx()
+    from twinsplit.errors import SettingsError
     from twinsplit.model.export.files import disk_bytes
+
+    given = _given_of_the_other(kind)
+    if given:
+        raise SettingsError(f"{', '.join(given)}: not for --to {kind}; leave it out")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise SettingsError(
+            f"{out} is in the model folder itself, whose files nobody could then tell apart; name another"
+        )
 
     if kind == "triton":
         from twinsplit.model.export.triton import TritonSettings, export_triton
@@ -96,6 +121,8 @@ def export(
         settings = TritonSettings(backend, instances, instance_kind, max_batch, batch_delay_us, threads)
         found = export_triton(folder, out, settings, is_replacing=force)
         batches = f"batches of up to {found.max_batch}" if found.max_batch else "one tensor at a time"
+        if max_batch > 1 and not found.max_batch and _is_given("max_batch"):
+            batches += ": its segments take no more; twinsplit model split --batches makes such that do"
         click.echo(f"{len(found.segments)} segments ({batches}) and {len(found.models)} ensembles:")
         names, start = found.models, f"tritonserver --model-repository {out}"
     else:
