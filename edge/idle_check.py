@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import cycle
 
+from edge.computing import CHECK_RUNS
 from edge.models import HeldModel
-from twinsplit.clock import Clock
 from twinsplit.errors import ComputeError
-from twinsplit.model.profile import made_up_input
 from twinsplit.telemetry.logs import EventLog
 
 _log = EventLog("edge.idle_check")
@@ -21,25 +20,28 @@ _log = EventLog("edge.idle_check")
 IDLE_S = 10.0
 """An edge without work for so long looks, and while none comes again after twice the time."""
 LONGEST_S = 600.0
-_RUNS = 3
-"""The quickest counts: the first one wakes processor and caches."""
 _MOST_SHARE = 0.01
 """Of one core, at most."""
 
 
 class IdleCheck:
-    """Runs one model at a time, through all of its segments.
+    """Has one model at a time run, through all of its segments.
 
     Args:
         models: By digest. An emulated speed is what it was set to, so those with a slowdown are left out.
-        clock: The queue's clock.
+        quickest_s: See :meth:`edge.computing.Computing.quickest_s`.
         idle_s: See :data:`IDLE_S`.
     """
 
-    def __init__(self, models: Mapping[str, HeldModel], clock: Clock, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, HeldModel],
+        quickest_s: Callable[[HeldModel, Callable[[], bool]], float | None],
+        idle_s: float = IDLE_S,
+    ) -> None:
         self._models = [model for model in models.values() if model.slowdown <= 1.0]
         self._next = cycle(self._models)
-        self._now_s = clock.monotonic_s
+        self._quickest_s = quickest_s
         self._idle_s = self._pause_s = idle_s
 
     def tails_were_served(self) -> None:
@@ -61,22 +63,15 @@ class IdleCheck:
             Time of its segments as profiled and as it is now, seconds; ``None``: work arrived, or it failed.
         """
         model = next(self._next)
-        tensor = made_up_input(model.manifest).tensor
-        least_s = float("inf")
-        for _ in range(_RUNS):
-            began_s = self._now_s()
-            found = tensor
-            for index in range(model.manifest.segment_count):
-                if not is_idle():
-                    return None
-                try:
-                    found = model.runtime.run_segment(index, found)
-                except ComputeError as failure:
-                    _log.warning("idle-check-failed", model=model.digest, cause=str(failure))
-                    self._wait_longer(0.0)
-                    return None
-            least_s = min(least_s, self._now_s() - began_s)
-        self._wait_longer(_RUNS * least_s)
+        try:
+            least_s = self._quickest_s(model, is_idle)
+        except ComputeError as failure:
+            _log.warning("idle-check-failed", model=model.digest, cause=str(failure))
+            self._wait_longer(0.0)
+            return None
+        if least_s is None:
+            return None
+        self._wait_longer(CHECK_RUNS * least_s)
         return sum(model.segment_s), least_s
 
     def _wait_longer(self, took_s: float) -> None:

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from edge.execution import EdgeTail, TailResult
 from edge.models import HeldModel
 from edge.servicer import ALL_DEVICES, NAME, EdgeServicer
+from edge.tail_work import EdgeTail, TailResult
 from twinsplit.access.door import this_call
 from twinsplit.certificates.subject import Role
 from twinsplit.errors import BadMessageError, RefusedError, StoppingError, UnknownModelError, WrongDigestError

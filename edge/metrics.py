@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from edge.backlog_statistics import HORIZONS_S
 from edge.engine.interface import TailEngine
-from edge.execution import TailResult
 from edge.gpu_energy import GpuEnergy
 from edge.servicer import EdgeIdentity, EdgeServicer
 from edge.tail_queue import TailEnd
+from edge.tail_work import TailResult
 from edge.twin_links import TwinLinks
 from twinsplit.telemetry.exposition import Sample
 from twinsplit.telemetry.histogram import Histogram

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from twinsplit.clock import Clock
-from twinsplit.errors import BadMessageError, ModelError, WrongDigestError
+from twinsplit.errors import BadMessageError, ComputeError, ModelError, WrongDigestError
 from twinsplit.model.batches import gives_the_same
 from twinsplit.model.manifest import MANIFEST_NAME, Manifest
 from twinsplit.model.payload import PICTURE_KINDS, decode_payload, encode_payload
@@ -35,6 +35,13 @@ class TailRuntime(Protocol):
     def run_segment(self, index: int, tensor: NDArray[Any]) -> NDArray[Any]:
         """Tensor of cut ``index + 1`` from that of cut ``index``."""
         ...
+
+
+class ElsewhereRuntime:
+    """Stands for the segments of a model that this process does not run."""
+
+    def run_segment(self, index: int, tensor: NDArray[Any]) -> NDArray[Any]:
+        raise ComputeError(f"segment {index} is run elsewhere, not by this process")
 
 
 @dataclass(frozen=True, slots=True)

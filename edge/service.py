@@ -14,10 +14,12 @@ import grpc.aio
 from edge.arrival_log import ArrivalLog
 from edge.backlog_reporting import ReportPolicy
 from edge.batching import BatchSettings
+from edge.computing_process.messages import Start
+from edge.computing_process.parent import ComputingProcess
 from edge.engine.address import EngineAddress
 from edge.engine.interface import TailEngine
 from edge.engine.server_metrics import check_page
-from edge.execution import TailExecutor, TailWork
+from edge.execution import TailExecutor
 from edge.gpu_energy import GpuEnergy, gpu_energy_of
 from edge.inference import EdgeInference
 from edge.metrics import EdgeMetrics
@@ -25,6 +27,7 @@ from edge.models import HeldModel, load_models
 from edge.servicer import ALL_DEVICES, EdgeIdentity, EdgeServicer
 from edge.settings import EdgeSettings
 from edge.tail_queue import TailQueue
+from edge.tail_work import TailWork
 from edge.twin_link import Announcement, TwinLink
 from edge.twin_links import TwinLinks
 from twinsplit.access.peer_limits import PeerLimits
@@ -38,7 +41,7 @@ from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.settings import flag_name
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
-from twinsplit.telemetry.logs import EventLog
+from twinsplit.telemetry.logs import EventLog, is_json
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
 from twinsplit.transport.limits import model_message_bytes
@@ -53,7 +56,7 @@ _log = EventLog("edge.service")
 
 OIP = "oip"
 """What stands for the execution provider where tails run elsewhere."""
-_OF_LOCAL = ("provider", "threads", "profile", "batch_most", "emulate_slowdown")
+_OF_LOCAL = ("provider", "threads", "computing", "profile", "batch_most", "emulate_slowdown")
 _OF_OIP = ("engine_in_flight", "engine_metrics")
 EVERY_ADDRESS = ("0.0.0.0", "::")  # nosec B104 # compared with, never listened on
 LAST_ANSWERS_S = 1.0
@@ -278,6 +281,20 @@ def _local_engine(
     Raises:
         ModelError, ProviderError: see :func:`edge.models.load_models`.
     """
+    process = None
+    if models is None and settings.computing == "process":
+        process = ComputingProcess(
+            Start(
+                models=settings.models,
+                provider=settings.provider,
+                threads=settings.threads,
+                slowdown=settings.emulate_slowdown,
+                profile=settings.profile,
+                log_level=settings.log_level,
+                is_log_json=is_json(),
+            )
+        )
+        models = process.models(progress)
     if models is None:
         models = load_models(
             settings.models,
@@ -292,7 +309,9 @@ def _local_engine(
     queue: TailQueue[TailWork] = TailQueue(
         settings.queue_capacity, tail_s, clock.monotonic_s(), batches_of(settings.batch_most, models)
     )
-    return models, TailExecutor(queue, models, clock)
+    if process is None:
+        return models, TailExecutor(queue, models, clock)
+    return models, TailExecutor(queue, models, clock, computing=process, inline_s=0.0)
 
 
 def _tracing(settings: EdgeSettings) -> TailTracing | None:
@@ -329,6 +348,8 @@ def _check_engine(settings: EdgeSettings, engine: EngineAddress) -> None:
         raise SettingsError(f"{flag_name(given[0])} is for --engine oip://...; leave it out")
     if given:
         raise SettingsError(f"{flag_name(given[0])} is for --engine local; set it at the servers of {settings.engine}")
+    if settings.core is not None and settings.computing == "process":
+        raise SettingsError("--core keeps the edge to one core, which --computing process leaves; give one of them")
     for url in settings.engine_metrics:
         check_page(url)
     if engine.is_tls and not settings.tls.is_set:

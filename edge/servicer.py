@@ -18,10 +18,10 @@ from grpc.aio import EOF, ServicerContext  # type: ignore[attr-defined] # EOF is
 
 from edge.arrival_log import Arrival, ArrivalLogs
 from edge.engine.interface import TailEngine
-from edge.execution import EdgeTail, TailResult, TailWork
 from edge.lateness import Lateness
 from edge.models import HeldModel, held_model
 from edge.tail_queue import Tail, TailEnd
+from edge.tail_work import EdgeTail, TailResult, TailWork
 from twinsplit import __version__
 from twinsplit.access.door import pause, this_call
 from twinsplit.certificates.subject import Role

@@ -55,6 +55,11 @@ class EdgeSettings(BaseServiceSettings):
         "cpu", description="Execution provider of ONNX Runtime, such as cpu, cuda, openvino; never replaced by another."
     )
     threads: int = Field(1, ge=1, description="Threads of one inference.")
+    computing: Literal["thread", "process"] = Field(
+        "thread",
+        description="What runs the tails of the engine local: a thread of this process, or a process of its own, which "
+        "needs a core beside this one's and some 60 MB more, and keeps its pace however many streams there are.",
+    )
     core: int | None = Field(
         None,
         ge=0,

@@ -134,6 +134,12 @@ class TailQueue(Generic[WorkT]):
         self._lateness = Lateness()
 
     @property
+    def following(self) -> Tail[WorkT] | None:
+        """The tail that will be run next unless it is cancelled or expires; ``None``: there is none, or it may be run
+        with others."""
+        return self._waiting[0] if self._waiting and self.batches.most <= 1 else None
+
+    @property
     def capacity(self) -> int:
         return self._capacity
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge.execution import TailResult
+from edge.tail_work import TailResult
 from twinsplit.tracing.context import SpanContext
 from twinsplit.tracing.span import AttributeValue, Span, SpanKind
 from twinsplit.transport.status import code_of

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edge.execution import TailResult
 from edge.tail_trace import DeviceTime, TailTrace
+from edge.tail_work import TailResult
 from twinsplit.tracing.context import parse_traceparent
 from twinsplit.tracing.outlet import SpanOutlet
 from twinsplit.transport.tail_stream import InferRequest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Protocol
 
-from edge.execution import EdgeTail
 from edge.tail_queue import EdgeReading, TailEnd
+from edge.tail_work import EdgeTail
 from twinsplit.reckoning import BacklogState
 from twinsplit.telemetry.exposition import Sample
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.engine.back_end import BackEnd
-from edge.models import HeldModel, decode_times_s, model_folders
+from edge.models import ElsewhereRuntime, HeldModel, decode_times_s, model_folders
 from twinsplit.clock import Clock
-from twinsplit.errors import ComputeError, ModelError
+from twinsplit.errors import ModelError
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
 from twinsplit.model.profile import made_up_input, random_tensor
 from twinsplit.oip.names import tail_name
@@ -30,13 +30,6 @@ _ROUNDS = 3
 """Rounds of as many tails at once as may be under way, to see how many a back end runs at once."""
 _CALL_S = 60.0
 """A first call may load a model."""
-
-
-class ElsewhereRuntime:
-    """Stands for the segments of a model that this process does not run."""
-
-    def run_segment(self, index: int, tensor: NDArray[Any]) -> NDArray[Any]:
-        raise ComputeError(f"segment {index} runs in the engine behind this edge, not here")
 
 
 def read_models(root: Path, clock: Clock) -> dict[str, HeldModel]:

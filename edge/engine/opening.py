@@ -14,8 +14,8 @@ from edge.engine.pages import PageWatch
 from edge.engine.probe import Probe
 from edge.engine.queue import EngineQueue
 from edge.engine.remote import RemoteEngine
-from edge.execution import TailWork
 from edge.models import HeldModel
+from edge.tail_work import TailWork
 from twinsplit.clock import Clock
 from twinsplit.errors import PeerError, SettingsError
 from twinsplit.telemetry.logs import EventLog

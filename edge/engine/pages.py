@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edge.engine.queue import EngineQueue
 from edge.engine.server_metrics import ServerReading, mean_wait_s, read_page, reading_of
-from edge.execution import TailWork
+from edge.tail_work import TailWork
 from twinsplit.clock import Clock
 
 PERIOD_S = 0.5

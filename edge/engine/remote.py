@@ -17,9 +17,9 @@ from edge.engine.back_end_load import Flight
 from edge.engine.pages import PageWatch
 from edge.engine.probe import Probe
 from edge.engine.queue import NO_ENGINE_TEXT, EngineQueue
-from edge.execution import EdgeTail, TailResult, TailWork
 from edge.models import HeldModel
 from edge.tail_queue import EdgeReading, TailEnd
+from edge.tail_work import EdgeTail, TailResult, TailWork
 from twinsplit.clock import Clock
 from twinsplit.errors import DeadlineError, RefusedError, StoppingError, TwinsplitError
 from twinsplit.model.payload import decode_payload

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.execution import EdgeTail, TailResult, TailWork
 from edge.models import HeldModel
 from edge.tail_queue import Tail, TailEnd
+from edge.tail_work import EdgeTail, TailResult, TailWork
 from tests.integration.device_bench import until
 from tests.integration.edge_engine.bench import answers, output_of, plain, request, running
 from tests.integration.edge_engine.other_server import OtherServer

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.execution import TailExecutor, TailResult, TailWork
+from edge.computing import LocalComputing
+from edge.execution import TailExecutor
 from edge.models import HeldModel
 from edge.tail_queue import Tail, TailQueue
+from edge.tail_work import TailResult, TailWork
 from twinsplit.clock import ManualClock
 from twinsplit.model.manifest import Manifest, manifest_digest, parse_manifest
 from twinsplit.tensor import encode
@@ -63,8 +65,9 @@ class Bench:
         self.model = HeldModel(self.manifest, self.digest, self.chain, (0.01,) * 3, (0.0,) * 3, slowdown)
         self.slept: list[float] = []
         self.queue: TailQueue[TailWork] = TailQueue(capacity, {self.digest: self.model.tail_s}, 0.0)
+        self.computing = LocalComputing({self.digest: self.model}, self.clock, self.sleep)
         self.executor = TailExecutor(
-            self.queue, {self.digest: self.model}, self.clock, sleep=self.sleep, inline_s=float("inf")
+            self.queue, {self.digest: self.model}, self.clock, computing=self.computing, inline_s=float("inf")
         )
         self.results: list[TailResult] = []
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edge.batching import BatchSettings, BatchSizes
+from edge.computing import LocalComputing
 from edge.execution import TailExecutor
 from edge.service import batches_of
 from edge.tail_queue import Tail, TailEnd, TailQueue, Turn
@@ -148,7 +149,9 @@ class BatchBench(Bench):
         super().__init__(capacity=32, **options)
         settings = BatchSettings(most, ((self.digest, 0),))
         self.queue = TailQueue(32, {self.digest: self.model.tail_s}, 0.0, settings)
-        self.executor = TailExecutor(self.queue, {self.digest: self.model}, self.clock, sleep=self.sleep, inline_s=0.0)
+        models = {self.digest: self.model}
+        computing = LocalComputing(models, self.clock, self.sleep)
+        self.executor = TailExecutor(self.queue, models, self.clock, computing=computing, inline_s=0.0)
 
     def wait(self, *starts: float, data: bytes | None = None) -> list[Tail]:
         tails = []

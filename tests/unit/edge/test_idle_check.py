@@ -19,7 +19,7 @@ def always() -> bool:
 
 
 def check_of(bench: Bench, idle_s: float = 10.0) -> IdleCheck:
-    return IdleCheck({bench.digest: bench.model}, bench.clock, idle_s)
+    return IdleCheck({bench.digest: bench.model}, bench.computing.quickest_s, idle_s)
 
 
 def test_the_quickest_of_several_runs_counts() -> None:

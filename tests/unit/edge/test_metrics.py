@@ -4,11 +4,12 @@ import random
 
 from edge.arrival_log import ArrivalLog
 from edge.backlog_reporting import ReportPolicy
-from edge.execution import TailExecutor, TailResult, TailWork
+from edge.execution import TailExecutor
 from edge.gpu_energy import GpuEnergy
 from edge.metrics import EdgeMetrics
 from edge.servicer import EdgeIdentity, EdgeServicer
 from edge.tail_queue import TailEnd, TailQueue
+from edge.tail_work import TailResult, TailWork
 from edge.twin_link import Announcement, TwinLink
 from edge.twin_links import TwinLinks
 from twinsplit.clock import ManualClock

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.execution import TailResult
 from edge.tail_queue import TailEnd
 from edge.tail_trace import DeviceTime, TailTrace
+from edge.tail_work import TailResult
 from twinsplit.errors import DeadlineError
 from twinsplit.reckoning import BacklogState
 from twinsplit.tensor import EncodedTensor, TensorHeader

@@ -8,7 +8,7 @@ from edge.engine import pages
 from edge.engine.back_end_load import BackEndLoad
 from edge.engine.pages import PageWatch
 from edge.engine.queue import EngineQueue
-from edge.execution import TailWork
+from edge.tail_work import TailWork
 from twinsplit.clock import ManualClock
 
 MODEL = "a" * 64
