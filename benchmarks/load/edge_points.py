@@ -1,7 +1,7 @@
 """One edge under load: what it holds by number of devices, then arrivals that do not wait, to twice that.
 
-The edge has a core of its own (``--core``) where there is a second one for the generators: it then has as much of the
-machine past the knee as before it. The points that matter are taken again without.
+Where there is a second core the edge computes in a process of its own (``--computing process``). The points that matter
+are taken again with all of the edge on a core of its own (``--core``), the generators on the others, and with neither.
 """
 
 from __future__ import annotations
@@ -39,14 +39,24 @@ class EdgeLoad:
     knee_devices: int = 64
     factors: tuple[float, ...] = (0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
     """Offered load over the capacity measured at ``knee_devices``; taken in random order."""
-    factors_on_any_core: tuple[float, ...] = (0.9, 1.0, 2.0)
-    """The same for an edge without a core of its own."""
+    factors_of_others: tuple[float, ...] = (0.9, 1.0, 1.5, 2.0)
+    """The same for the other ways to run an edge."""
     cut: int = 0
     deadline_s: float = 0.25
     warm_up_s: float = 2.0
     seconds: float = 10.0
     generators: int = 2
     seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How an edge is run."""
+
+    title: str
+    arguments: tuple[str, ...]
+    is_apart: bool = False
+    """Whether the generators keep off its core."""
 
 
 def quick(load: EdgeLoad) -> EdgeLoad:
@@ -56,7 +66,7 @@ def quick(load: EdgeLoad) -> EdgeLoad:
         devices=(1, 8, 32),
         knee_devices=32,
         factors=(0.5, 1.0, 1.5, 2.0),
-        factors_on_any_core=(2.0,),
+        factors_of_others=(2.0,),
         warm_up_s=1.0,
         seconds=3.0,
     )
@@ -68,18 +78,20 @@ def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
         folder = Path(name)
         capacity = []
         # Nothing is refused while capacity is measured: the queue holds all that can be under way.
-        core = service_core()
-        with _edge(load, folder, core, queue_capacity=IN_FLIGHT * max(load.devices)) as edge:
+        way, *others = ways()
+        with _edge(load, folder, way, queue_capacity=IN_FLIGHT * max(load.devices)) as edge:
             for devices in load.devices:
-                capacity.append(_point(load, edge, folder, devices, rate_per_s=None))
+                capacity.append(_point(load, edge, folder, way, devices, rate_per_s=None))
                 say(_line(capacity[-1]))
         at_knee = next(point for point in capacity if point["devices"] == load.knee_devices)
         capacity_per_s = at_knee["answers_per_s"]
-        knee = _series(load, folder, core, load.factors, capacity_per_s, say)
-        on_any_core = []
-        if core is not None:
-            say("the same without a core of its own:")
-            on_any_core = _series(load, folder, None, load.factors_on_any_core, capacity_per_s, say)
+        say(f"{way.title}:")
+        knee = _series(load, folder, way, load.factors, capacity_per_s, say)
+        found = []
+        for other in others:
+            say(f"{other.title}:")
+            points = _series(load, folder, other, load.factors_of_others, capacity_per_s, say)
+            found.append({"title": other.title, "knee": points})
     return {
         "cut": load.cut,
         "deadline_s": load.deadline_s,
@@ -89,9 +101,9 @@ def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
         "capacity": capacity,
         "knee_devices": load.knee_devices,
         "capacity_per_s": capacity_per_s,
-        "has_own_core": core is not None,
+        "way": way.title,
         "knee": knee,
-        "on_any_core": on_any_core,
+        "others": found,
         "verdict": verdict(knee, load.deadline_s),
     }
 
@@ -127,15 +139,24 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def ways() -> list[Way]:
+    """Ways to run an edge on this machine, the one that is judged first."""
+    core = service_core()
+    neither = Way("--computing thread", ("--computing=thread",))
+    if core is None:
+        return [neither]
+    return [Way("--computing process", ("--computing=process",)), Way("--core", (f"--core={core}",), True), neither]
+
+
 def _series(
-    load: EdgeLoad, folder: Path, core: int | None, factors: tuple[float, ...], capacity_per_s: float, say: Say
+    load: EdgeLoad, folder: Path, way: Way, factors: tuple[float, ...], capacity_per_s: float, say: Say
 ) -> list[dict[str, Any]]:
     """Points by factor, taken in random order."""
     points = []
-    with _edge(load, folder, core) as edge:
+    with _edge(load, folder, way) as edge:
         for factor in random.Random(load.seed).sample(factors, len(factors)):
             rate_per_s = factor * capacity_per_s
-            point = _point(load, edge, folder, load.knee_devices, rate_per_s, has_own_core=core is not None)
+            point = _point(load, edge, folder, way, load.knee_devices, rate_per_s)
             points.append({"factor": factor} | point)
             say(_line(points[-1]))
     return sorted(points, key=lambda point: float(point["factor"]))
@@ -145,10 +166,9 @@ def _point(
     load: EdgeLoad,
     edge: ServiceProcess,
     folder: Path,
+    way: Way,
     devices: int,
     rate_per_s: float | None,
-    *,
-    has_own_core: bool = True,
 ) -> dict[str, Any]:
     orders: list[dict[str, Any]] = []
     for count in shares(devices, load.generators):
@@ -167,7 +187,7 @@ def _point(
                 "seconds": load.seconds,
             }
         )
-    apart = on_cores(is_service=False) if has_own_core else nullcontext()
+    apart = on_cores(is_service=False) if way.is_apart else nullcontext()
     with apart, generators(orders, MODULE, folder) as processes:
         counted, use = run_window(processes, edge, load.warm_up_s, load.seconds)
     point = {"devices": devices} | summary(counted, use, load.seconds)
@@ -177,12 +197,9 @@ def _point(
 
 
 @contextmanager
-def _edge(
-    load: EdgeLoad, folder: Path, core: int | None, queue_capacity: int | None = None
-) -> Iterator[ServiceProcess]:
+def _edge(load: EdgeLoad, folder: Path, way: Way, queue_capacity: int | None = None) -> Iterator[ServiceProcess]:
     port, http_port = free_ports(2)
-    more = [] if queue_capacity is None else [f"--queue-capacity={queue_capacity}"]
-    more += [] if core is None else [f"--core={core}"]
+    more = [*way.arguments, *([] if queue_capacity is None else [f"--queue-capacity={queue_capacity}"])]
     arguments = ["-m", "edge", f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}"]
     arguments += [f"--models={load.model}", "--drain-s=0", "--log-format=json", *more]
     edge = ServiceProcess(f"edge-{port}", arguments, folder, http_port)

@@ -49,6 +49,10 @@ WITHOUT_SERIES = {
     "twinsplit_device_throttled": "not every machine tells",
     "twinsplit_device_speed_share": "not every machine tells",
     **{
+        f"twinsplit_computing_process_{name}": "the edge computes in a thread"
+        for name in ("restarts_total", "cpu_seconds_total", "resident_memory_bytes")
+    },
+    **{
         f"twinsplit_engine_{name}": "the edge runs its tails itself"
         for name in (
             "ready",

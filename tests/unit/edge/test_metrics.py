@@ -28,8 +28,8 @@ OF_THE_PROCESS = {"twinsplit_build_info", CERTIFICATE_ENDS} | {
     name for name in CATALOGUE if name.startswith("twinsplit_process_")
 }
 
-OF_AN_ENGINE = {name for name in CATALOGUE if name.startswith("twinsplit_engine_")}
-"""Seen in tests/integration/edge_engine."""
+OF_AN_ENGINE = {name for name in CATALOGUE if name.startswith(("twinsplit_engine_", "twinsplit_computing_process_"))}
+"""Seen in tests/integration/edge_engine and test_computing_process.py."""
 
 
 def make_metrics(*, has_twin: bool = True) -> tuple[EdgeMetrics, EdgeServicer]:
