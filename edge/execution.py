@@ -213,12 +213,12 @@ class TailExecutor:
                         served = self._served
                         has_work = self._work_arrives.wait(self._idle_check.pause_s)
                         turn, is_idle = self._next_turn(), not has_work and served == self._served
-                if turn is not None:
-                    self._carry_out(turn)
-                elif self._computing.lack is not None:
+                if turn is None and self._computing.lack is not None:
                     self._computing.restore()
-                else:
+                elif turn is None:
                     self._check()
+                while turn is not None:
+                    turn = self._carry_out(turn, takes_next=True)
         except Exception as failure:  # noqa: BLE001 - a dead thread must be seen in log and health, not guessed
             _log.exception("compute-thread-ended", failure)
             self.stop_admitting()
@@ -244,14 +244,15 @@ class TailExecutor:
         turn = self._queue.start_next(self._now_s())
         return None if turn.tail is None and not turn.expired else turn
 
-    def _carry_out(self, turn: Turn[TailWork]) -> None:
+    def _carry_out(self, turn: Turn[TailWork], *, takes_next: bool = False) -> Turn[TailWork] | None:
+        """Do what the queue says. ``takes_next``: put the next tail into service as soon as these have ended, before
+        they are answered: a computing process has begun with it by then. Its turn, if there is one."""
         for tail in turn.expired:
             tail.is_wanted = False
             self._refuse(tail, TailEnd.EXPIRED, _too_late())
-        if turn.tail is not None:
-            self._serve([turn.tail, *turn.others])
+        return None if turn.tail is None else self._serve([turn.tail, *turn.others], takes_next=takes_next)
 
-    def _serve(self, tails: list[EdgeTail]) -> None:
+    def _serve(self, tails: list[EdgeTail], *, takes_next: bool) -> Turn[TailWork] | None:
         with self._work_arrives:
             following = self._queue.following
         together = self._run_together(tails) if len(tails) > 1 else None
@@ -265,9 +266,11 @@ class TailExecutor:
             self._idle_check.tails_were_served()
             self._ends.update(each.end for each in ended)
             backlog = self._queue.backlog_state(ended_s)
+            following_turn = self._next_turn() if takes_next else None
         for tail, end, output, error in ended:
             result = TailResult(end, output, error, began_s - tail.arrived_at_s, ended_s - began_s, backlog)
             tail.work.deliver(tail, result)
+        return following_turn
 
     def _run_alone(self, tail: EdgeTail, following: EdgeTail | None) -> _Run:
         began_s = self._now_s()

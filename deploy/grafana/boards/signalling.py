@@ -6,6 +6,7 @@ from deploy.grafana.boards.frame import Board, instances
 from deploy.grafana.boards.panels import (
     BYTES,
     BYTES_PER_S,
+    CORES,
     COUNT,
     NONE,
     PER_MIN,
@@ -36,6 +37,7 @@ def board() -> Board:
     _mirrors(found)
     _uplinks(found)
     _edges(found)
+    _ways(found)
     _calls(found)
     return found
 
@@ -260,6 +262,84 @@ def _edges(found: Board) -> None:
             BYTES_PER_S,
             Ask(f"sum(rate(twinsplit_tail_wire_bytes_total{{{_EDGE}}}{RATE}))", "on the wire"),
             Ask(f"sum(rate(twinsplit_tail_raw_bytes_total{{{_EDGE}}}{RATE}))", "raw"),
+            width=6,
+        ),
+    )
+
+
+def _ways(found: Board) -> None:
+    found.row(
+        "Several edges, and what runs their tails",
+        lines(
+            "Ways to edges",
+            "Goodput from each device to each edge of the list, by its place there, and whether it uses that edge.",
+            BYTES_PER_S,
+            Ask(f"twinsplit_edge_goodput_bytes_per_second{{{_DEVICE}}}", "{{instance}} to {{place}}"),
+            Ask(f"twinsplit_edge_reachable{{{_DEVICE}}}", "{{instance}} uses {{place}}", COUNT),
+            width=6,
+            may_be_empty="devices are told their edge, and get no list",
+        ),
+        lines(
+            "Round trip to edges",
+            "From each device to each edge of the list, without payload.",
+            SECONDS,
+            Ask(f"twinsplit_edge_round_trip_seconds{{{_DEVICE}}}", "{{instance}} to {{place}}"),
+            width=6,
+            may_be_empty="devices are told their edge, and get no list",
+        ),
+        lines(
+            "Sent on",
+            "Offloads per minute that went on to the next edge, by reason.",
+            PER_MIN,
+            Ask(f"60 * sum by (reason) (rate(twinsplit_offloads_sent_on_total{{{_DEVICE}}}{RATE}))", "{{reason}}"),
+            width=6,
+            may_be_empty="no offload was sent on",
+        ),
+        lines(
+            "Tails per batch",
+            "Tails that edges ran in one batch, on average; only edges with batch_most above 1 make any.",
+            COUNT,
+            Ask(
+                f"sum by (instance) (rate(twinsplit_batched_tails_total{{{_EDGE}}}{RATE})) / "
+                f"sum by (instance) (rate(twinsplit_tail_batches_total{{{_EDGE}}}{RATE}))",
+                "{{instance}}",
+            ),
+            width=6,
+            may_be_empty="no batch was run",
+        ),
+        lines(
+            "Servers behind edges",
+            "Of engines elsewhere: whether each takes tails, and how many are under way there.",
+            COUNT,
+            Ask(f"twinsplit_engine_ready{{{_EDGE}}}", "{{instance}} {{back_end}} ready"),
+            Ask(f"twinsplit_engine_tails_in_flight{{{_EDGE}}}", "{{instance}} {{back_end}} under way"),
+            width=6,
+            may_be_empty="edges run their tails themselves",
+        ),
+        lines(
+            "Wait at servers behind edges",
+            "Wait of a further tail there as the edge believes, and the mean error of that.",
+            SECONDS,
+            Ask(f"twinsplit_engine_backlog_seconds{{{_EDGE}}}", "{{instance}} {{back_end}}"),
+            Ask(f"twinsplit_engine_backlog_error_seconds{{{_EDGE}}}", "{{instance}} error"),
+            width=6,
+            may_be_empty="edges run their tails themselves",
+        ),
+        lines(
+            "Computing processes",
+            "Processor time of an edge's own process for tails, and how often it was started again.",
+            CORES,
+            Ask(f"rate(twinsplit_computing_process_cpu_seconds_total{{{_EDGE}}}{RATE})", "{{instance}}"),
+            Ask(f"twinsplit_computing_process_restarts_total{{{_EDGE}}}", "{{instance}} restarts", COUNT),
+            width=6,
+            may_be_empty="tails are run by a thread (setting computing)",
+        ),
+        lines(
+            "Store and certificates",
+            "1 while the twin service cannot keep its state; time until certificates end.",
+            COUNT,
+            Ask("twinsplit_store_degraded", "{{instance}} degraded"),
+            Ask("twinsplit_certificate_expires_timestamp_seconds - time()", "{{instance}} certificate", SECONDS),
             width=6,
         ),
     )
