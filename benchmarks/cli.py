@@ -227,6 +227,27 @@ def replicas(devices: int, seconds: float, json_path: Path | None) -> None:
     )
 
 
+@bench.command("edge-ways")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Points of each way and load."
+)
+@click.option("--seconds", type=FiniteRange(min=1), default=6.0, show_default=True, help="Time of each point.")
+@_seed_option
+@_json_option
+def edge_ways(repeats: int, seconds: float, seed: int, json_path: Path | None) -> None:
+    """An edge past what it holds: tails in a thread, in a process of their own, or all of it on one core."""
+    from benchmarks.load.edge_ways import lines, measure
+    from benchmarks.testbed.scenarios import SHIPPED_MODEL
+
+    _measured(
+        "edge-ways",
+        json_path,
+        [seed],
+        lambda: measure(SHIPPED_MODEL, repeats=repeats, seconds=seconds, seed=seed, say=_say),
+        lines,
+    )
+
+
 @bench.command("engine-hop")
 @click.option("--rounds", type=click.IntRange(min=10), default=200, show_default=True, help="Calls of each way, cut.")
 @click.option("--load-s", type=FiniteRange(min=1), default=15.0, show_default=True, help="Time under load of each way.")

@@ -1,14 +1,14 @@
 """One edge under load: what it holds by number of devices, then arrivals that do not wait, to twice that.
 
-Where there is a second core the edge computes in a process of its own (``--computing process``). The points that matter
-are taken again with all of the edge on a core of its own (``--core``), the generators on the others, and with neither.
+The edge has a core of its own (``--core``) where there is a second one for the generators: it then has as much of the
+machine past the knee as before it. The points that matter are taken again without.
 """
 
 from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,24 +39,14 @@ class EdgeLoad:
     knee_devices: int = 64
     factors: tuple[float, ...] = (0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
     """Offered load over the capacity measured at ``knee_devices``; taken in random order."""
-    factors_of_others: tuple[float, ...] = (0.9, 1.0, 1.5, 2.0)
-    """The same for the other ways to run an edge."""
+    factors_on_any_core: tuple[float, ...] = (0.9, 1.0, 2.0)
+    """The same for an edge without a core of its own."""
     cut: int = 0
     deadline_s: float = 0.25
     warm_up_s: float = 2.0
     seconds: float = 10.0
     generators: int = 2
     seed: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How an edge is run."""
-
-    title: str
-    arguments: tuple[str, ...]
-    is_apart: bool = False
-    """Whether the generators keep off its core."""
 
 
 def quick(load: EdgeLoad) -> EdgeLoad:
@@ -66,7 +56,7 @@ def quick(load: EdgeLoad) -> EdgeLoad:
         devices=(1, 8, 32),
         knee_devices=32,
         factors=(0.5, 1.0, 1.5, 2.0),
-        factors_of_others=(2.0,),
+        factors_on_any_core=(2.0,),
         warm_up_s=1.0,
         seconds=3.0,
     )
@@ -78,20 +68,18 @@ def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
         folder = Path(name)
         capacity = []
         # Nothing is refused while capacity is measured: the queue holds all that can be under way.
-        way, *others = ways()
-        with _edge(load, folder, way, queue_capacity=IN_FLIGHT * max(load.devices)) as edge:
+        core = service_core()
+        with running_edge(load, folder, (*_on(core), f"--queue-capacity={IN_FLIGHT * max(load.devices)}")) as edge:
             for devices in load.devices:
-                capacity.append(_point(load, edge, folder, way, devices, rate_per_s=None))
+                capacity.append(point_of(load, edge, folder, devices, rate_per_s=None))
                 say(_line(capacity[-1]))
         at_knee = next(point for point in capacity if point["devices"] == load.knee_devices)
         capacity_per_s = at_knee["answers_per_s"]
-        say(f"{way.title}:")
-        knee = _series(load, folder, way, load.factors, capacity_per_s, say)
-        found = []
-        for other in others:
-            say(f"{other.title}:")
-            points = _series(load, folder, other, load.factors_of_others, capacity_per_s, say)
-            found.append({"title": other.title, "knee": points})
+        knee = _series(load, folder, core, load.factors, capacity_per_s, say)
+        on_any_core = []
+        if core is not None:
+            say("the same without a core of its own:")
+            on_any_core = _series(load, folder, None, load.factors_on_any_core, capacity_per_s, say)
     return {
         "cut": load.cut,
         "deadline_s": load.deadline_s,
@@ -101,9 +89,9 @@ def measure(load: EdgeLoad, say: Say) -> dict[str, Any]:
         "capacity": capacity,
         "knee_devices": load.knee_devices,
         "capacity_per_s": capacity_per_s,
-        "way": way.title,
+        "has_own_core": core is not None,
         "knee": knee,
-        "others": found,
+        "on_any_core": on_any_core,
         "verdict": verdict(knee, load.deadline_s),
     }
 
@@ -139,37 +127,30 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def ways() -> list[Way]:
-    """Ways to run an edge on this machine, the one that is judged first."""
-    core = service_core()
-    neither = Way("--computing thread", ("--computing=thread",))
-    if core is None:
-        return [neither]
-    return [Way("--computing process", ("--computing=process",)), Way("--core", (f"--core={core}",), True), neither]
-
-
 def _series(
-    load: EdgeLoad, folder: Path, way: Way, factors: tuple[float, ...], capacity_per_s: float, say: Say
+    load: EdgeLoad, folder: Path, core: int | None, factors: tuple[float, ...], capacity_per_s: float, say: Say
 ) -> list[dict[str, Any]]:
     """Points by factor, taken in random order."""
     points = []
-    with _edge(load, folder, way) as edge:
+    with running_edge(load, folder, _on(core)) as edge:
         for factor in random.Random(load.seed).sample(factors, len(factors)):
             rate_per_s = factor * capacity_per_s
-            point = _point(load, edge, folder, way, load.knee_devices, rate_per_s)
+            point = point_of(load, edge, folder, load.knee_devices, rate_per_s, has_own_core=core is not None)
             points.append({"factor": factor} | point)
             say(_line(points[-1]))
     return sorted(points, key=lambda point: float(point["factor"]))
 
 
-def _point(
+def point_of(
     load: EdgeLoad,
     edge: ServiceProcess,
     folder: Path,
-    way: Way,
     devices: int,
     rate_per_s: float | None,
+    *,
+    has_own_core: bool = True,
 ) -> dict[str, Any]:
+    """What is counted at one number of devices and one rate; ``None``: as many tails as may be under way always are."""
     orders: list[dict[str, Any]] = []
     for count in shares(devices, load.generators):
         orders.append(
@@ -187,7 +168,7 @@ def _point(
                 "seconds": load.seconds,
             }
         )
-    apart = on_cores(is_service=False) if way.is_apart else nullcontext()
+    apart = on_cores(is_service=False) if has_own_core else nullcontext()
     with apart, generators(orders, MODULE, folder) as processes:
         counted, use = run_window(processes, edge, load.warm_up_s, load.seconds)
     point = {"devices": devices} | summary(counted, use, load.seconds)
@@ -197,9 +178,9 @@ def _point(
 
 
 @contextmanager
-def _edge(load: EdgeLoad, folder: Path, way: Way, queue_capacity: int | None = None) -> Iterator[ServiceProcess]:
+def running_edge(load: EdgeLoad, folder: Path, more: Sequence[str] = ()) -> Iterator[ServiceProcess]:
+    """An edge that serves, with ``more`` arguments."""
     port, http_port = free_ports(2)
-    more = [*way.arguments, *([] if queue_capacity is None else [f"--queue-capacity={queue_capacity}"])]
     arguments = ["-m", "edge", f"--listen={HOST}:{port}", f"--http-listen={HOST}:{http_port}"]
     arguments += [f"--models={load.model}", "--drain-s=0", "--log-format=json", *more]
     edge = ServiceProcess(f"edge-{port}", arguments, folder, http_port)
@@ -209,6 +190,10 @@ def _edge(load: EdgeLoad, folder: Path, way: Way, queue_capacity: int | None = N
         yield edge
     finally:
         edge.stop()
+
+
+def _on(core: int | None) -> tuple[str, ...]:
+    return () if core is None else (f"--core={core}",)
 
 
 def _port(edge: ServiceProcess) -> int:

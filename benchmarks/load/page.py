@@ -109,29 +109,30 @@ def _edge_capacity(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-_WAYS = {
-    "--computing process": "tails are computed by a process of their own, and edge and generators share all cores",
-    "--core": "all of the edge keeps to one core, the generators to the others, so that it has as much of the machine "
-    "past the knee as before it",
-    "--computing thread": "the default, edge and generators on any core; the edge's threads then take turns across "
-    "cores, and the one that computes waits for Python's lock at every segment",
-}
-
-
 def _edge_knee(found: Mapping[str, Any]) -> list[str]:
+    own_core = (
+        " The edge has a core of its own (`--core`), the generators the others, so that it has as much of the machine "
+        "past the knee as before it."
+    )
     lines = [
         f"Independent arrivals that wait for nothing, from {found['knee_devices']} devices, each task with a "
         "deadline of "
         f"{found['deadline_s'] * _MS:g} ms from its arrival; latencies are of what was answered, counted from when a "
         f"task was due. Queue and all else at their defaults. Capacity: {found['capacity_per_s']:.0f} tasks/s."
-        f" The edge runs with `{found['way']}`: {_WAYS[found['way']]}.",
+        f"{own_core if found.get('has_own_core') else ''}",
         "",
         _knee_table(found["knee"]),
         "",
         *(f"- {line}" for line in edge_points.lines(found)),
     ]
-    for other in found["others"]:
-        lines += ["", f"With `{other['title']}`: {_WAYS[other['title']]}.", "", _knee_table(other["knee"])]
+    if found.get("on_any_core"):
+        lines += [
+            "",
+            "The same without `--core`, edge and generators on any core: the edge's threads then take turns across "
+            "cores, and the one that computes waits for Python's lock at every segment.",
+            "",
+            _knee_table(found["on_any_core"]),
+        ]
     lines += ["", "What limits an edge there: [past saturation](design/2026-11-29-edge-past-saturation.md)."]
     return lines
 
