@@ -133,7 +133,11 @@ def _edge_knee(found: Mapping[str, Any]) -> list[str]:
             "",
             _knee_table(found["on_any_core"]),
         ]
-    lines += ["", "What limits an edge there: [past saturation](design/2026-11-29-edge-past-saturation.md)."]
+    lines += [
+        "",
+        "What limits an edge there, and what a process of its own for its tails brings (`--computing process`): "
+        "[past saturation](design/2026-11-29-edge-past-saturation.md).",
+    ]
     return lines
 
 

@@ -330,7 +330,11 @@ def _ways(found: Board) -> None:
             "Processor time of an edge's own process for tails, and how often it was started again.",
             CORES,
             Ask(f"rate(twinsplit_computing_process_cpu_seconds_total{{{_EDGE}}}{RATE})", "{{instance}}"),
-            Ask(f"twinsplit_computing_process_restarts_total{{{_EDGE}}}", "{{instance}} restarts", COUNT),
+            Ask(
+                f"60 * rate(twinsplit_computing_process_restarts_total{{{_EDGE}}}{RATE})",
+                "{{instance}} restarts",
+                PER_MIN,
+            ),
             width=6,
             may_be_empty="tails are run by a thread (setting computing)",
         ),
