@@ -35,7 +35,7 @@ class Computed:
 
 
 class Computing(Protocol):
-    """Whatever runs the tails of an edge. All but :meth:`look_again` is called by the compute thread."""
+    """Whatever runs the tails of an edge: ``run``, ``quickest_s`` and ``restore`` are for the compute thread alone."""
 
     def run(self, tails: Sequence[EdgeTail], following: EdgeTail | None = None) -> Computed:
         """Outputs of tails of one model and cut, run as a batch where they are several.
@@ -55,6 +55,7 @@ class Computing(Protocol):
 
         Raises:
             ComputeError: a segment fails.
+            RefusedError: nothing can be run now, see :attr:`lack`.
         """
         ...
 

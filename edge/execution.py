@@ -290,9 +290,10 @@ class TailExecutor:
         except Exception as failure:  # noqa: BLE001 - what a batch cannot do, each tail may by itself
             if isinstance(failure, RefusedError) and not isinstance(failure, InternalError):
                 return None
-            _log.exception("batch-failed", failure, model=tails[0].model, cut=tails[0].cut)
-            with self._work_arrives:
-                self._queue.batches.forbid(tails[0].model)
+            if self._computing.lack is None:
+                _log.exception("batch-failed", failure, model=tails[0].model, cut=tails[0].cut)
+                with self._work_arrives:
+                    self._queue.batches.forbid(tails[0].model)
             return None
         self._batches += 1
         self._batched_tails += len(tails)

@@ -12,7 +12,7 @@ from itertools import cycle
 
 from edge.computing import CHECK_RUNS
 from edge.models import HeldModel
-from twinsplit.errors import ComputeError
+from twinsplit.errors import ComputeError, RefusedError
 from twinsplit.telemetry.logs import EventLog
 
 _log = EventLog("edge.idle_check")
@@ -65,7 +65,7 @@ class IdleCheck:
         model = next(self._next)
         try:
             least_s = self._quickest_s(model, is_idle)
-        except ComputeError as failure:
+        except (ComputeError, RefusedError) as failure:
             _log.warning("idle-check-failed", model=model.digest, cause=str(failure))
             self._wait_longer(0.0)
             return None

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict
 from twinsplit import errors
 from twinsplit.errors import RefusedError, TwinsplitError
 from twinsplit.tensor import EncodedTensor
-from twinsplit.transport.status import InternalError
 from twinsplit.transport.tail_messages import InferRequest, InferResponse, TailCodec
 
 FLAGS = 256
@@ -179,4 +178,4 @@ def error_named(name: str, text: str) -> TwinsplitError:
     """The error of that name."""
     kind: Any = getattr(errors, name, None)
     is_ours = isinstance(kind, type) and issubclass(kind, TwinsplitError)
-    return kind(text) if is_ours else InternalError(text)
+    return kind(text) if is_ours else TwinsplitError(text)

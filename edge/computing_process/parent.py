@@ -202,7 +202,7 @@ class ComputingProcess:
             connection.close()
             code = _end(process)
             if isinstance(failure, (EOFError, OSError)):
-                raise InternalError(f"the computing process ended while it started, with {code}") from None
+                raise TwinsplitError(f"the computing process ended while it started, with {code}") from None
             raise
         self._process = process
         self._connection = connection
@@ -214,7 +214,7 @@ class ComputingProcess:
         step = Step()
         while not step.models:
             if not connection.poll(START_S):
-                raise InternalError(f"the computing process says nothing for {START_S:g} s while it starts")
+                raise TwinsplitError(f"the computing process says nothing for {START_S:g} s while it starts")
             step = Step.model_validate_json(connection.recv_bytes())
             if step.error:
                 raise error_named(step.error, step.text)

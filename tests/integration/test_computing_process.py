@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 from edge.computing import LocalComputing
 from edge.computing_process.messages import Start
 from edge.computing_process.parent import AHEAD_BYTES, ComputingProcess
+from edge.idle_check import IdleCheck
 from edge.models import HeldModel, load_models
 from edge.service import start_edge
 from edge.settings import EdgeSettings
@@ -227,6 +229,17 @@ def test_one_that_is_killed_is_missed_and_started_again(root: Path) -> None:
         samples = {name: value for name, _, value in bench.process.samples()}
         assert samples["twinsplit_computing_process_restarts_total"] == 1
         assert samples["twinsplit_computing_process_resident_memory_bytes"] > 0
+    finally:
+        bench.process.close()
+
+
+def test_one_that_is_killed_while_it_is_asked_for_its_speed_ends_nothing_else(root: Path) -> None:
+    bench = Bench(root, SLOW)
+    try:
+        check = IdleCheck({bench.runtime.digest: replace(bench.model, slowdown=1.0)}, bench.process.quickest_s)
+        bench.kill()
+        assert check.measured(lambda: True) is None
+        assert bench.process.lack is not None
     finally:
         bench.process.close()
 
