@@ -49,6 +49,7 @@ PANELS_THAT_MAY_BE_EMPTY = {
     "Tails per batch": "the edge here makes no batches",
     "Servers behind edges": "the edge here runs its tails itself",
     "Wait at servers behind edges": "the edge here runs its tails itself",
+    "Certificates": "the services here speak without TLS",
     "Computing processes": "the edge here runs its tails in a thread",
     "Power": NO_SENSOR,
     "Meters": NO_SENSOR,

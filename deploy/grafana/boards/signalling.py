@@ -339,12 +339,12 @@ def _ways(found: Board) -> None:
             may_be_empty="tails are run by a thread (setting computing)",
         ),
         lines(
-            "Store and certificates",
-            "1 while the twin service cannot keep its state; time until certificates end.",
-            COUNT,
-            Ask("twinsplit_store_degraded", "{{instance}} degraded"),
-            Ask("twinsplit_certificate_expires_timestamp_seconds - time()", "{{instance}} certificate", SECONDS),
+            "Certificates",
+            "Time until the certificate of each service ends.",
+            SECONDS,
+            Ask("twinsplit_certificate_expires_timestamp_seconds - time()", "{{instance}}"),
             width=6,
+            may_be_empty="services speak without TLS",
         ),
     )
 
@@ -379,9 +379,10 @@ def _calls(found: Board) -> None:
         ),
         lines(
             "State of the twin service",
-            "Size on disk, and records for export that could not be kept.",
+            "Size on disk, 1 while what changes cannot be kept, and records for export that could not be.",
             BYTES,
             Ask("twinsplit_state_bytes", "{{instance}} state"),
+            Ask("twinsplit_store_degraded", "{{instance}} degraded", COUNT),
             Ask("twinsplit_trace_records_lost_total", "{{instance}} records lost", COUNT),
             width=6,
         ),
