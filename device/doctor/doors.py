@@ -8,12 +8,12 @@ from pathlib import Path
 
 from device.doctor.finding import Check, Finding, bad, from_error, ok, skipped
 from device.settings import DeviceSettings
-from device.sources import SUBMIT, open_source
 from twinsplit.clock import SystemClock
 from twinsplit.credentials import without_password
 from twinsplit.errors import ModelError, TwinsplitError
-from twinsplit.model.profile import load_profile
 from twinsplit.transport.address import Address, check_is_safe
+
+_MISSING = "not looked at: the package {} is not installed"
 
 
 def door_findings(settings: DeviceSettings) -> Iterator[Finding]:
@@ -26,7 +26,7 @@ def door_findings(settings: DeviceSettings) -> Iterator[Finding]:
 
 def _source(settings: DeviceSettings) -> Finding:
     kind, _, place = settings.source.partition(":")
-    if settings.source == SUBMIT:
+    if settings.source == "submit":
         return skipped(Check.SOURCE, "none: local programs submit frames")
     if settings.source == "-":
         return skipped(Check.SOURCE, "standard input, which is not read here")
@@ -44,7 +44,11 @@ def _source(settings: DeviceSettings) -> Finding:
             return bad(Check.SOURCE, f"{place} cannot be read", "copy it there, or name another in --source video:FILE")
         return ok(Check.SOURCE, f"{place} can be read")
     try:
+        from device.sources import open_source
+
         open_source(settings, SystemClock().monotonic_s)
+    except ModuleNotFoundError as error:
+        return skipped(Check.SOURCE, _MISSING.format(error.name))
     except TwinsplitError as error:
         return from_error(Check.SOURCE, error)
     return ok(Check.SOURCE, f"{settings.source} can be read")
@@ -67,7 +71,11 @@ def _profile(path: Path | None) -> Finding:
     if path is None or not path.exists():
         return _written(Check.PROFILE, "--profile", path)
     try:
+        from twinsplit.model.profile import load_profile
+
         load_profile(path)
+    except ModuleNotFoundError as error:
+        return skipped(Check.PROFILE, _MISSING.format(error.name))
     except ModelError as error:
         return from_error(Check.PROFILE, error)
     return ok(Check.PROFILE, f"{path} is a profile")
