@@ -58,7 +58,7 @@ class EdgeSettings(BaseServiceSettings):
     computing: Literal["thread", "process"] = Field(
         "thread",
         description="What runs the tails of the engine local: a thread of this process, or a process of its own, which "
-        "needs a core beside this one's and some 60 MB more, and keeps its pace however many streams there are.",
+        "needs a core beside this one's and some 45 MB more, and keeps its pace however many streams there are.",
     )
     core: int | None = Field(
         None,

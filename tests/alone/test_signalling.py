@@ -32,7 +32,7 @@ millisecond or two, weighs half as much there."""
 MAX_MESSAGES_PER_TASK = 3.0
 LEAST_MIRROR_ACCURACY = 0.95
 LEAST_AT_FULL_SPEED = 0.9
-"""At the demo's own speed: 0.934 to 0.955 in twelve runs on a virtual machine that woke late, on others above 0.95."""
+"""At the demo's own speed: 0.934 to 0.955 in twelve runs on a virtual machine that woke late."""
 LEAST_LOOKS = 30
 ONE_IN_A_HUNDRED = 2.33
 """Standard deviations below the mean that a normal distribution passes so rarely."""
