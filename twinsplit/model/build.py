@@ -138,6 +138,7 @@ def build_model(
         notes.append("no inner cut is worth it: there is one segment, and a task offloads its input or nothing")
     _check_asked(device_segments, len(cuts) + 1, classes)
     decided_task = _task(network.output, task, classes, notes)
+    notes.extend(_note_of_several(network))
     specs = (network.input, *(c.tensor for c in cuts), network.output)
     with ModelDraft(specs, out, progress=progress) as draft:
         manifest = Manifest(
@@ -220,6 +221,17 @@ def _task(output: TensorSpec, task: Task, classes: Sequence[str], notes: list[st
     if task == "auto" and not classes:
         notes.append(f"output {output.shape} is read as {count} classes; if it is none, say --task raw")
     return "classification"
+
+
+def _note_of_several(network: Network) -> list[str]:
+    """Whether the first axis looks like a fixed batch of several frames."""
+    first, last = network.input.shape[:1], network.output.shape[:1]
+    if first != last or first in ((), (1,)):
+        return []
+    return [
+        f"input and output both start with an axis of {first[0]}: if that is a batch, every task is {first[0]} frames; "
+        "for one frame a task, export the network with a batch of 1, or with a free first axis"
+    ]
 
 
 def _activation(network: Network) -> Literal["logits", "probabilities"]:

@@ -71,6 +71,12 @@ def test_a_network_without_exits_or_labels_has_cuts_only(whole: Path, tmp_path: 
     same_as_whole(whole, tmp_path / "out")
 
 
+def test_a_fixed_batch_of_several_frames_is_named(tmp_path: Path) -> None:
+    text = "g (float[3,4] x) => (float[3,5] y) { a = Relu(x) y = MatMul(a, w) }"
+    report = build_model(saved(parsed(text, {"w": floats(4, 5)}), tmp_path / "n.onnx"), tmp_path / "out", threads=1)
+    assert any("every task is 3 frames" in note for note in report.notes)
+
+
 def test_an_output_that_is_no_classifiers_is_raw(tmp_path: Path) -> None:
     text = "g (float[1,3,8,8] x) => (float[1,2,8,8] y) { a = Conv<pads=[1,1,1,1]>(x, w) b = Relu(a) y = Conv(b, v) }"
     whole = saved(parsed(text, {"w": floats(4, 3, 3, 3), "v": floats(2, 4, 1, 1)}), tmp_path / "n.onnx")
