@@ -24,7 +24,13 @@ class Decisions:
 
     def observed(self, now_s: float, task: Task) -> Observed:
         """What the plan is looked up with for ``task``, as it is now."""
-        return Observed(len(self._queue), self._offloads.backlog_s(now_s, task.epoch), now_s - task.arrived_at_s)
+        offloads = self._offloads
+        return Observed(
+            len(self._queue),
+            offloads.backlog_s(now_s, task.epoch),
+            now_s - task.arrived_at_s,
+            offloads.uplink_busy_s(now_s),
+        )
 
     def standing(self, now_s: float, task: Task, hindrance: Reason | None = None) -> Choice:
         """What the plan says for ``task`` where it stands; ``hindrance``: why it cannot be offloaded."""
@@ -55,6 +61,6 @@ class Decisions:
     def is_worth_sending_on(self, now_s: float, task: Task, address: str) -> bool:
         """Whether the plan would offload the task from where it stands, were its edge as the one at ``address``."""
         backlog_s = self._offloads.backlog_for_s(now_s, task, address)
-        observed = Observed(len(self._queue), backlog_s, now_s - task.arrived_at_s)
+        observed = self.observed(now_s, task)._replace(backlog_s=backlog_s)
         choice = self._plans.choose(now_s, task.epoch, task.evidence, observed, does_edge_answer=True)
         return choice.decision.is_offload

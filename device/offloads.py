@@ -56,6 +56,7 @@ class Offloads:
         self._plans = plans
         self._tracker = tracker
         self._in_flight: dict[int, Task] = {}
+        self._uplink_free_at_s = float("-inf")
 
     def __len__(self) -> int:
         return len(self._in_flight)
@@ -96,6 +97,17 @@ class Offloads:
         if address is None or plan_address is None or address == plan_address:
             return self._plans.backlog_s(now_s)
         return self.edges.as_plan_backlog_s(address, plan_address, self._payloads(epoch), now_s)
+
+    def uplink_busy_s(self, now_s: float) -> float:
+        """Time until everything handed over so far is expected to have left, seconds. One uplink leads to all edges."""
+        return max(self._uplink_free_at_s - now_s, 0.0)
+
+    def _takes_uplink(self, now_s: float, offload: Offload) -> None:
+        expected_s = self._transmission_s(offload)
+        self._uplink_free_at_s = max(self._uplink_free_at_s, now_s) + expected_s
+
+    def _transmission_s(self, offload: Offload) -> float:
+        return self._tracker.expected_transmission_s(offload.wire_bytes, offload.edge_address) or 0.0
 
     def _payloads(self, epoch: int) -> list[tuple[int, float]]:
         """(Cut, bytes) of what the plan may send at ``epoch``."""
@@ -153,6 +165,7 @@ class Offloads:
         self.breaker(offload.edge_address).attempted(now_s)
         self.sent += 1
         self._in_flight[task.task_id] = task
+        self._takes_uplink(now_s, offload)
         return Upload(task, offload, budget_s)
 
     def answered(
@@ -174,6 +187,9 @@ class Offloads:
         task.transmit_s += min(transmitted_s, upload_s)
         task.edge_queue_s, task.edge_compute_s = edge_queue_s, edge_compute_s
         self.breaker(offload.edge_address).succeeded()
+        # What was handed over before it has left, too.
+        later = (offload_of(other) for other in self if offload_of(other).sent_at_s >= offload.sent_at_s)
+        self._uplink_free_at_s = min(self._uplink_free_at_s, now_s + sum(map(self._transmission_s, later)))
         return task
 
     def failed(self, now_s: float, task_id: int, address: str | None = None) -> Task | None:
@@ -218,6 +234,7 @@ class Offloads:
         self.breaker(address).attempted(now_s)
         self.sent += 1
         self.sent_on[reason] += 1
+        self._takes_uplink(now_s, task.offload)
         return Upload(task, task.offload, before.deadline_s - now_s)
 
     def come_back(self, task: Task, reason: Reason) -> None:

@@ -27,6 +27,8 @@ class Observed(NamedTuple):
     """Dead-reckoned backlog of the plan's edge; 0 where nothing is known."""
     age_s: float = 0.0
     """Generation of the task to now."""
+    uplink_busy_s: float = 0.0
+    """Expected time until what was sent before has left."""
 
 
 class Choice(NamedTuple):
@@ -154,10 +156,6 @@ class PlanKeeper:
         """Backlog expected now, seconds; 0 where nothing is known."""
         return 0.0 if self._backlog is None else predicted_backlog_s(self._backlog, now_s)
 
-    def observed(self, queue_length: int, now_s: float, arrived_at_s: float | None = None) -> Observed:
-        """Queue and backlog as they are seen now, and the age of a task that arrived then; ``None``: just now."""
-        return Observed(queue_length, self.backlog_s(now_s), 0.0 if arrived_at_s is None else now_s - arrived_at_s)
-
     def absence(self, now_s: float) -> Reason | None:
         """Why no plan is in force; ``None``: one is."""
         if self._plan is None:
@@ -204,7 +202,7 @@ class PlanKeeper:
 
         Args:
             evidence: evidence state of the task.
-            observed: queue, backlog and age now, or at service start where the plan says so (``observes_each_epoch``).
+            observed: what is seen now, or was at service start where the plan says so (``observes_each_epoch``).
             hindrance: why nothing can be offloaded now; ``None``: it can.
             does_edge_answer: the edge is known to answer (only then a contingency offloads).
         """
@@ -269,8 +267,8 @@ class PlanKeeper:
 
 
 def _sends_input(plan: Plan) -> bool:
-    return (
-        bool((plan.table == Decision.OFFLOAD_INPUT).any())
-        or bool((plan.table[0] == Decision.OFFLOAD_TENSOR).any())
-        or plan.contingency.cut == 0
+    tables = (plan.table,) if plan.busy_uplink is None else (plan.table, plan.busy_uplink.table)
+    return plan.contingency.cut == 0 or any(
+        bool((table == Decision.OFFLOAD_INPUT).any()) or bool((table[0] == Decision.OFFLOAD_TENSOR).any())
+        for table in tables
     )

@@ -109,6 +109,8 @@ class AskTwin:
     queue_length: int
     age_s: float = 0.0
     """Generation to now."""
+    uplink_busy_s: float = 0.0
+    """Expected time until the uplink is free."""
 
 
 Step: TypeAlias = RunSegment | RunExit | Encode | AskTwin

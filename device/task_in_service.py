@@ -157,7 +157,8 @@ class TaskInService:
         self._mark_epoch(now_s, task)
         if self._is_polled and not task.has_resumed:
             task.step_began_s = now_s
-            return [AskTwin(task, task.epoch, task.evidence, len(self._queue), now_s - task.arrived_at_s)]
+            seen = self._decisions.observed(now_s, task)
+            return [AskTwin(task, task.epoch, task.evidence, seen.queue_length, seen.age_s, seen.uplink_busy_s)]
         return self._obey(now_s, task, self._decisions.standing(now_s, task))
 
     def _obey(self, now_s: float, task: Task, choice: Choice) -> list[Instruction]:

@@ -128,6 +128,7 @@ def poll_to_wire(question: AskTwin) -> twin_pb2.AttachDeviceRequest:
         evidence=question.evidence,
         queue_length=question.queue_length,
         age_s=max(0.0, question.age_s),
+        uplink_busy_s=question.uplink_busy_s,
     )
     return twin_pb2.AttachDeviceRequest(poll=poll)
 

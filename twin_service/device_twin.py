@@ -65,7 +65,7 @@ class DeviceTwin:
     attachment_epoch: int = 0
     """Number of its attachment, under which plans are made for it."""
     standing: StandingPlan | None = None
-    seen_at_start: tuple[int, int, float, float] | None = None
+    seen_at_start: tuple[int, int, float, float, float] | None = None
     """Polled mode: (task, queue length, backlog, age) at its service start, for rules that decide there."""
     told_edges: tuple[ListedEdge, ...] = ()
     """The list of edges that it was sent last; empty: none."""

@@ -132,6 +132,8 @@ class PollRequest:
     queue_length: int
     age_s: float = 0.0
     """Of the task, since its generation."""
+    uplink_busy_s: float = 0.0
+    """Expected time until the uplink is free."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,8 +52,10 @@ class Cause(str, Enum):
 class PlannerSettings:
     """When plans and updates are worth a message."""
 
-    plan_threshold_s: float = 0.005
+    plan_threshold_s: float = 0.001
     """Expected utility per task, seconds, that keeping an old plan must cost before a new one is sent."""
+    edge_threshold_s: float = 0.005
+    """Likewise, that an edge must cost before a plan names a better one."""
     noticeable_share: float = 0.2
     """Relative move of a number since the last weighing from which a plan is weighed again."""
     shortest_weighing_s: float = 0.5
@@ -93,7 +95,7 @@ class Planner:
         self.rule = rule
         self.weights = weights
         self.settings = settings
-        self.chooser = EdgeChooser(self.situation, self.link, settings.plan_threshold_s)
+        self.chooser = EdgeChooser(self.situation, self.link, settings.edge_threshold_s)
         self._next_plan_id = next_plan_id
         self.weighed = 0
         """Devices weighed so far."""
@@ -167,6 +169,7 @@ class Planner:
             task_rate_per_s=status.task_rate_per_s(now_s),
             busy_share=status.busy_share(now_s),
             uplink_busy_s=status.uplink_busy_s(now_s),
+            uplink_busy_share=status.uplink_busy_share(now_s),
             is_tensors_only=status.hello.is_tensors_only,
             backlog_mean_s=0.0 if reading is None else reading.mean_s,
             backlog_time_constant_s=1.0 if reading is None else reading.time_constant_s,
@@ -323,6 +326,7 @@ class Planner:
             observation=table.observation,
             age_edges_s=table.age_edges_s,
             attachment_epoch=device.attachment_epoch,
+            busy_uplink=table.busy_uplink,
         )
         points = _break_points(table, evaluation, situation)
         reading = None if edge is None else edge.reading
@@ -365,6 +369,7 @@ def _largest_move(before: Situation, now: Situation, share: float) -> Cause | No
         (Cause.GOODPUT, before.goodput_bytes_per_s, now.goodput_bytes_per_s, 1.0),
         (Cause.UPLINK, before.overhead_s, now.overhead_s, 0.02),
         (Cause.UPLINK, before.uplink_busy_s, now.uplink_busy_s, 0.05),
+        (Cause.UPLINK, before.uplink_busy_share or 0.0, now.uplink_busy_share or 0.0, 0.1),
         (Cause.DEVICE_PROFILE, sum(before.segment_s), sum(now.segment_s), 0.001),
         (Cause.EDGE_PROFILE, sum(before.tail_s or ()), sum(now.tail_s or ()), 0.001),
         (Cause.BACKLOG_STATISTICS, before.backlog_mean_s, now.backlog_mean_s, 0.05),

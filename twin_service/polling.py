@@ -11,7 +11,7 @@ from twinsplit.types import Decision
 
 
 def polled_decision(device: DeviceTwin, edge: EdgeTwin | None, request: PollRequest, now_s: float) -> PollResponse:
-    """What the standing plan says with queue and age as asked and the backlog as it is now; CONTINUE without a plan.
+    """What the standing plan says with what the device sees and the backlog as it is now; CONTINUE without a plan.
 
     Raises:
         BadMessageError: an epoch or evidence that the model does not have.
@@ -25,7 +25,8 @@ def polled_decision(device: DeviceTwin, edge: EdgeTwin | None, request: PollRequ
             f"poll: there is no epoch {request.epoch} with evidence {request.evidence}; this model has {epochs} epochs "
             f"and {evidence_count} evidence states"
         )
-    seen = (request.queue_length, 0.0 if edge is None else edge.backlog_s(now_s), request.age_s)
+    backlog_s = 0.0 if edge is None else edge.backlog_s(now_s)
+    seen = (request.queue_length, backlog_s, request.age_s, request.uplink_busy_s)
     if standing.plan.observation is Observation.SERVICE_START:
         if device.seen_at_start is None or device.seen_at_start[0] != request.task_id:
             device.seen_at_start = (request.task_id, *seen)

@@ -292,6 +292,7 @@ def _weights(settings: TwinSettings) -> Weights:
 def _core_settings(settings: TwinSettings) -> CoreSettings:
     planner = PlannerSettings(
         plan_threshold_s=settings.plan_threshold_s,
+        edge_threshold_s=settings.edge_threshold_s,
         noticeable_share=settings.noticeable_share,
         update_threshold_s=settings.update_threshold_s,
         lease_s=settings.lease_s,

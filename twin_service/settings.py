@@ -92,10 +92,16 @@ class TwinSettings(BaseServiceSettings):
         "and costs more time than it saves.",
     )
     plan_threshold_s: float = Field(
-        0.005,
+        0.001,
         ge=0,
         allow_inf_nan=False,
         description="Expected utility per task that keeping an old plan must cost before a new one is sent, seconds.",
+    )
+    edge_threshold_s: float = Field(
+        0.005,
+        ge=0,
+        allow_inf_nan=False,
+        description="Expected utility per task that an edge must cost before a plan names a better one, seconds.",
     )
     noticeable_share: float = Field(
         0.2,

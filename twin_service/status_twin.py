@@ -315,8 +315,11 @@ class StatusTwin:
 
     def uplink_busy_s(self, now_s: float) -> float:
         """Expected wait for an uplink that earlier offloads still use, seconds (Pollaczek-Khinchine)."""
-        share = min(self._uploads.per_second(now_s), _MAX_UPLINK_SHARE)
-        return 0.5 * self._uploads_squared.per_second(now_s) / (1.0 - share)
+        return 0.5 * self._uploads_squared.per_second(now_s) / (1.0 - self.uplink_busy_share(now_s))
+
+    def uplink_busy_share(self, now_s: float) -> float:
+        """Share of time in which the uplink sends payloads."""
+        return min(self._uploads.per_second(now_s), _MAX_UPLINK_SHARE)
 
     def field(self, name: str) -> MirroredField:
         """One mirrored number with its running error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from twin_service.fields import FieldView
 from twin_service.fleet import Fleet
@@ -100,6 +101,18 @@ def plan_text(plan: Plan) -> str:
     edge = "no edge holds the model" if plan.edge_id is None else f"edge {plan.edge_id} at {plan.edge_address}"
     exits = ", ".join(str(index) for index, is_run in enumerate(plan.exits_run) if is_run) or "none"
     lines = [f"plan {plan.plan_id} by {plan.rule}: {edge}; exits run: {exits}; lease {plan.lease_s:g} s"]
+    lines.append(_plan_table(plan))
+    busy = plan.busy_uplink
+    if busy is not None:
+        lines.append(f"while earlier payloads keep the uplink busy for {busy.from_s * 1000:.0f} ms or longer:")
+        lines.append(_plan_table(replace(plan, table=busy.table, band_edges_s=busy.band_edges_s)))
+    lines.append(_HOW_TO_READ)
+    if plan.age_edges_s:
+        lines.append(_HOW_TO_READ_AGES)
+    return "\n".join(lines)
+
+
+def _plan_table(plan: Plan) -> str:
     rows = [
         (
             str(epoch),
@@ -114,8 +127,7 @@ def plan_text(plan: Plan) -> str:
     ]
     by_queue = (*(f"queue {q}" for q in range(QUEUE_LEVELS - 1)), f"queue {QUEUE_LEVELS - 1}+")
     head = ("epoch", "evidence", *(("age",) if plan.age_edges_s else ()), *by_queue)
-    ages = [_HOW_TO_READ_AGES] if plan.age_edges_s else []
-    return "\n".join([*lines, table(head, rows), _HOW_TO_READ, *ages])
+    return table(head, rows)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

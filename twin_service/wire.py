@@ -109,7 +109,8 @@ def device_event_from_wire(request: twin_pb2.AttachDeviceRequest, sent_at_s: flo
     if kind == "poll":
         poll = request.poll
         age_s = seconds_from_wire(poll.age_s, "poll.age_s")
-        return messages.PollRequest(poll.task_id, poll.epoch, poll.evidence, poll.queue_length, age_s)
+        busy_s = seconds_from_wire(poll.uplink_busy_s, "poll.uplink_busy_s")
+        return messages.PollRequest(poll.task_id, poll.epoch, poll.evidence, poll.queue_length, age_s, busy_s)
     if kind == "live":
         live = request.live
         reached_at_s = sent_at_s - seconds_from_wire(live.reached_age_s, "reached_age_s")

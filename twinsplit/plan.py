@@ -47,6 +47,19 @@ class Contingency:
 
 
 @dataclass(frozen=True, slots=True)
+class BusyUplink:
+    """What a plan says while earlier payloads keep the uplink busy. The time until it is free moves within a second and
+    only the device knows it; the rest of the plan is made for a free one."""
+
+    from_s: float
+    """Expected time until the uplink is free from which this holds, seconds; above 0."""
+    band_edges_s: tuple[float, ...]
+    """As of the plan."""
+    table: NDArray[np.uint8]
+    """As of a plan without a deadline."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One standing plan. ``table`` has shape (epochs 0..held segments, evidence, QUEUE_LEVELS, bands), uint8; with a
     deadline (``age_edges_s``) a last axis of age bands.
@@ -78,11 +91,24 @@ class Plan:
     """Ascending ages since generation, seconds, as ``band_edges_s``; empty: no deadline, and no axis of ages."""
     attachment_epoch: int = 0
     """Number of the attachment for which it was made (:mod:`twinsplit.replicas.attachment`); 0: none."""
+    busy_uplink: BusyUplink | None = None
+    """``None``: the table holds for any uplink; always so with a deadline."""
 
-    def decision(self, epoch: int, evidence: int, queue_length: int, backlog_s: float, age_s: float = 0.0) -> Decision:
+    def decision(
+        self,
+        epoch: int,
+        evidence: int,
+        queue_length: int,
+        backlog_s: float,
+        age_s: float = 0.0,
+        uplink_busy_s: float = 0.0,
+    ) -> Decision:
         """Table look-up; queue lengths of 3 and more share a row. ``age_s``: generation to now, or to service start
-        where queue and backlog are those of the service start, too."""
+        where queue, backlog and uplink are those of the service start, too."""
         queue = min(queue_length, QUEUE_LEVELS - 1)
+        busy = self.busy_uplink
+        if busy is not None and uplink_busy_s >= busy.from_s:
+            return Decision(busy.table[epoch, evidence, queue, bisect_right(busy.band_edges_s, backlog_s)])
         band = bisect_right(self.band_edges_s, backlog_s)
         if self.age_edges_s:
             return Decision(self.table[epoch, evidence, queue, band, bisect_right(self.age_edges_s, age_s)])
@@ -95,34 +121,44 @@ def check_plan(plan: Plan, manifest: Manifest) -> None:
     Raises:
         BadMessageError: a dimension, an index or a decision does not fit; the text names it.
     """
-    epochs = manifest.held_segments + 1
-    shape: tuple[int, ...] = (epochs, manifest.evidence_count, QUEUE_LEVELS, len(plan.band_edges_s) + 1)
-    if plan.age_edges_s:
-        shape = (*shape, len(plan.age_edges_s) + 1)
-    if len(plan.band_edges_s) >= MAX_BANDS:
-        raise BadMessageError(f"plan: {len(plan.band_edges_s)} break points, at most {MAX_BANDS - 1} are allowed")
-    if not _do_ascend(plan.band_edges_s):
-        raise BadMessageError(f"plan: break points of backlog must ascend, up to {LARGEST_SECONDS:g} s")
     if len(plan.age_edges_s) >= MAX_AGE_BANDS:
         raise BadMessageError(f"plan: {len(plan.age_edges_s)} break points of age, at most {MAX_AGE_BANDS - 1}")
     if not _do_ascend(plan.age_edges_s):
         raise BadMessageError(f"plan: break points of age must ascend, up to {LARGEST_SECONDS:g} s")
-    if plan.table.shape != shape:
-        raise BadMessageError(f"plan: table has shape {plan.table.shape}, this model needs {shape}")
+    _check_table(
+        plan, plan.table, plan.band_edges_s, (len(plan.age_edges_s) + 1,) if plan.age_edges_s else (), manifest
+    )
+    if (busy := plan.busy_uplink) is not None:
+        if plan.age_edges_s or not 0.0 < busy.from_s <= LARGEST_SECONDS:
+            raise BadMessageError("plan: a busy uplink counts from a time above 0, and only without a deadline")
+        _check_table(plan, busy.table, busy.band_edges_s, (), manifest)
     if len(plan.exits_run) != len(manifest.exits) or len(plan.contingency.exit_thresholds) != len(manifest.exits):
         raise BadMessageError(f"plan: this model has {len(manifest.exits)} exits")
-    if plan.table.size and int(plan.table.max()) > max(Decision):
-        raise BadMessageError("plan: a decision that this version does not know")
-    if bool((plan.table[:, NO_EVIDENCE] == Decision.EXIT).any()):
-        raise BadMessageError("plan: EXIT without evidence")
     if not 0.0 < plan.lease_s <= LARGEST_SECONDS:
         raise BadMessageError(f"plan: the lease must be a positive number of seconds, up to {LARGEST_SECONDS:g}")
     if not all(threshold >= 0.0 for threshold in plan.contingency.exit_thresholds):
         raise BadMessageError("plan: a threshold of an exit must be a confidence, or above 1 where it is never taken")
     if plan.contingency.cut is not None and not 0 <= plan.contingency.cut <= manifest.held_segments:
         raise BadMessageError("plan: the contingency's cut is not one of this model")
-    _check_payloads(plan.table, Decision.OFFLOAD_TENSOR, plan.tensor_representations, manifest, own_cut=True)
-    _check_payloads(plan.table, Decision.OFFLOAD_INPUT, plan.input_representations, manifest, own_cut=False)
+
+
+def _check_table(
+    plan: Plan, table: NDArray[np.uint8], band_edges_s: Sequence[float], more: tuple[int, ...], manifest: Manifest
+) -> None:
+    """See that ``table``, with ``more`` axes behind those of every plan, is one for ``manifest``."""
+    if len(band_edges_s) >= MAX_BANDS:
+        raise BadMessageError(f"plan: {len(band_edges_s)} break points, at most {MAX_BANDS - 1} are allowed")
+    if not _do_ascend(band_edges_s):
+        raise BadMessageError(f"plan: break points of backlog must ascend, up to {LARGEST_SECONDS:g} s")
+    shape = (manifest.held_segments + 1, manifest.evidence_count, QUEUE_LEVELS, len(band_edges_s) + 1, *more)
+    if table.shape != shape:
+        raise BadMessageError(f"plan: table has shape {table.shape}, this model needs {shape}")
+    if table.size and int(table.max()) > max(Decision):
+        raise BadMessageError("plan: a decision that this version does not know")
+    if bool((table[:, NO_EVIDENCE] == Decision.EXIT).any()):
+        raise BadMessageError("plan: EXIT without evidence")
+    _check_payloads(table, Decision.OFFLOAD_TENSOR, plan.tensor_representations, manifest, own_cut=True)
+    _check_payloads(table, Decision.OFFLOAD_INPUT, plan.input_representations, manifest, own_cut=False)
 
 
 def _do_ascend(edges_s: Sequence[float]) -> bool:

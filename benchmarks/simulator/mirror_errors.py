@@ -60,7 +60,7 @@ class MirrorErrors:
     def decided(self, device: SimulatedDevice, plan: Plan, epoch: int, evidence: int, observed: Observed) -> None:
         """A device has looked its plan up."""
         true_s = device.edge.backlog_s(self._world.now_s)
-        by_truth = plan.decision(epoch, evidence, observed.queue_length, true_s, observed.age_s)
+        by_truth = plan.decision(epoch, evidence, *observed._replace(backlog_s=true_s))
         is_misled = by_truth is not plan.decision(epoch, evidence, *observed)
         loss_s = 0.0
         twin = self._twin(device)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.scenario import changed_scenario, read_scenario
 from benchmarks.simulator.by_plans import ByPlans
+from benchmarks.simulator.deciding import ByTable
 from benchmarks.simulator.signalling import Courier, Scheme, Signalling
 from benchmarks.simulator.world import World
 from tests.simulation.worlds import Records, scenario_of
@@ -15,6 +18,8 @@ from twin_service.decision.rules import rule_named
 from twin_service.planner import PlannerSettings
 
 pytestmark = pytest.mark.slow
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "benchmarks" / "scenarios"
 
 BURSTS = {
     "device_whole_s": 0.17,
@@ -82,6 +87,16 @@ def test_devices_that_share_edges_are_planned_for_the_edge_that_they_use() -> No
         assert standing is not None
         assert standing.plan.edge_id == device.edge.edge_id
     assert deciding.errors.means()["lost_s"] < 0.0015
+
+
+def test_on_slow_links_plans_cost_no_more_than_exact_state() -> None:
+    """Many tasks meet a busy uplink there. It was 7 % more while a plan had one table for any uplink."""
+    scenario = changed_scenario(read_scenario(SCENARIOS / "fleet-slow-links.yaml"), tasks=4000, warm_up_tasks=800)
+    rule, ratios = rule_named("open-loop"), []
+    for seed in (1, 2):
+        exact = World(scenario, seed, ByTable(rule)).run()
+        ratios.append(World(scenario, seed, ByPlans(rule)).run().cost_s / exact.cost_s)
+    assert sum(ratios) / len(ratios) < 1.02
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))

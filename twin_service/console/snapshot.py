@@ -297,6 +297,7 @@ def _plan(
         "queue_level": level,
         "age_edges_s": list(plan.age_edges_s),
         "age_s": age_s,
+        "busy_uplink_from_s": None if plan.busy_uplink is None else plan.busy_uplink.from_s,
         "rows": [row(table, manifest, cells, run) for run in runs(cells)],
     }
 

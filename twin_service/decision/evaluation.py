@@ -11,6 +11,7 @@ from twin_service.decision.reduction import Pruning
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array
 from twin_service.decision.tables import PlanTable
+from twinsplit.plan import BusyUplink
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,8 @@ class Evaluation:
     own: Callable[[], tuple[Array, Array]] | None = None
     """What ``payoffs_with(plan_table)`` says, without reckoning it anew; it holds the arrays of the whole batch.
     ``None``: they are not there (any more)."""
+    busy: Evaluation | None = None
+    """The same while earlier payloads keep the uplink busy, where ``plan_table`` tells that apart."""
     _reckoned: dict[PlanTable, tuple[Array, Array]] = field(default_factory=dict)
 
     def payoffs_of(self, table: PlanTable) -> tuple[Array, Array] | None:
@@ -42,7 +45,14 @@ class Evaluation:
 
     def without_payoffs(self) -> Evaluation:
         """The same to be kept, small."""
-        return replace(self, own=None, _reckoned={})
+        busy = None if self.busy is None else self.busy.without_payoffs()
+        return replace(self, own=None, busy=busy, _reckoned={})
+
+    def told_apart(self, from_s: float, busy: Evaluation) -> Evaluation:
+        """The same with what holds while the uplink is busy for ``from_s`` or longer."""
+        there = busy.plan_table
+        part = BusyUplink(from_s, there.band_edges_s, there.table)
+        return replace(self, plan_table=replace(self.plan_table, busy_uplink=part), busy=busy)
 
 
 class Rule(Protocol):

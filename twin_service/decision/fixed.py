@@ -84,6 +84,8 @@ class OneTimeThreshold(BatchRule):
     threshold: float
 
     def evaluate(self, situations: Sequence[Situation]) -> list[Evaluation]:
+        # Exits are put into one table alone.
+        situations = [replace(s, uplink_busy_share=None) for s in situations]
         evaluations = ONE_TIME.evaluate(situations)
         for device, s in enumerate(situations):
             if s.weights.deadline_s is not None:  # then the time of the exits decides what is in time

@@ -35,6 +35,13 @@ _WEIGHED_BACKLOGS = np.array([0.0, 0.7, 2.0, 4.0, 8.0])
 """Backlogs at which exits are weighed, in parts of its mean. The long ones are rare, but where all sets offload at once
 at the others only they tell them apart."""
 
+_LEAST_UPLOAD_S = 0.02
+"""Where the longest payload is sent sooner, a busy uplink is not told apart."""
+_BUSY_FROM = 1.0 / 3.0
+"""Part of the longest payload from which the uplink counts as busy with all of it. Nearest would be a half; but what an
+offload makes later ones wait is priced nowhere, so that the busy side is wrong less often (formulation, "The uplink in
+a plan")."""
+
 
 Correcting = Callable[[Sequence[Situation], Batch, PresentPayoffs, Array], PresentPayoffs]
 """What is learned, put upon the payoffs of situations on their backlog grids (D, G)."""
@@ -62,6 +69,10 @@ class Optimising(BatchRule):
             batch = self._with_exits_worth_running(situations)
         else:
             batch = batch_of(situations, self._statistics(manifest), exits_run)
+        apart = _told_apart(situations, batch)
+        if apart:
+            situations = [replace(s, uplink_busy_s=0.0) if k in apart else s for k, s in enumerate(situations)]
+            batch = replace(batch, uplink_busy_s=np.array([s.uplink_busy_s for s in situations]))
         payoffs, backlog_s = self._payoffs(situations, batch, is_reduced=self.is_reduced)
         evaluations = []
         for device, situation in enumerate(situations):
@@ -70,6 +81,11 @@ class Optimising(BatchRule):
             # What is pruned is worth less than it is.
             own = None if self.is_reduced else partial(self._dense, manifest, payoffs, device, backlog_s[device])
             evaluations.append(Evaluation(plan_table, payoffs.pruning, partial(self._payoffs_with, situation), own=own))
+        if apart:
+            busy = [replace(situations[k], uplink_busy_s=x, uplink_busy_share=None) for k, x in apart.items()]
+            there = self.evaluate(busy, batch.exits_run[list(apart)])
+            for (k, longest_s), evaluation in zip(apart.items(), there, strict=True):
+                evaluations[k] = evaluations[k].told_apart(_BUSY_FROM * longest_s, evaluation)
         return evaluations
 
     def _plan_table(
@@ -165,6 +181,17 @@ class Optimising(BatchRule):
         batch = batch_of([situation], self._statistics(situation.manifest), like.exits_run, sent)
         payoffs = timed_payoffs(batch, situation, self.observation)
         return payoffs if self.has_evidence else payoffs.spread(_spread(situation.manifest))
+
+
+def _told_apart(situations: Sequence[Situation], batch: Batch) -> dict[int, float]:
+    """Situations whose plan tells a busy uplink from a free one, by place, with the time in which the longest payload
+    that they may send keeps it busy, seconds."""
+    longest_s = np.maximum(batch.tensor.upload_s.max(axis=1), batch.input.upload_s.max(axis=1))
+    return {
+        k: float(longest_s[k])
+        for k, s in enumerate(situations)
+        if s.uplink_busy_share is not None and longest_s[k] > _LEAST_UPLOAD_S
+    }
 
 
 def exit_sets(count: int) -> NDArray[np.bool_]:

@@ -151,6 +151,13 @@ def regret_s(
     weights = _queue_weights(queue_length, situation.busy_share)[:, None] / len(backlogs)  # (Q, 1)
     if evaluation.timed_with is not None:
         return _timed_regret_s(old, evaluation, situation, backlogs, weights)
+    if evaluation.busy is not None:
+        idle, share = replace(evaluation, busy=None), situation.uplink_busy_share or 0.0
+        return (1.0 - share) * regret_s(
+            old, idle, situation, backlog_s=backlog_s, queue_length=queue_length
+        ) + share * regret_s(
+            old.while_uplink_is_busy(), evaluation.busy, situation, backlog_s=backlog_s, queue_length=queue_length
+        )
     with_old = evaluation.payoffs_of(old)
     if with_old is None or old.age_edges_s:
         return float("inf")

@@ -70,6 +70,8 @@ class Situation:
     """rho_d."""
     uplink_busy_s: float = 0.0
     """b."""
+    uplink_busy_share: float | None = None
+    """Share of time in which b is above 0, for a plan: its device alone knows b when it decides. ``None``: known."""
     is_tensors_only: bool = False
     backlog_mean_s: float = 0.0
     backlog_time_constant_s: float = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from twin_service.decision.statistics import Array
 from twin_service.decision.stopping import PresentPayoffs
 from twin_service.decision.utility import NEVER
-from twinsplit.plan import QUEUE_LEVELS, Observation
+from twinsplit.plan import QUEUE_LEVELS, BusyUplink, Observation
 from twinsplit.types import Decision
 
 MAX_BREAK_POINTS = 23
@@ -33,6 +33,14 @@ class PlanTable:
     """Service start to decision epochs 1..h with these exits run, seconds: what dead reckoning of progress needs."""
     age_edges_s: tuple[float, ...] = ()
     """Ascending ages of the task, seconds; empty: no deadline."""
+    busy_uplink: BusyUplink | None = None
+
+    def while_uplink_is_busy(self) -> PlanTable:
+        """What holds while earlier payloads keep the uplink busy."""
+        busy = self.busy_uplink
+        if busy is None:
+            return self
+        return replace(self, table=busy.table, band_edges_s=busy.band_edges_s, busy_uplink=None)
 
     def is_same(self, other: PlanTable) -> bool:
         """Whether a device would do the same under both."""
@@ -42,6 +50,7 @@ class PlanTable:
             and np.array_equal(self.table, other.table)
             and _are_close(self.band_edges_s, other.band_edges_s)
             and _are_close(self.age_edges_s, other.age_edges_s)
+            and _are_alike(self.busy_uplink, other.busy_uplink)
         )
 
     def sends_as(self, other: PlanTable) -> bool:
@@ -55,6 +64,16 @@ class PlanTable:
 
 def _are_close(one: Sequence[float], other: Sequence[float]) -> bool:
     return len(one) == len(other) and all(abs(a - b) <= _SAME_BACKLOG_S for a, b in zip(one, other, strict=True))
+
+
+def _are_alike(one: BusyUplink | None, other: BusyUplink | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (
+        abs(one.from_s - other.from_s) <= _SAME_BACKLOG_S
+        and np.array_equal(one.table, other.table)
+        and _are_close(one.band_edges_s, other.band_edges_s)
+    )
 
 
 def banded(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> tuple[NDArray[np.uint8], tuple[float, ...]]:

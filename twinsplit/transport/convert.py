@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twinsplit.edge_list import MOST_LISTED, EdgeLink, ListedEdge
 from twinsplit.errors import BadMessageError, RefusedError, SettingsError, TensorError
-from twinsplit.plan import MAX_AGE_BANDS, MAX_BANDS, QUEUE_LEVELS, Contingency, Observation, Plan
+from twinsplit.plan import MAX_AGE_BANDS, MAX_BANDS, QUEUE_LEVELS, BusyUplink, Contingency, Observation, Plan
 from twinsplit.plausible import LARGEST_NUMBER, LARGEST_SECONDS
 from twinsplit.reckoning import BacklogState
 from twinsplit.replicas.attachment import MOST_EPOCH
@@ -289,7 +290,6 @@ def link_from_wire(message: twin_pb2.EdgeLink) -> EdgeLink:
 
 def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin_pb2.Plan:
     """A plan on the wire, with the backlog of its edge at ``now_s``; ``None``: not known."""
-    table = np.ascontiguousarray(plan.table, dtype=np.uint8)
     message = twin_pb2.Plan(
         plan_id=plan.plan_id,
         model_digest=digest_to_wire(plan.model_digest),
@@ -298,8 +298,8 @@ def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin
         edge_address=plan.edge_address or "",
         exits_run=plan.exits_run,
         band_edges_s=plan.band_edges_s,
-        table_shape=table.shape,
-        table_zstd=bytes(compress(table.tobytes(), "zstd")),
+        table_shape=plan.table.shape,
+        table_zstd=_table_to_wire(plan.table),
         tensor_representations=plan.tensor_representations,
         input_representations=plan.input_representations,
         lease_s=plan.lease_s,
@@ -308,6 +308,11 @@ def plan_to_wire(plan: Plan, backlog: BacklogState | None, now_s: float) -> twin
         age_edges_s=plan.age_edges_s,
         attachment_epoch=plan.attachment_epoch,
     )
+    if (busy := plan.busy_uplink) is not None:
+        message.busy_uplink.from_s = busy.from_s
+        message.busy_uplink.band_edges_s.extend(busy.band_edges_s)
+        message.busy_uplink.table_shape.extend(busy.table.shape)
+        message.busy_uplink.table_zstd = _table_to_wire(busy.table)
     if backlog is not None:
         message.backlog.CopyFrom(backlog_to_wire(backlog, now_s))
     return message
@@ -336,7 +341,7 @@ def plan_from_wire(message: twin_pb2.Plan) -> Plan:
         edge_address=_address(message.edge_address, "plan.edge_address") if message.edge_address else None,
         exits_run=tuple(message.exits_run),
         band_edges_s=tuple(message.band_edges_s),
-        table=_table_from_wire(message),
+        table=_table_from_wire(message, has_ages=bool(message.age_edges_s)),
         tensor_representations=tuple(message.tensor_representations),
         input_representations=tuple(message.input_representations),
         lease_s=message.lease_s,
@@ -346,12 +351,22 @@ def plan_from_wire(message: twin_pb2.Plan) -> Plan:
         observation=observation,
         age_edges_s=tuple(message.age_edges_s),
         attachment_epoch=message.attachment_epoch,
+        busy_uplink=_busy_uplink_from_wire(message.busy_uplink) if message.HasField("busy_uplink") else None,
     )
 
 
-def _table_from_wire(message: twin_pb2.Plan) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _busy_uplink_from_wire(message: twin_pb2.BusyUplink) -> BusyUplink:
+    table = _table_from_wire(message, has_ages=False)
+    return BusyUplink(message.from_s, tuple(message.band_edges_s), table)
+
+
+def _table_to_wire(table: NDArray[np.uint8]) -> bytes:
+    return bytes(compress(np.ascontiguousarray(table, dtype=np.uint8).tobytes(), "zstd"))
+
+
+def _table_from_wire(message: twin_pb2.Plan | twin_pb2.BusyUplink, *, has_ages: bool) -> NDArray[np.uint8]:
     shape = tuple(message.table_shape)
-    axes = 5 if message.age_edges_s else 4
+    axes = 5 if has_ages else 4
     is_possible = len(shape) == axes and min(shape) >= 1 and shape[2] == QUEUE_LEVELS and shape[3] <= MAX_BANDS
     if not is_possible or (axes == 5 and shape[4] > MAX_AGE_BANDS):
         ages = ", age bands" if axes == 5 else ""

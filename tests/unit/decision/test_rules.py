@@ -34,6 +34,7 @@ def plan_of(table: PlanTable) -> Plan:
         lease_s=10.0,
         contingency=Contingency((0.9,) * len(table.exits_run)),
         observation=table.observation,
+        busy_uplink=table.busy_uplink,
     )
 
 
@@ -42,7 +43,7 @@ def plan_of(table: PlanTable) -> Plan:
 @pytest.mark.parametrize("has_edge", [True, False])
 def test_every_rule_makes_a_plan_that_its_device_can_obey(name, manifest, has_edge) -> None:
     for seed in range(3):
-        s = situation_of(manifest, seed, has_edge=has_edge)
+        s = replace(situation_of(manifest, seed, has_edge=has_edge), uplink_busy_share=0.1 * seed)
         table = rule_named(name).table(s)
         check_plan(plan_of(table), manifest)
         if not has_edge:
@@ -52,9 +53,11 @@ def test_every_rule_makes_a_plan_that_its_device_can_obey(name, manifest, has_ed
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_no_rule_sends_an_input_where_only_tensors_may_leave(name) -> None:
     for seed in range(5):
-        table = rule_named(name).table(situation_of(MANIFEST, seed, tensors_only=True)).table
-        assert (table != Decision.OFFLOAD_INPUT).all()
-        assert (table[0] != Decision.OFFLOAD_TENSOR).all()  # the tensor of cut 0 is the input
+        s = replace(situation_of(MANIFEST, seed, tensors_only=True), uplink_busy_share=0.1)
+        plan_table = rule_named(name).table(s)
+        for table in (plan_table.table, plan_table.while_uplink_is_busy().table):
+            assert (table != Decision.OFFLOAD_INPUT).all()
+            assert (table[0] != Decision.OFFLOAD_TENSOR).all()  # the tensor of cut 0 is the input
 
 
 @pytest.mark.parametrize(

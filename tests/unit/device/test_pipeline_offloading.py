@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from device.breaker import BreakerSettings
@@ -17,6 +19,7 @@ from tests.unit.device.made_up_device import (
     plan_of,
     settings_of,
 )
+from twinsplit.plan import BusyUplink
 from twinsplit.types import Decision, Outcome, Payload, Reason
 
 MANIFEST = manifest_of()
@@ -172,3 +175,61 @@ class TestOffloading:
         device.arrive()
         device.run()
         assert (device.record.outcome, device.record.reason) == (Outcome.DEVICE, Reason.NO_EDGE_HOLDS_MODEL)
+
+
+class TestBusyUplink:
+    """1,000 bytes a payload, 20 kB/s: 50 ms each."""
+
+    def device(self, plan=None):
+        device = device_with(plan or plan_of(MANIFEST, offload_at(1), exits_run=(False, False)))
+        device.tracker.link(EDGE).goodput_bytes_per_s = 20_000.0
+        return device
+
+    def send(self, device, count=1):
+        for _ in range(count):
+            device.arrive()
+        device.run()
+
+    def busy_s(self, device):
+        return device.pipeline.offloads.uplink_busy_s(device.now_s)
+
+    def test_it_is_free_before_anything_was_sent_and_once_that_has_left(self):
+        device = self.device()
+        assert self.busy_s(device) == 0.0
+        self.send(device)
+        assert self.busy_s(device) == pytest.approx(0.05)
+        device.clock.advance(0.03)
+        assert self.busy_s(device) == pytest.approx(0.02)
+        device.clock.advance(0.03)
+        assert self.busy_s(device) == 0.0
+
+    def test_payloads_wait_for_one_another(self):
+        device = self.device()
+        self.send(device, 3)
+        between_s = SEGMENT_S + ENCODE_S
+        assert self.busy_s(device) == pytest.approx(3 * 0.05 - 2 * between_s)
+
+    def test_an_answer_says_that_what_went_before_has_left(self):
+        device = self.device()
+        self.send(device, 3)
+        device.answer(2, edge_queue_s=0.0, edge_compute_s=0.0)
+        goodput = device.tracker.goodput_bytes_per_s
+        assert self.busy_s(device) == pytest.approx(1000 / goodput), "the third may still have to go"
+        device.answer(3, edge_queue_s=0.0, edge_compute_s=0.0)
+        assert self.busy_s(device) == 0.0
+        assert set(device.uploads) == {1}, "and the first one, which other edges may be slow to answer, does not count"
+
+    def test_without_a_measured_goodput_nothing_is_expected(self):
+        device = device_with(plan_of(MANIFEST, offload_at(1)))
+        self.send(device)
+        assert self.busy_s(device) == 0.0
+
+    def test_the_plan_is_looked_up_with_it(self):
+        free = plan_of(MANIFEST, offload_at(1), exits_run=(False, False))
+        device = self.device(replace(free, busy_uplink=BusyUplink(0.025, (), plan_of(MANIFEST, band_edges_s=()).table)))
+        self.send(device, 2)
+        assert set(device.uploads) == {1}, "with 29 ms left of the first, the second stays"
+        assert device.record.task_id == 2
+        device.clock.advance(0.05)
+        self.send(device)
+        assert set(device.uploads) == {1, 3}

@@ -10,12 +10,19 @@ import pytest
 from device.plan_keeping import Observed, PlanKeeper, default_contingency
 from tests.unit.device.made_up_device import DIGEST, EDGE, manifest_of, offload_at, plan_of
 from twinsplit.errors import BadMessageError, WrongDigestError
-from twinsplit.plan import Contingency
+from twinsplit.plan import BusyUplink, Contingency
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
 from twinsplit.types import NO_EVIDENCE, Decision, Payloads, Reason
 
 MANIFEST = manifest_of()
 IDLE = Observed(0, 0.0)
+
+
+def busy_plan(decide, from_s=0.05, **changes):
+    """Go on but while the uplink is busy for ``from_s``; then ``decide``."""
+    busy = plan_of(MANIFEST, decide)
+    part = BusyUplink(from_s, changes.pop("band_edges_s", busy.band_edges_s), changes.pop("table", busy.table))
+    return replace(plan_of(MANIFEST), busy_uplink=part, **changes)
 
 
 def keeper_of(**changes) -> PlanKeeper:
@@ -44,6 +51,35 @@ class TestPlans:
         with pytest.raises(BadMessageError, match="table has shape"):
             keeper_of().plan_received(plan_of(manifest_of(5)), None, 0.0)
 
+    @pytest.mark.parametrize(
+        ("changes", "match"),
+        [
+            ({"from_s": 0.0}, "above 0"),
+            ({"from_s": float("nan")}, "above 0"),
+            ({"from_s": float("inf")}, "above 0"),
+            ({"band_edges_s": (0.2, 0.1)}, "must ascend"),
+            ({"band_edges_s": (0.1, 0.2)}, "table has shape"),
+            ({"table": plan_of(MANIFEST).table + 9}, "a decision that this version does not know"),
+            ({"table": np.full_like(plan_of(MANIFEST).table, Decision.EXIT)}, "EXIT without evidence"),
+            ({"tensor_representations": (-1,) * 5}, "offloads without a representation"),
+        ],
+    )
+    def test_a_part_for_a_busy_uplink_that_cannot_be_obeyed_is_refused(self, changes, match):
+        with pytest.raises(BadMessageError, match=match):
+            keeper_of().plan_received(busy_plan(offload_at(2), **changes), None, 0.0)
+
+    def test_a_busy_uplink_is_not_told_apart_where_there_is_a_deadline(self):
+        plan = busy_plan(offload_at(2))
+        timed = replace(plan, age_edges_s=(0.1,), table=np.repeat(plan.table[..., None], 2, axis=-1))
+        with pytest.raises(BadMessageError, match="only without a deadline"):
+            keeper_of().plan_received(timed, None, 0.0)
+
+    def test_the_part_for_a_busy_uplink_holds_from_its_time_on(self):
+        keeper = keeper_of()
+        keeper.plan_received(busy_plan(offload_at(2)), None, 0.0)
+        for busy_s, decision in ((0.049, Decision.CONTINUE), (0.05, Decision.OFFLOAD_TENSOR)):
+            assert keeper.choose(0.0, 2, NO_EVIDENCE, IDLE._replace(uplink_busy_s=busy_s)).decision is decision
+
     @pytest.mark.parametrize("threshold", [float("nan"), -0.1])
     def test_a_threshold_that_no_confidence_can_be_compared_with_is_refused(self, threshold):
         with pytest.raises(BadMessageError, match="threshold"):
@@ -56,8 +92,16 @@ class TestPlans:
             plan_of(MANIFEST, offload_at(2, Decision.OFFLOAD_INPUT)),
             plan_of(MANIFEST, offload_at(0, Decision.OFFLOAD_TENSOR)),
             plan_of(MANIFEST, contingency_cut=0),
+            busy_plan(offload_at(2, Decision.OFFLOAD_INPUT)),
+            busy_plan(offload_at(0, Decision.OFFLOAD_TENSOR)),
         ],
-        ids=["input at an inner epoch", "tensor of cut 0", "contingency at cut 0"],
+        ids=[
+            "input at an inner epoch",
+            "tensor of cut 0",
+            "contingency at cut 0",
+            "input while the uplink is busy",
+            "tensor of cut 0 while the uplink is busy",
+        ],
     )
     def test_a_plan_that_sends_the_input_is_refused_where_only_tensors_may_leave(self, plan):
         with pytest.raises(BadMessageError, match="tensors only"):

@@ -9,7 +9,7 @@ import pytest
 
 from twinsplit.edge_list import MOST_LISTED, EdgeLink, ListedEdge
 from twinsplit.errors import BadMessageError, TensorError
-from twinsplit.plan import Contingency, Observation, Plan
+from twinsplit.plan import BusyUplink, Contingency, Observation, Plan
 from twinsplit.reckoning import BacklogState
 from twinsplit.rpc.v1 import edge_pb2, tensor_pb2, twin_pb2
 from twinsplit.tensor import TensorHeader, compress
@@ -149,6 +149,22 @@ def test_a_plan_crosses_whole(plan: Plan) -> None:
     message = twin_pb2.Plan.FromString(convert.plan_to_wire(plan, None, 0.0).SerializeToString())
     assert _equal(convert.plan_from_wire(message), plan)
     assert not message.HasField("backlog")
+    assert not message.HasField("busy_uplink")
+
+
+def test_what_a_plan_says_for_a_busy_uplink_crosses_with_it() -> None:
+    busy = BusyUplink(0.03, (0.1,), np.arange(3 * 5 * 4 * 2, dtype=np.uint8).reshape(3, 5, 4, 2) % 4)
+    message = convert.plan_to_wire(_plan(busy_uplink=busy), None, 0.0)
+    read = convert.plan_from_wire(twin_pb2.Plan.FromString(message.SerializeToString())).busy_uplink
+    assert read is not None
+    assert (read.from_s, read.band_edges_s) == (0.03, (0.1,))
+    np.testing.assert_array_equal(read.table, busy.table)
+    message.busy_uplink.table_zstd = b"junk"
+    with pytest.raises(BadMessageError, match="table_zstd"):
+        convert.plan_from_wire(message)
+    message.busy_uplink.table_shape.append(1)
+    with pytest.raises(BadMessageError, match="table_shape"):
+        convert.plan_from_wire(message)
 
 
 def test_a_plan_brings_the_backlog_of_its_edge() -> None:

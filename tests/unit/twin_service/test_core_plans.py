@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from tests.unit.twin_service.made_up_twins import (
@@ -15,7 +18,7 @@ from twin_service.memory import VolatileMemory
 from twin_service.messages import DeviceHeartbeat, LeaseRenewal, PlanMessage, PollRequest, TaskReport, Welcome
 from twin_service.planner import PlannerSettings
 from twinsplit.errors import BadMessageError, StaleWriteError, UnknownTwinError
-from twinsplit.plan import Observation, check_plan
+from twinsplit.plan import BusyUplink, Observation, check_plan
 from twinsplit.types import Decision
 
 
@@ -211,6 +214,20 @@ def test_a_polled_device_under_a_one_time_rule_decides_by_what_was_at_its_start(
     world.say(PollRequest(2, 1, 1, 0))
     decisions = [message.decision for message in world.take()]
     assert decisions == [Decision.CONTINUE, Decision.OFFLOAD_TENSOR, Decision.CONTINUE, Decision.CONTINUE]
+
+
+def test_a_polled_device_says_how_long_its_uplink_is_busy() -> None:
+    world = World()
+    world.attach_edge()
+    world.attach_device(is_polled=True)
+    standing = world.core.devices["cam"].standing
+    assert standing is not None
+    stays = np.full_like(standing.plan.table, Decision.CONTINUE)
+    standing.plan = replace(standing.plan, busy_uplink=BusyUplink(0.03, standing.plan.band_edges_s, stays))
+    world.take()
+    world.say(PollRequest(1, 1, 1, 0, uplink_busy_s=0.029))
+    world.say(PollRequest(1, 1, 1, 0, uplink_busy_s=0.03))
+    assert [message.decision for message in world.take()] == [Decision.OFFLOAD_TENSOR, Decision.CONTINUE]
 
 
 def test_a_poll_that_the_model_cannot_have_is_refused() -> None:

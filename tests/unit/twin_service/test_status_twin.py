@@ -118,6 +118,7 @@ def test_busy_share_and_uplink_wait_come_from_ended_tasks() -> None:
         task = ended_task(k, k - 0.5, outcome=Outcome.EDGE, ended_at_s=float(k))
         status.ended([replace(task, stages=Stages(encode=0.19, upload=0.5))], float(k))
     assert status.busy_share(20.0) == pytest.approx(0.5, rel=0.05)
+    assert status.uplink_busy_share(20.0) == pytest.approx(0.5, rel=0.05)
     assert status.uplink_busy_s(20.0) == pytest.approx(0.5 * 0.25 / 0.5, rel=0.1)
 
 

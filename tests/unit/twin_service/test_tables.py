@@ -5,6 +5,7 @@ import numpy as np
 from tests.unit.twin_service.made_up_twins import World, ended_task, state
 from twin_service.messages import StartReport, TaskReport
 from twin_service.tables import REASON_TEXTS, device_text, listing_table, plan_text, table
+from twinsplit.plan import BusyUplink
 from twinsplit.types import Decision, Outcome, Reason
 
 
@@ -63,6 +64,18 @@ def test_a_plan_with_a_deadline_is_shown_by_age() -> None:
     assert any(line.split()[:3] == ["0", "none", "any"] for line in text.splitlines())
     assert "younger than 80 ms" in text
     assert "younger" not in plan_text(plan)
+
+
+def test_a_plan_that_tells_a_busy_uplink_apart_shows_both() -> None:
+    plan = told_world().core.device_view("cam", 0.0).plan
+    assert plan is not None
+    assert "uplink" not in plan_text(plan)
+    stays = np.full((4, 3, 4, 1), Decision.CONTINUE, dtype=np.uint8)
+    text = plan_text(replace(plan, busy_uplink=BusyUplink(0.034, (), stays)))
+    free, busy = text.split("while earlier payloads keep the uplink busy for 34 ms or longer:\n")
+    assert "tensor W<200" in free
+    assert "tensor W<" not in busy.partition('"tensor W<40')[0]
+    assert "go on" in busy
 
 
 def test_a_device_of_which_nothing_is_known_yet_is_shown_too() -> None:

@@ -318,18 +318,20 @@ class DeviceHeartbeat(_message.Message):
     def __init__(self, queue_length: _Optional[int] = ..., started: _Optional[_Union[StartReport, _Mapping]] = ..., state: _Optional[_Union[DeviceState, _Mapping]] = ...) -> None: ...
 
 class PollRequest(_message.Message):
-    __slots__ = ("task_id", "epoch", "evidence", "queue_length", "age_s")
+    __slots__ = ("task_id", "epoch", "evidence", "queue_length", "age_s", "uplink_busy_s")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     AGE_S_FIELD_NUMBER: _ClassVar[int]
+    UPLINK_BUSY_S_FIELD_NUMBER: _ClassVar[int]
     task_id: int
     epoch: int
     evidence: int
     queue_length: int
     age_s: float
-    def __init__(self, task_id: _Optional[int] = ..., epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., queue_length: _Optional[int] = ..., age_s: _Optional[float] = ...) -> None: ...
+    uplink_busy_s: float
+    def __init__(self, task_id: _Optional[int] = ..., epoch: _Optional[int] = ..., evidence: _Optional[int] = ..., queue_length: _Optional[int] = ..., age_s: _Optional[float] = ..., uplink_busy_s: _Optional[float] = ...) -> None: ...
 
 class PollResponse(_message.Message):
     __slots__ = ("task_id", "epoch", "decision")
@@ -398,7 +400,7 @@ class Contingency(_message.Message):
     def __init__(self, exit_thresholds: _Optional[_Iterable[float]] = ..., cut: _Optional[int] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("plan_id", "model_digest", "rule", "edge_id", "edge_address", "exits_run", "band_edges_s", "table_shape", "table_zstd", "tensor_representations", "input_representations", "lease_s", "contingency", "observation", "backlog", "age_edges_s", "attachment_epoch")
+    __slots__ = ("plan_id", "model_digest", "rule", "edge_id", "edge_address", "exits_run", "band_edges_s", "table_shape", "table_zstd", "tensor_representations", "input_representations", "lease_s", "contingency", "observation", "backlog", "age_edges_s", "busy_uplink", "attachment_epoch")
     PLAN_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
@@ -415,6 +417,7 @@ class Plan(_message.Message):
     OBSERVATION_FIELD_NUMBER: _ClassVar[int]
     BACKLOG_FIELD_NUMBER: _ClassVar[int]
     AGE_EDGES_S_FIELD_NUMBER: _ClassVar[int]
+    BUSY_UPLINK_FIELD_NUMBER: _ClassVar[int]
     ATTACHMENT_EPOCH_FIELD_NUMBER: _ClassVar[int]
     plan_id: int
     model_digest: bytes
@@ -432,8 +435,21 @@ class Plan(_message.Message):
     observation: Observation
     backlog: _edge_pb2.Backlog
     age_edges_s: _containers.RepeatedScalarFieldContainer[float]
+    busy_uplink: BusyUplink
     attachment_epoch: int
-    def __init__(self, plan_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., rule: _Optional[str] = ..., edge_id: _Optional[str] = ..., edge_address: _Optional[str] = ..., exits_run: _Optional[_Iterable[bool]] = ..., band_edges_s: _Optional[_Iterable[float]] = ..., table_shape: _Optional[_Iterable[int]] = ..., table_zstd: _Optional[bytes] = ..., tensor_representations: _Optional[_Iterable[int]] = ..., input_representations: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., contingency: _Optional[_Union[Contingency, _Mapping]] = ..., observation: _Optional[_Union[Observation, str]] = ..., backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ..., age_edges_s: _Optional[_Iterable[float]] = ..., attachment_epoch: _Optional[int] = ...) -> None: ...
+    def __init__(self, plan_id: _Optional[int] = ..., model_digest: _Optional[bytes] = ..., rule: _Optional[str] = ..., edge_id: _Optional[str] = ..., edge_address: _Optional[str] = ..., exits_run: _Optional[_Iterable[bool]] = ..., band_edges_s: _Optional[_Iterable[float]] = ..., table_shape: _Optional[_Iterable[int]] = ..., table_zstd: _Optional[bytes] = ..., tensor_representations: _Optional[_Iterable[int]] = ..., input_representations: _Optional[_Iterable[int]] = ..., lease_s: _Optional[float] = ..., contingency: _Optional[_Union[Contingency, _Mapping]] = ..., observation: _Optional[_Union[Observation, str]] = ..., backlog: _Optional[_Union[_edge_pb2.Backlog, _Mapping]] = ..., age_edges_s: _Optional[_Iterable[float]] = ..., busy_uplink: _Optional[_Union[BusyUplink, _Mapping]] = ..., attachment_epoch: _Optional[int] = ...) -> None: ...
+
+class BusyUplink(_message.Message):
+    __slots__ = ("from_s", "band_edges_s", "table_shape", "table_zstd")
+    FROM_S_FIELD_NUMBER: _ClassVar[int]
+    BAND_EDGES_S_FIELD_NUMBER: _ClassVar[int]
+    TABLE_SHAPE_FIELD_NUMBER: _ClassVar[int]
+    TABLE_ZSTD_FIELD_NUMBER: _ClassVar[int]
+    from_s: float
+    band_edges_s: _containers.RepeatedScalarFieldContainer[float]
+    table_shape: _containers.RepeatedScalarFieldContainer[int]
+    table_zstd: bytes
+    def __init__(self, from_s: _Optional[float] = ..., band_edges_s: _Optional[_Iterable[float]] = ..., table_shape: _Optional[_Iterable[int]] = ..., table_zstd: _Optional[bytes] = ...) -> None: ...
 
 class BacklogUpdate(_message.Message):
     __slots__ = ("backlog",)
