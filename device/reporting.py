@@ -1,11 +1,11 @@
 """Which report is due to the twin, and when. Sans-IO.
 
 The device knows what the twin believes, since both run ``twinsplit.reckoning`` on the same numbers. One report per
-ended task also tells what started; a task that starts without such a report to carry it is announced at once; a task
-in service is mentioned again only when it leaves the report threshold; a heartbeat fills silence (design sections 4
-and 6). What the edge answers while another task is in service changes nothing in what the device does: the record waits
-for the next report. It does not wait on an idle device, for whose next task the twin must know what backlog the device
-heard of.
+ended task also tells what started; a task that starts without such a report to carry it is announced at once, unless
+it leaves the device again at once, too; a task in service is mentioned again only when it leaves the report threshold;
+a heartbeat fills silence (design sections 4 and 6). What the edge answers while another task is in service changes
+nothing in what the device does: the record waits for the next report. It does not wait on an idle device, for whose
+next task the twin must know what backlog the device heard of.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from device.self_mirror import FieldLayers, SelfMirror, Truth
 from device.tracking import Tracker
 from twinsplit.edge_list import EdgeLink
 from twinsplit.model.manifest import Manifest
-from twinsplit.reckoning import ProgressModel, task_boundaries_s
+from twinsplit.reckoning import LEAST_MIRRORED_SHARE, ProgressModel, task_boundaries_s
 from twinsplit.types import Outcome, TaskRecord
 
 _LINK_SHARE = 0.1
@@ -66,6 +66,7 @@ class Reporter:
         self._exits_run = (False,) * len(manifest.exits)
         self._boundaries: dict[int, tuple[float, ...]] = {}
         self._serving: Started | None = None
+        self._does_stay = False
         self._told: Started | None = None
         self._believed: ProgressModel | None = None
         self._epoch_told = 0
@@ -114,6 +115,11 @@ class Reporter:
     def service_started(self, task_id: int, now_s: float, first_epoch: int) -> None:
         """A task entered service, having done ``first_epoch`` segments before."""
         self._serving = Started(task_id, now_s, first_epoch)
+        self._does_stay = False
+
+    def service_lasts(self, seconds: float) -> None:
+        """The task in service will not leave the device before so long."""
+        self._does_stay |= seconds > LEAST_MIRRORED_SHARE * self.report_threshold_s
 
     def epoch_reached(self, epoch: int, now_s: float) -> None:
         """The task in service reached decision epoch ``epoch``."""
@@ -146,7 +152,7 @@ class Reporter:
             self._does_end_count
             or self._is_speed_due
             or self._late_at is not None
-            or (self._serving is not None and self._told != self._serving)
+            or (self._serving is not None and self._told != self._serving and self._does_stay)
             or now_s >= self.next_heartbeat_s
         )
 

@@ -165,7 +165,11 @@ class TaskInService:
         choice = self._decisions.take(now_s, task, choice)
         task.step_began_s = now_s
         if choice.decision.is_offload:
-            return [Encode(task, self._offloads.prepare(now_s, task, choice.decision))]
+            offload = self._offloads.prepare(now_s, task, choice.decision)
+            encoder = (offload.cut, offload.representation_index)
+            self._reporter.service_lasts(self._tracker.encode_s.get(encoder, 0.0))
+            return [Encode(task, offload)]
+        self._reporter.service_lasts(float("inf"))
         if choice.decision is Decision.EXIT and task.last_exit is not None:
             return self._answer_by_exit(now_s, task, task.last_exit, task.hindrance or choice.reason)
         if task.epoch < self._held:

@@ -17,6 +17,7 @@ from twinsplit.edge_list import MOST_LISTED, EdgeLink
 from twinsplit.errors import BadMessageError
 from twinsplit.model.manifest import Manifest
 from twinsplit.reckoning import (
+    LEAST_MIRRORED_SHARE,
     DecayingRate,
     ProgressModel,
     believed_epoch,
@@ -160,6 +161,8 @@ class StatusTwin:
             service_s = service_on_device_s(task)
             if service_s is not None:
                 self._busy.add(service_s, now_s)
+                if service_s < LEAST_MIRRORED_SHARE * self.hello.report_threshold_s:
+                    continue
                 self._judge_service(task, task.started_at_s, service_s)
         self._fields["busy_share"].report(self.busy_share(now_s), now_s)
         self._fields["uplink_wait_s"].report(self.uplink_busy_s(now_s), now_s)

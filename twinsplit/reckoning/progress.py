@@ -6,6 +6,10 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+LEAST_MIRRORED_SHARE = 0.1
+"""A service on the device that is shorter than this share of the report threshold, such as the encoding of an input
+that is sent at once, is over before a message could tell of it: it is neither announced nor judged."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProgressModel:

@@ -12,9 +12,10 @@ from tests.unit.device.made_up_device import (
     manifest_of,
     offload_at,
     plan_of,
+    settings_of,
 )
 from twinsplit.reckoning import ProgressModel, task_boundaries_s
-from twinsplit.types import Outcome, Reason
+from twinsplit.types import Decision, Outcome, Reason
 
 MANIFEST = manifest_of()
 
@@ -39,6 +40,54 @@ def test_a_task_that_starts_on_an_idle_device_is_announced():
     (report,) = device.reports
     assert isinstance(report, StartReport)
     assert (report.started.task_id, report.started.at_s, report.started.first_epoch) == (1, device.now_s, 0)
+
+
+class TestATaskThatLeavesAtOnce:
+    """It is offloaded where it starts: all that the device does for it is to encode its input."""
+
+    def started(self, encode_s, **changes):
+        device = attached_device(plan_of(MANIFEST, offload_at(0, Decision.OFFLOAD_INPUT)), **changes)
+        device.tracker.encode_s[0, 1] = encode_s
+        device.arrive()
+        return device
+
+    def test_is_not_announced(self):
+        device = self.started(0.0009)
+        assert kinds(device) == []
+        device.run()
+        device.clock.advance(0.1)
+        device.answer(1)
+        assert kinds(device) == [TaskReport]
+        (ended,) = device.reports[0].ended
+        assert ended.task_id == 1
+
+    def test_is_announced_where_encoding_takes_a_noticeable_part_of_the_report_threshold(self):
+        assert kinds(self.started(0.0011)) == [StartReport]
+
+    def test_is_told_of_with_a_report_that_is_due_anyway(self):
+        device = attached_device(plan_of(MANIFEST, offload_at(0, Decision.OFFLOAD_INPUT)))
+        device.clock.advance(6.0)
+        device.arrive()
+        (report,) = device.reports
+        assert isinstance(report, Heartbeat)
+        assert report.started.task_id == 1
+
+    def test_is_announced_when_it_comes_back(self):
+        device = self.started(0.0)
+        device.run()
+        device.take(device.pipeline.upload_failed(device.now_s, 1, Reason.EDGE_LOST))
+        assert kinds(device) == [StartReport]
+        assert device.reports[0].started.task_id == 1
+
+    def test_is_not_announced_with_a_question_in_polled_mode(self):
+        device = attached_device(
+            plan_of(MANIFEST, offload_at(0, Decision.OFFLOAD_INPUT)), settings=settings_of(is_polled=True)
+        )
+        device.arrive()
+        assert kinds(device) == []
+        device.step = None
+        device.take(device.pipeline.polled(device.now_s, Decision.CONTINUE))
+        assert kinds(device) == [StartReport], "it stays"
 
 
 def test_one_report_per_ended_task_also_tells_what_started():

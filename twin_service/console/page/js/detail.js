@@ -167,6 +167,7 @@ function planText(plan) {
     `shown for queue ${queue}`,
     `lease ${number(plan.lease_s)} s`,
   ];
+  if (plan.busy_uplink_from_s !== null) parts.push(`uplink busy for less than ${seconds(plan.busy_uplink_from_s)}`);
   if (plan.age_edges_s.length) parts.push(`task of age ${seconds(plan.age_s ?? 0)}`);
   return parts.join(" · ");
 }
