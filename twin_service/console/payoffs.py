@@ -1,11 +1,13 @@
 """What the decisions at a task's stop were worth, by the plan that decided: why it stopped there.
 
 Read off the payoffs that the planner's rule compared when it made the plan (open loop, with what was learnt where
-weights serve), at the queue length and backlog of the stop.
+weights serve), at the queue length and backlog of the stop. Which of a plan's two tables decided, the one for a free
+uplink or the one for a busy one, follows from what was decided.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +19,9 @@ from twin_service.decision.evaluation import Evaluation
 from twin_service.decision.statistics import Array
 from twin_service.decision.tables import interpolated
 from twin_service.decision.utility import NEVER
+from twin_service.device_twin import StandingPlan
 from twinsplit.plan import QUEUE_LEVELS
-from twinsplit.types import Decision
+from twinsplit.types import Decision, Outcome, TaskRecord
 
 _KEPT_GRIDS = 16
 """Payoffs of so many plans are kept, some 300 kB each."""
@@ -57,7 +60,10 @@ class PayoffBook:
 
     def is_cheap(self, ended: Ended) -> bool:
         """Whether :meth:`compared` needs no evaluation of the rule, which takes some milliseconds."""
-        return ended.payoffs is not None or ended.decided is None or _key(ended.decided) in self._kept
+        decided = ended.decided
+        if ended.payoffs is not None or decided is None:
+            return True
+        return _key(decided.standing, _evaluation(decided, ended.task)) in self._kept
 
     def compared(self, ended: Ended) -> Compared | None:
         """What was compared where the task stopped; ``None``: no plan that compares anything decided."""
@@ -67,7 +73,7 @@ class PayoffBook:
 
     def _reckoned(self, ended: Ended) -> Compared | None:
         decided, task = ended.decided, ended.task
-        grid = None if decided is None else self._grid(decided)
+        grid = None if decided is None else self._grid(decided.standing, _evaluation(decided, task))
         if grid is None or decided is None or task.stop_epoch is None:
             return None
         worth = grid.at(task.stop_epoch, task.evidence, decided)
@@ -80,11 +86,11 @@ class PayoffBook:
             decided.queue_length,
         )
 
-    def _grid(self, decided: Reckoned) -> _Grid | None:
-        key = _key(decided)
+    def _grid(self, standing: StandingPlan, evaluation: Evaluation) -> _Grid | None:
+        key = _key(standing, evaluation)
         if key not in self._kept:
             self.grids += 1
-            self._kept[key] = _grid_of(decided)
+            self._kept[key] = _grid_of(standing, evaluation)
             while len(self._kept) > _KEPT_GRIDS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -115,13 +121,29 @@ class _Grid:
 _NOTHING = object()
 
 
-def _key(decided: Reckoned) -> tuple[int, int]:
-    return decided.standing.plan.plan_id, id(decided.standing.evaluation)
-
-
-def _grid_of(decided: Reckoned) -> _Grid | None:
-    standing = decided.standing
+def _evaluation(decided: Reckoned, task: TaskRecord) -> Evaluation:
+    """Of the table that decided: that for a free uplink, unless only the other one decides so."""
+    standing, epoch = decided.standing, task.stop_epoch
     evaluation = standing.evaluation
+    if evaluation.busy is None or epoch is None or epoch >= len(standing.plan.table):
+        return evaluation
+    seen = (epoch, task.evidence, decided.queue_length, decided.backlog_s, decided.age_s)
+    free, busy = (_end(standing.plan.decision(*seen, uplink_busy_s)) for uplink_busy_s in (0.0, math.inf))
+    return evaluation.busy if free is not task.outcome is busy else evaluation
+
+
+def _end(decision: Decision) -> Outcome:
+    """How a task ends that stops there with ``decision``."""
+    if decision.is_offload:
+        return Outcome.EDGE
+    return Outcome.EXIT if decision is Decision.EXIT else Outcome.DEVICE
+
+
+def _key(standing: StandingPlan, evaluation: Evaluation) -> tuple[int, int]:
+    return standing.plan.plan_id, id(evaluation)
+
+
+def _grid_of(standing: StandingPlan, evaluation: Evaluation) -> _Grid | None:
     if evaluation.timed_with is not None:
         timed = evaluation.timed_with(standing.table)
         return _Grid(evaluation, timed.worth, timed.backlog_s, timed.age_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.unit.twin_service.made_up_twins import MANIFEST, StepRule, World, ended_task, state
@@ -13,6 +14,7 @@ from twin_service.console.payoffs import Compared, PayoffBook
 from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.utility import NEVER
 from twin_service.decision.values import OpenLoopValues
+from twinsplit.plan import BusyUplink
 from twinsplit.types import Decision, Outcome, Reason
 
 JPEG = b"\xff\xd8\xff rest"
@@ -143,6 +145,31 @@ def test_payoffs_are_those_that_the_plan_compared() -> None:
             assert best == compared.exit_s
         elif cell.is_offload:
             assert best == compared.offload_s
+
+
+def test_where_a_busy_uplink_decided_its_payoffs_are_shown() -> None:
+    world = planned(OPEN_LOOP)
+    feed = fed(world)
+    standing = world.core.devices["cam"].standing
+    assert standing is not None
+    slow = replace(standing.weighed, goodput_bytes_per_s=20_000.0, uplink_busy_share=0.2)
+    evaluation = OPEN_LOOP.evaluate([slow])[0]
+    assert evaluation.busy is not None
+    # One table stays where the other offloads, so that what a task did tells which of them it was.
+    goes = np.full((*standing.plan.table.shape[:3], 1), Decision.OFFLOAD_TENSOR, dtype=np.uint8)
+    stays = np.full_like(goes, Decision.CONTINUE)
+    plan = replace(standing.plan, table=goes, band_edges_s=(), busy_uplink=BusyUplink(0.03, (), stays))
+    standing.plan, standing.evaluation, standing.table = plan, evaluation, evaluation.plan_table
+    shown = {}
+    for outcome in (Outcome.EDGE, Outcome.DEVICE):
+        task = ended_task(1, world.now_s - 0.31, outcome=outcome, epochs=2, ended_at_s=world.now_s)
+        report(world, replace(task, plan_id=plan.plan_id, stop_epoch=2))
+        (ended,) = feed.newest(1)
+        compared = PayoffBook().compared(ended)
+        assert isinstance(compared, Compared)
+        shown[outcome] = compared.offload_s or 0.0
+    waited_s = shown[Outcome.EDGE] - shown[Outcome.DEVICE]
+    assert waited_s == pytest.approx(3.0 * evaluation.plan_table.busy_uplink.from_s, rel=0.05)
 
 
 def test_payoffs_with_a_deadline_are_those_of_the_tasks_age() -> None:
