@@ -24,7 +24,9 @@ TOLERATED: Tolerated = {
     "ClockEcho.echo_sent_s": "not read by a device",
     "ClockEcho.echo_received_s": "not read by a device",
 }
-BELOW_ZERO = frozenset({"plan.band_edges_s[0] = -1", "plan.age_edges_s[0] = -1"})
+BELOW_ZERO = frozenset(
+    f"{edges}[0] = -1" for edges in ("plan.band_edges_s", "plan.age_edges_s", "plan.busy_uplink.band_edges_s")
+)
 """A break point below 0 parts nothing, as one beyond every backlog does."""
 ENDLESS = frozenset(f"plan.contingency.exit_thresholds[0] = {value}" for value in ("inf", "1e39"))
 """A threshold that no confidence reaches: the exit is never taken."""
@@ -33,6 +35,7 @@ PLAIN_WORDS = {
     "age_edges_s": "points of age",
     "exit_thresholds": "threshold",
     "lease_s": "lease",
+    "from_s": "a time above 0",
 }
 """What refusals of plans call fields."""
 
@@ -137,6 +140,18 @@ def plan(digest: str, plan_id: int) -> twin_pb2.Plan:
     )
 
 
+def plan_by_uplink(digest: str, plan_id: int) -> twin_pb2.Plan:
+    """The same, with a part for a busy uplink in place of a deadline."""
+    found = plan(digest, plan_id)
+    del found.age_edges_s[:], found.table_shape[4:]
+    found.table_zstd = zstandard.compress(bytes(math.prod(SHAPE)))
+    found.busy_uplink.from_s = 0.1
+    found.busy_uplink.band_edges_s.append(0.1)
+    found.busy_uplink.table_shape.extend(SHAPE)
+    found.busy_uplink.table_zstd = found.table_zstd
+    return found
+
+
 def twin_says(**kind: Any) -> twin_pb2.AttachDeviceResponse:
     """One message of the twin."""
     return twin_pb2.AttachDeviceResponse(lease_s=60.0, **kind)
@@ -151,9 +166,11 @@ def bad_twin_messages(digest: str) -> Iterator[Bad]:
     """All that a device must not take from its twin; plans have the highest id that there is."""
     newest = (1 << 64) - 1
     whole = twin_says(plan=plan(digest, newest))
-    for bad in impossible_numbers("plan", whole, TOLERATED):
-        if not any(bad.name.endswith(odd) for odd in BELOW_ZERO | ENDLESS):
-            yield bad._replace(word=PLAIN_WORDS.get(bad.word, bad.word))
+    by_uplink = twin_says(plan=plan_by_uplink(digest, newest))
+    for name, message in (("plan", whole), ("plan by uplink", by_uplink)):
+        for bad in impossible_numbers(name, message, TOLERATED):
+            if not any(bad.name.endswith(odd) for odd in BELOW_ZERO | ENDLESS):
+                yield bad._replace(word=PLAIN_WORDS.get(bad.word, bad.word))
     listed = twin_pb2.ListedEdge(edge_id="edge", address="127.0.0.1:1", tail_s=[0.1], backlog=whole.plan.backlog)
     yield from impossible_numbers("edges", twin_says(edges=twin_pb2.EdgeList(edges=[listed])), TOLERATED)
     yield from impossible_numbers(
@@ -165,6 +182,15 @@ def bad_twin_messages(digest: str) -> Iterator[Bad]:
             message.ClearField(field)
         message.MergeFrom(twin_pb2.Plan(**changes))
         yield Bad(f"plan: {name}", twin_says(plan=message).SerializeToString(), code)
+    for name, changes in _busy_uplinks().items():
+        message = plan_by_uplink(digest, newest)
+        for field, value in changes.items():
+            message.busy_uplink.ClearField(field)
+            message.busy_uplink.MergeFrom(twin_pb2.BusyUplink(**{field: value}))
+        yield Bad(f"plan: {name}", twin_says(plan=message).SerializeToString(), BAD_MESSAGE)
+    both = plan(digest, newest)
+    both.busy_uplink.CopyFrom(plan_by_uplink(digest, newest).busy_uplink)
+    yield Bad("plan: a busy uplink and a deadline", twin_says(plan=both).SerializeToString(), BAD_MESSAGE)
     for name, edges in _lists().items():
         message = twin_says(edges=twin_pb2.EdgeList(edges=[twin_pb2.ListedEdge(**edge) for edge in edges]))
         yield Bad(f"edges: {name}", message.SerializeToString(), BAD_MESSAGE)
@@ -213,6 +239,20 @@ def _plans() -> dict[str, tuple[ErrorCode, dict[str, Any]]]:
         "an input representation below none": (BAD_MESSAGE, {"input_representations": [-2] * EPOCHS}),
         "no lease": (BAD_MESSAGE, {"lease_s": 0.0}),
         "a backlog without time constant": (BAD_MESSAGE, {"backlog": edge_pb2.Backlog(backlog_s=1.0)}),
+    }
+
+
+def _busy_uplinks() -> dict[str, dict[str, Any]]:
+    cells = math.prod(SHAPE)
+    packed = zstandard.compress
+    return {
+        "a busy uplink from 0 on": {"from_s": 0.0},
+        "no table for a busy uplink": {"table_zstd": b""},
+        "a table for a busy uplink that grows": {"table_zstd": packed(bytes(64 << 20))},
+        "ages for a busy uplink": {"table_shape": (*SHAPE, 2)},
+        "an unknown decision for a busy uplink": {"table_zstd": packed(b"\x63" * cells)},
+        "an offload that has no form for a busy uplink": {"table_zstd": packed(b"\x02" * cells)},
+        "too many bands for a busy uplink": {"band_edges_s": [0.1] * 5000},
     }
 
 

@@ -107,7 +107,7 @@ DEVICE_REPORTS: dict[str, Message] = {
     "start": start(),
     "progress": twin_pb2.ProgressReport(task_id=8, epoch=1, reached_age_s=0.01, queue_length=1),
     "heartbeat": twin_pb2.DeviceHeartbeat(queue_length=1, started=start(), state=state()),
-    "poll": twin_pb2.PollRequest(task_id=9, epoch=1, evidence=1, queue_length=1, age_s=0.1),
+    "poll": twin_pb2.PollRequest(task_id=9, epoch=1, evidence=1, queue_length=1, age_s=0.1, uplink_busy_s=0.1),
     "live": twin_pb2.LiveReport(read_id=1, started=start(), epoch=1, reached_age_s=0.01, state=state()),
     "manifest": twin_pb2.ManifestUpload(manifest_json=MANIFEST_BYTES),
     "error": errors_pb2.Error(code=errors_pb2.ERROR_CODE_BAD_MESSAGE, text="no such plan"),

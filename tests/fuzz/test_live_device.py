@@ -110,7 +110,8 @@ async def test_a_twin_whose_bytes_are_no_message_loses_the_stream_and_the_device
 
 
 def test_every_number_that_a_twin_can_send_is_tried() -> None:
-    found = floats_in(bad_frames.twin_says(plan=bad_frames.plan("ab" * 32, 1)))
+    plans = (make("ab" * 32, 1) for make in (bad_frames.plan, bad_frames.plan_by_uplink))
+    found = set().union(*(floats_in(bad_frames.twin_says(plan=plan)) for plan in plans))
     of_plans = floats_of(twin_pb2.AttachDeviceResponse.DESCRIPTOR)
     elsewhere = {"ListedEdge.tail_s", *bad_frames.TOLERATED}
     assert found | floats_in(bad_frames.welcome()) == of_plans - elsewhere
