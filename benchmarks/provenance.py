@@ -54,20 +54,19 @@ def command() -> str:
     return shlex.join([Path(program).name, *rest])
 
 
-def commit() -> str:
-    """Commit of the checkout, with ``-dirty`` where tracked files were changed; ``unknown`` outside of git."""
+def commit(root: Path = _ROOT) -> str:
+    """Commit of the checkout, with ``-dirty`` where tracked files were changed other than results, which earlier runs
+    write; ``unknown`` outside of git."""
+
+    def said(*words: str) -> str:
+        found = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        return found.stdout.strip()
+
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        changed = said("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results")
+        return said("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return found.stdout.strip() or "unknown"
 
 
 def shown_commit(recorded: str, digits: int = 12) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
-from benchmarks.provenance import ended, provenance, shown_commit
+from benchmarks.provenance import commit, ended, provenance, shown_commit
 
 
 def test_a_run_says_how_long_it_took_since_its_provenance_was_made() -> None:
@@ -14,6 +16,28 @@ def test_a_run_says_how_long_it_took_since_its_provenance_was_made() -> None:
     said = ended(about)
     assert about["took_s"] >= 90
     assert said == f"Took {about['took_s']} s."
+
+
+def test_results_of_earlier_runs_do_not_make_a_checkout_a_changed_one(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.com")
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    assert commit(tmp_path) == "unknown"
+    result, code = tmp_path / "benchmarks" / "results" / "grid.json", tmp_path / "benchmarks" / "grid.py"
+    result.parent.mkdir(parents=True)
+    result.write_text("{}")
+    code.write_text("")
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "all")
+    number = git("rev-parse", "HEAD").strip()
+    assert commit(tmp_path) == number
+    result.write_text("{ }")
+    (tmp_path / "notes.txt").write_text("not tracked")
+    assert commit(tmp_path) == number
+    code.write_text("changed")
+    assert commit(tmp_path) == f"{number}-dirty"
 
 
 def test_a_page_names_the_commit_in_short_and_says_where_files_were_changed() -> None:
