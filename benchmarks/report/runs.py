@@ -73,22 +73,21 @@ RUNS = (
         f"sim signalling {_SCENARIOS}/demo.yaml --quick --seeds 2 --set tasks=400",
         10,
     ),
-    # The committed document is of 1,000 devices at 40 edges, 6,000 tasks and one seed, for want of time.
+    # One seed each, for want of time.
     Run(
         "signalling-fleet",
-        f"sim signalling {_SCENARIOS}/fleet.yaml --quick --seeds 2 --set devices=10000 --set edges=400 "
-        "--set tasks=60000 --set warm_up_tasks=10000",
+        f"sim signalling {_SCENARIOS}/fleet.yaml --quick --seeds 1 --set devices=10000 --set edges=400 "
+        "--set tasks=200000 --set warm_up_tasks=20000",
         f"sim signalling {_SCENARIOS}/fleet.yaml --quick --seeds 2 --set tasks=600 --set warm_up_tasks=100",
-        60,
+        45,
     ),
-    # The committed document is of 120,000 tasks and one seed, for want of time.
     Run(
         "signalling-fleet-slow-links",
-        f"sim signalling {_SCENARIOS}/fleet-slow-links.yaml --quick --only plans,polled --seeds 2 "
+        f"sim signalling {_SCENARIOS}/fleet-slow-links.yaml --quick --only plans,polled --seeds 1 "
         "--set devices=10000 --set edges=400 --set tasks=240000 --set warm_up_tasks=20000",
         f"sim signalling {_SCENARIOS}/fleet-slow-links.yaml --quick --only plans,polled --seeds 1 "
         "--set tasks=600 --set warm_up_tasks=100",
-        35,
+        20,
     ),
     Run(
         "signalling-testbed",
