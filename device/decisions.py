@@ -61,6 +61,6 @@ class Decisions:
     def is_worth_sending_on(self, now_s: float, task: Task, address: str) -> bool:
         """Whether the plan would offload the task from where it stands, were its edge as the one at ``address``."""
         backlog_s = self._offloads.backlog_for_s(now_s, task, address)
-        observed = self.observed(now_s, task)._replace(backlog_s=backlog_s)
+        observed = Observed(len(self._queue), backlog_s, now_s - task.arrived_at_s)
         choice = self._plans.choose(now_s, task.epoch, task.evidence, observed, does_edge_answer=True)
         return choice.decision.is_offload
