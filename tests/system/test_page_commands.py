@@ -243,6 +243,11 @@ SIMULATED = [
         "polled",
         more=f"--set devices=50 --set edges=2 {SMALL}",
     ),
+    sim(
+        "twinsplit sim signalling benchmarks/scenarios/fleet-slow-links.yaml",
+        "polled",
+        more=f"--set devices=50 --set edges=2 {SMALL}",
+    ),
     sim("twinsplit sim learning", '"tasks_needed"', more=ONCE, look="cat benchmarks/results/*"),
     sim("twinsplit sim pruning", "C0 is lowered", more=ONCE),
     sim("twinsplit sim regime --seeds", "clairvoyant", more=STEP),
