@@ -129,7 +129,7 @@ def _evaluation(decided: Reckoned, task: TaskRecord) -> Evaluation:
         return evaluation
     seen = (epoch, task.evidence, decided.queue_length, decided.backlog_s, decided.age_s)
     free, busy = (_end(standing.plan.decision(*seen, uplink_busy_s)) for uplink_busy_s in (0.0, math.inf))
-    return evaluation.busy if free is not task.outcome is busy else evaluation
+    return evaluation.busy if task.outcome is busy and busy is not free else evaluation
 
 
 def _end(decision: Decision) -> Outcome:

@@ -30,8 +30,8 @@ FEATURE_NAMES = (
 )
 FEATURE_COUNT = len(FEATURE_NAMES)
 STALE_IN_PLANS = ("uplink_busy_log1p", "arrived_0_25s_log1p", "arrived_1s_log1p", "arrived_4s_log1p")
-"""What changes within the life of a plan and is not looked up when a decision is taken: the plan has it as it was when
-it was made."""
+"""What changes within the life of a plan and what a net that serves by plans does not see afresh: of the uplink a plan
+tells at most two waits apart, of arrived work nothing since it was made."""
 TIME_UNIT_S = 0.2
 """Unit of backlog, busy uplink and arrived work."""
 MAX_LEAD_S = 3.0
