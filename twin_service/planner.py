@@ -297,6 +297,7 @@ class Planner:
             situation,
             backlog_s=0.0 if edge is None else edge.backlog_s(now_s),
             queue_length=device.status.queue_length,
+            enough_s=self.settings.plan_threshold_s,
         )
         return lost_s > self.settings.plan_threshold_s
 

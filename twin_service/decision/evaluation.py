@@ -30,6 +30,9 @@ class Evaluation:
     own: Callable[[], tuple[Array, Array]] | None = None
     """What ``payoffs_with(plan_table)`` says, without reckoning it anew; it holds the arrays of the whole batch.
     ``None``: they are not there (any more)."""
+    start_values: Callable[[Sequence[PlanTable], Array], Array] | None = None
+    """What a task is worth at service start with the exits and representations of each table, used as well as can be,
+    by queue length at given backlogs, seconds (tables, Q, backlogs). ``None``: only ``payoffs_with`` says it."""
     busy: Evaluation | None = None
     """The same while earlier payloads keep the uplink busy, where ``plan_table`` tells that apart."""
     _reckoned: dict[PlanTable, tuple[Array, Array]] = field(default_factory=dict)

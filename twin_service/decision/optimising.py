@@ -69,9 +69,11 @@ class Optimising(BatchRule):
             batch = self._with_exits_worth_running(situations)
         else:
             batch = batch_of(situations, self._statistics(manifest), exits_run)
-        apart = _told_apart(situations, batch)
+        count, apart = len(situations), _told_apart(situations, batch)
         if apart:
-            situations = [replace(s, uplink_busy_s=0.0) if k in apart else s for k, s in enumerate(situations)]
+            idle = [replace(s, uplink_busy_s=0.0) if k in apart else s for k, s in enumerate(situations)]
+            situations = idle + [replace(situations[k], uplink_busy_s=longest_s) for k, longest_s in apart.items()]
+            batch = batch.rows(np.array([*range(count), *apart]))
             batch = replace(batch, uplink_busy_s=np.array([s.uplink_busy_s for s in situations]))
         payoffs, backlog_s = self._payoffs(situations, batch, is_reduced=self.is_reduced)
         evaluations = []
@@ -80,13 +82,18 @@ class Optimising(BatchRule):
             plan_table = self._plan_table(manifest, batch, device, table, edges)
             # What is pruned is worth less than it is.
             own = None if self.is_reduced else partial(self._dense, manifest, payoffs, device, backlog_s[device])
-            evaluations.append(Evaluation(plan_table, payoffs.pruning, partial(self._payoffs_with, situation), own=own))
-        if apart:
-            busy = [replace(situations[k], uplink_busy_s=x, uplink_busy_share=None) for k, x in apart.items()]
-            there = self.evaluate(busy, batch.exits_run[list(apart)])
-            for (k, longest_s), evaluation in zip(apart.items(), there, strict=True):
-                evaluations[k] = evaluations[k].told_apart(_BUSY_FROM * longest_s, evaluation)
-        return evaluations
+            evaluations.append(
+                Evaluation(
+                    plan_table,
+                    payoffs.pruning,
+                    partial(self._payoffs_with, situation),
+                    own=own,
+                    start_values=partial(self._start_values_with, situation) if self.correct is None else None,
+                )
+            )
+        for (k, longest_s), busy in zip(apart.items(), evaluations[count:], strict=True):
+            evaluations[k] = evaluations[k].told_apart(_BUSY_FROM * longest_s, busy)
+        return evaluations[:count]
 
     def _plan_table(
         self,
@@ -97,12 +104,13 @@ class Optimising(BatchRule):
         band_edges_s: tuple[float, ...],
         age_edges_s: tuple[float, ...] = (),
     ) -> PlanTable:
+        tensor, sent_input = batch.payloads.representation
         return PlanTable(
             table if self.has_evidence else table[:, _spread(manifest)],
             band_edges_s,
             tuple(bool(run) for run in batch.exits_run[device]),
-            tuple(int(r) for r in batch.tensor.representation[device]),
-            tuple(int(r) for r in batch.input.representation[device]),
+            tuple(tensor[device].tolist()),
+            tuple(sent_input[device].tolist()),
             self.observation,
             tuple(float(t) for t in batch.reached_s[device, 1:]),
             age_edges_s,
@@ -165,10 +173,22 @@ class Optimising(BatchRule):
             payoffs = self.correct(situations, batch, payoffs, backlog_s)
         return payoffs, backlog_s
 
+    def _start_values_with(self, situation: Situation, tables: Sequence[PlanTable], backlog_s: Array) -> Array:
+        batch = self._batch_like(situation, tables)
+        return start_values(batch, QUEUES, np.tile(backlog_s, (len(tables), 1)))
+
+    def _batch_like(self, situation: Situation, tables: Sequence[PlanTable]) -> Batch:
+        """``situation`` once with the exits and representations of each table."""
+        return batch_of(
+            [situation] * len(tables),
+            self._statistics(situation.manifest),
+            np.array([table.exits_run for table in tables]),
+            [Representations(table.tensor_representations, table.input_representations) for table in tables],
+        )
+
     def _payoffs_with(self, situation: Situation, like: PlanTable) -> tuple[Array, Array]:
         manifest = situation.manifest
-        sent = Representations(like.tensor_representations, like.input_representations)
-        batch = batch_of([situation], self._statistics(manifest), like.exits_run, sent)
+        batch = self._batch_like(situation, [like])
         payoffs, backlog_s = self._payoffs([situation], batch, is_reduced=False)
         return self._dense(manifest, payoffs, 0, backlog_s[0])
 
@@ -177,16 +197,14 @@ class Optimising(BatchRule):
         return dense if self.has_evidence else dense[..., _spread(manifest)], backlog_s
 
     def _timed_with(self, situation: Situation, like: PlanTable) -> TimedPayoffs:
-        sent = Representations(like.tensor_representations, like.input_representations)
-        batch = batch_of([situation], self._statistics(situation.manifest), like.exits_run, sent)
-        payoffs = timed_payoffs(batch, situation, self.observation)
+        payoffs = timed_payoffs(self._batch_like(situation, [like]), situation, self.observation)
         return payoffs if self.has_evidence else payoffs.spread(_spread(situation.manifest))
 
 
 def _told_apart(situations: Sequence[Situation], batch: Batch) -> dict[int, float]:
     """Situations whose plan tells a busy uplink from a free one, by place, with the time in which the longest payload
     that they may send keeps it busy, seconds."""
-    longest_s = np.maximum(batch.tensor.upload_s.max(axis=1), batch.input.upload_s.max(axis=1))
+    longest_s = batch.payloads.upload_s.max(axis=(0, 2))
     return {
         k: float(longest_s[k])
         for k, s in enumerate(situations)

@@ -85,7 +85,8 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
     there, going_on = np.empty((epochs, queues, bands, evidence_count)), np.empty((epochs, queues, bands))
     now, anybody = np.zeros((queues, bands, evidence_count)), np.zeros(evidence_count)
     now[..., NO_EVIDENCE] = anybody[NO_EVIDENCE] = 1.0
-    for epoch, goes_on in enumerate((table.table == Decision.CONTINUE).transpose(0, 2, 3, 1)):
+    by_evidence = (table.table == Decision.CONTINUE).transpose(0, 2, 3, 1)
+    for epoch, goes_on in enumerate(np.ascontiguousarray(by_evidence, dtype=np.float64)):
         for index, at in enumerate(statistics.exit_epochs):
             if at == epoch and table.exits_run[index]:
                 now, anybody = now @ statistics.transitions[index], anybody @ statistics.transitions[index]
@@ -100,28 +101,31 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
 
 def _slopes(table: NDArray[np.uint8], evidence: Array, edges_s: Array, worth: tuple[Array, Array] | None) -> Array:
     """By epoch, queue and band edge.  # (K, Q, edges)"""
-    by_evidence = table.transpose(0, 2, 3, 1)  # (K, Q, bands, E)
-    shape = (*by_evidence.shape[:2], len(edges_s))
+    epochs, states, queues, _ = table.shape
+    shape = (epochs, queues, len(edges_s))
+    by_evidence = np.ascontiguousarray(table.transpose(0, 2, 3, 1))  # (K, Q, bands, E)
     # Few decisions change at an edge; what does not change loses nothing.
-    epoch, queue, edge, state = np.nonzero(by_evidence[..., :-1, :] != by_evidence[..., 1:, :])
-    place = (epoch * shape[1] + queue) * shape[2] + edge
-    share = 0.5 * (evidence[epoch, queue, edge, state] + evidence[epoch, queue, edge + 1, state])
+    changes = (by_evidence[..., :-1, :] != by_evidence[..., 1:, :]).ravel().nonzero()[0]
+    place, state = np.divmod(changes, states)
+    row, edge = np.divmod(place, max(len(edges_s), 1))  # of epoch and queue length
+    below = changes + row * states  # in (K, Q, bands, E): one band more
+    above = below + states
+    share = 0.5 * (evidence.take(below) + evidence.take(above))
 
     def summed(lost: Array) -> Array:
         """Over evidence."""
-        return np.bincount(place, share * lost, math.prod(shape)).reshape(shape)
+        found: Array = np.bincount(place, weights=share * lost, minlength=math.prod(shape)).astype(np.float64)
+        return found.reshape(shape)
 
     if worth is None:
         return summed(np.ones(len(place)))
     payoffs, grid_s = worth
-    _, epochs, queues, points, states = payoffs.shape
+    points = payoffs.shape[3]
     flat = payoffs.reshape(-1)
     # Where in it the decisions below and above are at the first point of the grid.
     below, above = (
-        ((by_evidence[epoch, queue, edge + at, state].astype(np.intp) * epochs + epoch) * queues + queue)
-        * (points * states)
-        + state
-        for at in (0, 1)
+        (by_evidence.take(band).astype(np.intp) * (epochs * queues) + row) * (points * states) + state
+        for band in (below, above)
     )
     slope = np.zeros(shape)
     for side in (-1.0, 1.0):
@@ -134,13 +138,20 @@ def _slopes(table: NDArray[np.uint8], evidence: Array, edges_s: Array, worth: tu
 
 
 def regret_s(
-    old: PlanTable, evaluation: Evaluation, situation: Situation, *, backlog_s: float, queue_length: int
+    old: PlanTable,
+    evaluation: Evaluation,
+    situation: Situation,
+    *,
+    backlog_s: float,
+    queue_length: int,
+    enough_s: float = math.inf,
 ) -> float:
     """Expected utility lost per task, seconds, if ``old`` stands where ``evaluation`` was made for the situation now.
 
     Averaged over where queue and backlog are likely to be when a task starts, and over the evidence its exits will
-    show. ``inf`` where the old table is of another kind, or where the rule does not optimise and its table has
-    changed; more than any real loss where it offloads to an edge that is gone.
+    show. Once it is known to be above ``enough_s``, how far above is not reckoned. ``inf`` where the old table is of
+    another kind, or where the rule does not optimise and its table has changed; more than any real loss where it
+    offloads to an edge that is gone.
     """
     new = evaluation.plan_table
     if new.is_same(old):
@@ -153,11 +164,20 @@ def regret_s(
         return _timed_regret_s(old, evaluation, situation, backlogs, weights)
     if evaluation.busy is not None:
         idle, share = replace(evaluation, busy=None), situation.uplink_busy_share or 0.0
-        return (1.0 - share) * regret_s(
-            old, idle, situation, backlog_s=backlog_s, queue_length=queue_length
-        ) + share * regret_s(
-            old.while_uplink_is_busy(), evaluation.busy, situation, backlog_s=backlog_s, queue_length=queue_length
-        )
+        lost = 0.0
+        for weight, each, table in ((1.0 - share, idle, old), (share, evaluation.busy, old.while_uplink_is_busy())):
+            if weight > 0.0 and lost <= enough_s:
+                left_s = (enough_s - lost) / weight
+                lost += weight * regret_s(
+                    table, each, situation, backlog_s=backlog_s, queue_length=queue_length, enough_s=left_s
+                )
+        return lost
+    if not old.sends_as(new) and evaluation.start_values is not None and enough_s < math.inf:
+        # A bound: that the decisions of the old table make no use of what is left comes on top.
+        best, with_these = evaluation.start_values((new, old), backlogs)
+        lost = float((weights * (best - with_these)).sum())
+        if lost > enough_s:
+            return lost
     with_old = evaluation.payoffs_of(old)
     if with_old is None or old.age_edges_s:
         return float("inf")

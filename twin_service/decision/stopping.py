@@ -98,18 +98,15 @@ def present_payoffs(
 def start_values(batch: Batch, queue: Array, backlog_s: Array) -> Array:
     """What a task is worth at service start with ``queue`` (Q,) and ``backlog_s`` (D, G) there.  # (D, Q, G)"""
     tensor, sent_input = _offloads_now(batch, queue, backlog_s, from_start=True)
-    best = np.maximum(tensor, sent_input)
     right = batch.alpha[:, None] * batch.statistics.p_whole_right
-    exits = batch.exit_payoffs()
+    stopping = np.maximum(tensor, sent_input)[..., None] + right[:, None, None, None, :]  # (D, K, Q, G, E)
+    np.maximum(stopping, batch.exit_payoffs()[:, :, None, None, :], out=stopping)
     queue_then = queue + (batch.task_rate[:, None] * batch.reached_s[:, :-1])[..., None]
-    price = batch.price(batch.step_s[:, :, None], queue_then)  # (D, h, Q)
+    price = batch.price(batch.step_s[:, :, None], queue_then)[..., None, None]  # (D, h, Q, 1, 1)
     value = _at_the_end(batch, right)[:, 0]  # (D, 1, 1, E)
     for epoch in range(batch.last_epoch, 0, -1):
-        offload_s = best[:, epoch, ..., None] + right[:, None, None, :]
-        stays = np.maximum(value, exits[:, epoch, None, None, :])
-        value = batch.after_exits_at(epoch, np.maximum(stays, offload_s, out=offload_s))
-        value = value - price[:, epoch - 1, :, None, None]
-    found: Array = np.maximum(best[:, 0] + right[:, 0, None, None], value[..., NO_EVIDENCE])
+        value = batch.after_exits_at(epoch, np.maximum(value, stopping[:, epoch])) - price[:, epoch - 1]
+    found: Array = np.maximum(stopping[:, 0], value)[..., NO_EVIDENCE]
     return found
 
 
@@ -118,14 +115,15 @@ def _offloads_now(batch: Batch, queue: Array, backlog_s: Array, *, from_start: b
     service start.  # (D, K, Q, G) each"""
     epochs = np.arange(batch.last_epoch + 1)
     present = course(batch, queue, backlog_s, np.zeros_like(epochs) if from_start else epochs, epochs)
-    return offload(batch, batch.tensor, present), offload(batch, batch.input, present)
+    tensor, sent_input = offload(batch, batch.payloads, present)
+    return tensor, sent_input
 
 
 def _offloads(batch: Batch, queue: Array, backlog_s: Array) -> tuple[Array, Array, dict[int, Array]]:
     """The same, and the better of both at every epoch ahead, from every present before it: by epoch (D, S, Q, G)."""
     epochs, starts, presents = _pairs(batch.last_epoch)
     there = course(batch, queue, backlog_s, starts, epochs)
-    tensor, sent_input = offload(batch, batch.tensor, there), offload(batch, batch.input, there)
+    tensor, sent_input = offload(batch, batch.payloads, there)
     best = np.maximum(tensor, sent_input)
     ahead = {epoch: best[:, last - epoch : last] for epoch, last in enumerate(presents) if epoch}
     return tensor[:, presents], sent_input[:, presents], ahead

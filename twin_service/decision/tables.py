@@ -12,7 +12,7 @@ from twin_service.decision.statistics import Array
 from twin_service.decision.stopping import PresentPayoffs
 from twin_service.decision.utility import NEVER
 from twinsplit.plan import QUEUE_LEVELS, BusyUplink, Observation
-from twinsplit.types import Decision
+from twinsplit.types import NO_EVIDENCE, Decision
 
 MAX_BREAK_POINTS = 23
 _SAME_BACKLOG_S = 1e-6
@@ -95,27 +95,27 @@ def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Arr
     """Backlogs at which the best decision changes in some cell."""
     tensor, sent_input, going_on = payoffs.tensor[device], payoffs.input[device], payoffs.going_on[device]
     leave = payoffs.exit[device][:, None, None, :]  # (K, 1, 1, E)
-    seen = _seen(payoffs.exit[device])[:, None, None, :]
-    lead = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device]
+    lead = np.maximum(tensor, sent_input)[..., None] + _right_where_seen(payoffs, device)
     lead -= np.maximum(going_on, leave)
     if payoffs.learned is not None:
         lead += payoffs.learned[device]
-    offloads = (lead > 0.0) & seen  # (K, Q, G, E)
+    offloads = lead > 0.0  # (K, Q, G, E)
     return np.concatenate(
         (
-            _crossings(lead, backlog_s, seen),
-            _crossings(going_on - leave, backlog_s, ~offloads & seen),
+            _crossings(lead, backlog_s),
+            _crossings(going_on - leave, backlog_s, ~offloads),
             _crossings((tensor - sent_input)[..., None], backlog_s, offloads.any(axis=-1, keepdims=True)),
         )
     )
 
 
-def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_]) -> Array:
+def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_] | None = None) -> Array:
     """Where ``lead`` (..., G, E) changes its sign along the grid, between two points that both count."""
-    is_ahead = (lead > 0.0) & counts
+    is_ahead = lead > 0.0
     does_change = is_ahead[..., :-1, :] != is_ahead[..., 1:, :]
-    if counts.shape[-2] > 1:
-        does_change &= counts[..., :-1, :] & counts[..., 1:, :]
+    if counts is not None:
+        does_change &= counts[..., :-1, :]
+        does_change &= counts[..., 1:, :]
     points, states = lead.shape[-2:]
     # Of one row with all its points but the last, to the same with all.
     row, there = np.divmod(does_change.ravel().nonzero()[0], (points - 1) * states)
@@ -133,22 +133,22 @@ def _decisions(payoffs: PresentPayoffs, device: int, backlog_s: Array, at_s: Arr
     tensor, sent_input = interpolated(offloads, backlog_s, at_s)  # (K, Q, B)
     going_on = interpolated(payoffs.going_on[device], backlog_s, at_s, axis=-2)  # (K, Q, B, E)
     leave = payoffs.exit[device][:, None, None, :]
-    seen = _seen(payoffs.exit[device])[:, None, None, :]
     sends = np.where(tensor >= sent_input, np.uint8(Decision.OFFLOAD_TENSOR), np.uint8(Decision.OFFLOAD_INPUT))
-    best = np.maximum(tensor, sent_input)[..., None] + payoffs.right[device]
+    best = np.maximum(tensor, sent_input)[..., None] + _right_where_seen(payoffs, device)
     if payoffs.learned is not None:
         best += interpolated(payoffs.learned[device], backlog_s, at_s, axis=-2)
-    table = np.full(going_on.shape, np.uint8(Decision.CONTINUE))
-    np.copyto(table, np.uint8(Decision.EXIT), where=(leave >= going_on) & seen)
-    np.copyto(table, sends[..., None], where=(best > np.maximum(going_on, leave)) & seen)
+    table = np.where(leave >= going_on, np.uint8(Decision.EXIT), np.uint8(Decision.CONTINUE))
+    np.copyto(table, sends[..., None], where=best > np.maximum(going_on, leave))
     return np.ascontiguousarray(table.transpose(0, 3, 1, 2))
 
 
-def _seen(exit_payoff: Array) -> NDArray[np.bool_]:
-    """Evidence that can exist where EXIT is worth ``exit_payoff``: ``none``, and exits passed.  # (K, E)"""
-    seen: NDArray[np.bool_] = exit_payoff > NEVER
-    seen[:, 0] = True
-    return seen
+def _right_where_seen(payoffs: PresentPayoffs, device: int) -> Array:
+    """alpha * P(whole right) by epoch, ``NEVER`` for evidence that cannot exist there yet: that of exits ahead, for
+    which EXIT is worth ``NEVER``, too, and going on is not.  # (K, 1, 1, E)"""
+    seen = payoffs.exit[device] > NEVER
+    seen[:, NO_EVIDENCE] = True
+    right: Array = np.where(seen, payoffs.right[device], NEVER)[:, None, None, :]
+    return right
 
 
 def interpolated(values: Array, backlog_s: Array, at_s: Array, axis: int = -1) -> Array:

@@ -23,18 +23,28 @@ NEVER = -1e9
 
 @dataclass(frozen=True, slots=True)
 class PayloadTerms:
-    """What sending one payload costs at every epoch; rows of unavailable epochs have ``is_available`` False."""
+    """What sending a payload costs at every epoch, (D, K) of one or (2, D, K) of both, the boundary tensor first; where
+    one cannot be sent ``is_available`` is False."""
 
-    representation: NDArray[np.int64]  # (D, K) position in the cut's representations
-    encode_s: Array  # (D, K) c
-    upload_s: Array  # (D, K) s / R
-    tail_s: Array  # (D, K) z
-    loss: Array  # (D, K) accuracy lost by the representation
-    is_available: NDArray[np.bool_]  # (D, K)
+    representation: NDArray[np.int64]
+    """Position in the cut's representations."""
+    encode_s: Array
+    """c."""
+    upload_s: Array
+    """s / R."""
+    tail_s: Array
+    """z."""
+    loss: Array
+    """Accuracy lost by the representation."""
+    is_available: NDArray[np.bool_]
+
+    def one(self, payload: int) -> PayloadTerms:
+        """Of both, those of one."""
+        return PayloadTerms(*(getattr(self, each.name)[payload] for each in fields(self)))
 
     def rows(self, places: NDArray[np.int64]) -> PayloadTerms:
         """The devices at ``places``."""
-        return PayloadTerms(*(getattr(self, each.name)[places] for each in fields(self)))
+        return PayloadTerms(*(getattr(self, each.name)[..., places, :] for each in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +64,19 @@ class Batch:
     uplink_busy_s: Array  # (D,)
     backlog_mean_s: Array  # (D,)
     backlog_time_constant_s: Array  # (D,)
-    tensor: PayloadTerms
-    input: PayloadTerms
+    payloads: PayloadTerms  # (2, D, K)
     is_whole: bool
     """Whether the device holds the whole network."""
+
+    @property
+    def tensor(self) -> PayloadTerms:
+        """Terms of the boundary tensor."""
+        return self.payloads.one(0)
+
+    @property
+    def input(self) -> PayloadTerms:
+        """Terms of the input."""
+        return self.payloads.one(1)
 
     @property
     def size(self) -> int:
@@ -66,14 +85,15 @@ class Batch:
     def rows(self, places: NDArray[np.int64]) -> Batch:
         """The devices at ``places``."""
         found = {name: getattr(self, name)[places] for name in _BY_DEVICE}
-        payloads = {name: getattr(self, name).rows(places) for name in ("tensor", "input")}
-        return replace(self, **found, **payloads)
+        return replace(self, **found, payloads=self.payloads.rows(places))
 
     def after_exits_at(self, epoch: int, value: Array) -> Array:
         """Expectation of ``value`` (D, ..., E) over what the exits run at ``epoch`` will show, by evidence before."""
         for index, at in enumerate(self.statistics.exit_epochs):
             if at == epoch and self.exits_run[:, index].any():
-                expected = value @ self.statistics.transitions[index].T
+                states = value.shape[-1]
+                # As one product of two matrices: of many small ones each has its own overhead.
+                expected = (value.reshape(-1, states) @ self.statistics.transitions[index].T).reshape(value.shape)
                 run = self.exits_run[:, index]
                 value = expected if run.all() else np.where(run.reshape(-1, *[1] * (value.ndim - 1)), expected, value)
         return value
@@ -102,14 +122,12 @@ class Batch:
 
     def side_price(self, duration_s: Array, queue: Array) -> Array:
         """The same without the time itself."""
-        shape = (-1, *([1] * (max(duration_s.ndim, queue.ndim) - 1)))
+        shape = (-1, *([1] * (queue.ndim - 1)))
         factor, rate, energy = (a.reshape(shape) for a in (self.factor, self.task_rate, self.energy_compute))
         return duration_s * (energy + factor * (queue + rate * duration_s / 2.0))
 
 
-_BY_DEVICE = tuple(
-    each.name for each in fields(Batch) if each.name not in ("statistics", "tensor", "input", "is_whole")
-)
+_BY_DEVICE = tuple(each.name for each in fields(Batch) if each.name not in ("statistics", "payloads", "is_whole"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +158,22 @@ def course(
 
 
 def arrival_s(batch: Batch, payload: PayloadTerms, at: Course) -> Array:
-    """u: from the epoch to the last byte at the edge, seconds.  # (D, P)"""
+    """u: from the epoch to the last byte at the edge, seconds.  # (..., D, P)"""
     busy = np.maximum(batch.uplink_busy_s[:, None] - at.elapsed_s, 0.0)
-    return busy + payload.encode_s[:, at.epochs] + payload.upload_s[:, at.epochs] + batch.overhead_s[:, None]
+    way: Array = payload.encode_s[..., at.epochs] + busy + payload.upload_s[..., at.epochs] + batch.overhead_s[:, None]
+    return way
 
 
 def offload(batch: Batch, payload: PayloadTerms, at: Course) -> Array:
-    """P0 less ``alpha * P(whole right)``, which alone depends on evidence.  # (D, P, Q, G)"""
+    """P0 less ``alpha * P(whole right)``, which alone depends on evidence.  # (..., D, P, Q, G)"""
     waited = np.maximum(arrival_s(batch, payload, at)[..., None], at.backlog_s)  # u + max(W - u, 0)
     fixed = payload.tail_s + batch.energy_transmit[:, None] * payload.upload_s + batch.alpha[:, None] * payload.loss
-    encoding = batch.side_price(payload.encode_s[:, at.epochs, None], at.queue)
-    paid = fixed[:, at.epochs, None] + encoding
-    payoff: Array = -(waited[:, :, None, :] + paid[..., None])
-    available = payload.is_available[:, at.epochs]
-    return payoff if available.all() else np.where(available[:, :, None, None], payoff, NEVER)
+    encoding = batch.side_price(payload.encode_s[..., at.epochs, None], at.queue)
+    paid = fixed[..., at.epochs, None] + encoding
+    payoff: Array = waited[..., None, :] + paid[..., None]
+    np.negative(payoff, out=payoff)
+    payoff[~payload.is_available[..., at.epochs]] = NEVER
+    return payoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +188,11 @@ def batch_of(
     situations: Sequence[Situation],
     statistics: Statistics,
     exits_run: NDArray[np.bool_] | tuple[bool, ...],
-    representations: Representations | None = None,
+    representations: Sequence[Representations] | None = None,
 ) -> Batch:
     """Arrays of ``situations``, which all hold the same manifest; ``exits_run`` (D, X), or (X,) for all alike.
 
-    ``representations``: those to reckon with; ``None``: the cheapest at every epoch.
+    ``representations``: those to reckon with, one per situation; ``None``: the cheapest at every epoch.
 
     Only what differs between devices is looped over; everything after it is numpy.
     """
@@ -190,7 +210,6 @@ def batch_of(
     np.cumsum(step, axis=1, out=reached[:, 1:])
     weights = [s.weights for s in situations]
     beta = np.array([w.beta_s_per_joule for w in weights])
-    tensor, sent_input = _payload_terms(situations, manifest, representations)
     return Batch(
         statistics,
         run,
@@ -205,30 +224,31 @@ def batch_of(
         np.array([s.uplink_busy_s for s in situations]),
         np.array([s.backlog_mean_s for s in situations]),
         np.array([max(s.backlog_time_constant_s, 1e-3) for s in situations]),
-        tensor,
-        sent_input,
+        _payload_terms(situations, manifest, representations),
         held == manifest.segment_count,
     )
 
 
 def _payload_terms(
-    situations: Sequence[Situation], manifest: Manifest, chosen: Representations | None
-) -> tuple[PayloadTerms, PayloadTerms]:
+    situations: Sequence[Situation], manifest: Manifest, chosen: Sequence[Representations] | None
+) -> PayloadTerms:
     """Terms of the boundary tensor (epochs 1..h, not the output) and of the input, for every device.
 
     A situation that comes several times, since various exits are tried in it, is reckoned once.
     """
-    place: dict[int, int] = {}
-    rows_tensor: list[list[_Row]] = []
-    rows_input: list[list[_Row]] = []
-    for s in situations:
-        if id(s) not in place:
-            place[id(s)] = len(rows_tensor)
-            tensor, sent_input = _payload_rows(s, manifest, chosen)
-            rows_tensor.append(tensor)
-            rows_input.append(sent_input)
-    places = [place[id(s)] for s in situations]
-    return _terms(rows_tensor, places), _terms(rows_input, places)
+    sent: Sequence[Representations | None] = chosen or [None] * len(situations)
+    place: dict[tuple[int, Representations | None], int] = {}
+    rows: list[tuple[list[_Row], list[_Row]]] = []
+    for s, only in zip(situations, sent, strict=True):
+        if (id(s), only) not in place:
+            place[id(s), only] = len(rows)
+            rows.append(_payload_rows(s, manifest, only))
+    table = np.array(rows)  # (rows, 2, K, 5)
+    if len(rows) < len(situations):
+        table = table[[place[id(s), only] for s, only in zip(situations, sent, strict=True)]]
+    representation, encode_s, upload_s, tail_s, loss = table.transpose(3, 1, 0, 2)  # (2, D, K) each
+    positions = representation.astype(np.int64)
+    return PayloadTerms(positions, encode_s, upload_s, tail_s, loss, positions >= 0)
 
 
 _Row = tuple[int, float, float, float, float]
@@ -247,14 +267,6 @@ def _payload_rows(s: Situation, manifest: Manifest, chosen: Representations | No
         for k in range(last_input):
             sent_input[k] = known[None if chosen is None else chosen.input[k]]
     return tensor, sent_input
-
-
-def _terms(rows: list[list[_Row]], places: list[int]) -> PayloadTerms:
-    table = np.array(rows)[places]  # (D, K, 5)
-    representation = table[:, :, 0].astype(np.int64)
-    return PayloadTerms(
-        representation, table[:, :, 1], table[:, :, 2], table[:, :, 3], table[:, :, 4], representation >= 0
-    )
 
 
 def _cheapest(s: Situation, cut: int, only: int | None) -> _Row:

@@ -101,6 +101,21 @@ class TestKeepingAnOldPlan:
             lost.append(by_share[2])
         assert max(lost) > 0.001
 
+    def test_what_is_enough_is_more_than_enough_in_full(self) -> None:
+        enough_s, more = 0.001, 0
+        for seed in range(40):
+            now = situation(seed, (None, 0.0, 0.3, 1.0)[seed % 4])
+            old = OPEN_LOOP.table(replace(now, goodput_bytes_per_s=SLOW * (0.02, 0.3, 3.0, 100.0)[seed // 4 % 4]))
+            evaluation = OPEN_LOOP.evaluate([now])[0]
+            in_full_s, bounded_s = (
+                regret_s(old, evaluation, now, backlog_s=0.0, queue_length=0, **bound)
+                for bound in ({}, {"enough_s": enough_s})
+            )
+            assert (in_full_s > enough_s) == (bounded_s > enough_s)
+            assert bounded_s <= in_full_s + 1e-4, "lines are drawn between the points of the grid"
+            more += bounded_s < in_full_s - 1e-4
+        assert more > 5
+
     def test_tables_that_differ_for_a_busy_uplink_alone_are_not_the_same(self) -> None:
         table = OPEN_LOOP.evaluate([situation(1, 0.2)])[0].plan_table
         assert table.busy_uplink is not None
