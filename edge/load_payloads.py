@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from edge.load import LoadTails
-from twinsplit.errors import FrameError, SettingsError, SourceError
+from twinsplit.errors import SettingsError
+from twinsplit.model.frames import read_frames
 from twinsplit.model.manifest import Manifest, RepresentationEntry, manifest_digest, read_manifest
 from twinsplit.model.payload import PICTURE_KINDS, encode_payload
 from twinsplit.model.preprocessing import PreparedInput, prepare
 from twinsplit.model.profile import made_up_input
 from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.transport.limits import model_message_bytes
-
-FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
 def load_tails(
@@ -33,19 +31,21 @@ def load_tails(
         folder: Its model folder; the segments before ``cut`` are run once per payload.
         cut: Cut of the tensor that is sent; 0: the input.
         representation: Name such as ``uint8+zstd``; ``None``: the offered one with the fewest bytes.
-        frames: Folder of pictures, the first ``count`` by name; ``None``: made-up frames from ``seed``.
+        frames: Folder of frames, of which ``count`` are taken; ``None``: made-up frames from ``seed``.
 
     Raises:
         ModelError: the folder cannot be used.
         SettingsError: a cut or representation that the model does not have.
-        SourceError: the folder cannot be read.
-        FrameError: no picture in the folder, or one that cannot be used.
+        SourceError: the folder cannot be read, or holds no frame.
+        FrameError: a frame that cannot be used.
     """
     manifest, manifest_bytes = read_manifest(folder)
     if not 0 <= cut < manifest.segment_count:
         raise SettingsError(f"--cut {cut}: {manifest.name} has tails after cuts 0..{manifest.segment_count - 1}")
     prepared = _prepared(manifest, frames, count, seed)
-    position = _position(manifest, cut, representation, has_picture=prepared[0].picture is not None)
+    position = _position(
+        manifest, cut, representation, has_picture=all(frame.picture is not None for frame in prepared)
+    )
     runtime = SegmentRuntime.load(folder, segments=range(cut), with_exits=False) if cut else None
     payloads = []
     for frame in prepared:
@@ -61,13 +61,7 @@ def load_tails(
 def _prepared(manifest: Manifest, frames: Path | None, count: int, seed: int) -> list[PreparedInput]:
     if frames is None:
         return [made_up_input(manifest, seed + index) for index in range(count)]
-    try:
-        names = sorted(path for path in frames.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
-    except OSError as error:
-        raise SourceError(f"{frames}: {error.strerror}; name a folder of pictures in --frames") from None
-    if not names:
-        raise FrameError(f"{frames}: holds no picture ({', '.join(sorted(FRAME_SUFFIXES))})")
-    return [prepare(path.read_bytes(), manifest) for path in itertools.islice(names, count)]
+    return [prepare(frame, manifest) for _, frame, _ in read_frames(frames, limit=count)]
 
 
 def _position(manifest: Manifest, cut: int, name: str | None, *, has_picture: bool) -> int:

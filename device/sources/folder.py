@@ -11,9 +11,8 @@ import numpy as np
 from device.sources.arrivals import Arrivals
 from device.sources.source import Problem, SourceFrame, SourceWatch
 from twinsplit.errors import SourceError
+from twinsplit.model.frames import FRAME_SUFFIXES
 from twinsplit.model.preprocessing import Frame
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff", ".gif", ".npy"})
 
 
 class FolderSource:
@@ -46,7 +45,7 @@ class FolderSource:
         self._seed = seed
         if not folder.is_dir():
             raise SourceError(f"{folder}: is no folder; name one with pictures in --source frames:DIR")
-        self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        self._files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in FRAME_SUFFIXES and p.is_file())
         if not self._files:
             raise SourceError(f"{folder}: holds no pictures (such as .jpg or .png); name another --source frames:DIR")
 

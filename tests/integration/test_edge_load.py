@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -21,7 +23,7 @@ from tests.integration.device_bench import until
 from tests.integration.stopping import stopped_after
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.clock import SystemClock
-from twinsplit.errors import FrameError, PeerError, SettingsError, SourceError, WrongDigestError
+from twinsplit.errors import PeerError, SettingsError, SourceError, WrongDigestError
 from twinsplit.transport.channel import open_channel
 
 SEGMENT_S = 0.003
@@ -151,12 +153,26 @@ def test_pictures_of_a_folder_become_payloads_in_the_smallest_representation(fol
     assert inner.payloads[0].header.shape == (1, 8, 4, 4)
 
 
+def test_frames_of_a_network_that_takes_tensors_are_tensors(tmp_path: Path) -> None:
+    folder = write_tiny_model(tmp_path / "model")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"preprocessing": {"kind": "none"}}))
+    tensor = np.full(manifest["cuts"][0]["tensor"]["shape"], 0.25, dtype=np.float32)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    np.save(frames / "0.npy", tensor)
+    (payload,) = load_tails(folder, frames=frames, representation="float32").payloads
+    assert bytes(payload.data) == tensor.tobytes()
+    with pytest.raises(SettingsError, match="jpeg90: cut 0 of tiny offers"):
+        load_tails(folder, frames=frames, representation="jpeg90")
+
+
 def test_a_cut_representation_or_folder_that_is_not_there_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"--cut 3: tiny has tails after cuts 0\.\.2"):
         load_tails(folder, cut=3)
     with pytest.raises(SettingsError, match="offers float32"):
         load_tails(folder, cut=1, representation="jpeg90")
-    with pytest.raises(FrameError, match="holds no picture"):
+    with pytest.raises(SourceError, match="holds no frames"):
         load_tails(folder, frames=tmp_path)
-    with pytest.raises(SourceError, match="No such file"):
+    with pytest.raises(SourceError, match="no such folder"):
         load_tails(folder, frames=tmp_path / "none")

@@ -193,7 +193,12 @@ _SPECS = (
     _gauge("report_age_seconds", "Age of the oldest report among attached devices.", TWIN),
     _gauge("prediction_error", "Running mean absolute error per mirrored field, in its unit.", TWIN, "field"),
     _gauge("mirror_accuracy", "Share of instants in service at which the predicted epoch was right.", TWIN),
-    _counter("mirror_judged_seconds", "Time in service for which predicted and true epoch were compared.", TWIN),
+    _counter(
+        "mirror_judged_seconds",
+        "Time in service for which predicted and true epoch were compared; services under a tenth of the report "
+        "threshold, which may go unannounced, do not count.",
+        TWIN,
+    ),
     _counter("mirror_right_seconds", "Of that time, the part in which they were the same.", TWIN),
     _counter("cost_seconds", "Cost of ended tasks by part: accuracy, latency, energy, loss.", TWIN, "part"),
     _counter("whole_network_cost_seconds", "Of part accuracy, what the whole network's answers would cost.", TWIN),
