@@ -363,15 +363,17 @@ def _largest_move(before: Situation, now: Situation, share: float) -> Cause | No
     """What has moved most in relation to what it must move by; ``None``: nothing moved so much."""
     if before.weights != now.weights:
         return Cause.WEIGHTS
+    whole_s = sum(now.segment_s)
     # (cause, before, now, value below which moves are of no account)
     moves = (
-        (Cause.TASK_RATE, before.task_rate_per_s, now.task_rate_per_s, 0.5),
+        # What a rate changes is the tasks that come while one is served.
+        (Cause.TASK_RATE, whole_s * before.task_rate_per_s, whole_s * now.task_rate_per_s, 0.2),
         (Cause.BUSY_SHARE, before.busy_share, now.busy_share, 0.2),
         (Cause.GOODPUT, before.goodput_bytes_per_s, now.goodput_bytes_per_s, 1.0),
         (Cause.UPLINK, before.overhead_s, now.overhead_s, 0.02),
         (Cause.UPLINK, before.uplink_busy_s, now.uplink_busy_s, 0.05),
         (Cause.UPLINK, before.uplink_busy_share or 0.0, now.uplink_busy_share or 0.0, 0.1),
-        (Cause.DEVICE_PROFILE, sum(before.segment_s), sum(now.segment_s), 0.001),
+        (Cause.DEVICE_PROFILE, sum(before.segment_s), whole_s, 0.001),
         (Cause.EDGE_PROFILE, sum(before.tail_s or ()), sum(now.tail_s or ()), 0.001),
         (Cause.BACKLOG_STATISTICS, before.backlog_mean_s, now.backlog_mean_s, 0.05),
         (Cause.BACKLOG_STATISTICS, before.backlog_time_constant_s, now.backlog_time_constant_s, 0.5),

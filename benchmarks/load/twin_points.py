@@ -30,7 +30,7 @@ class TwinLoad:
     """What is measured."""
 
     model: Path
-    devices: tuple[int, ...] = (256, 512, 768, 1024, 1536, 2048, 3072)
+    devices: tuple[int, ...] = (256, 512, 768, 1024, 1536, 1792, 2048, 3072)
     task_rate_per_s: float = 1.0
     message_devices: int = 64
     messages_per_s: tuple[float, ...] = (1000.0, 2000.0, 3000.0, 4000.0)
