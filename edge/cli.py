@@ -85,7 +85,9 @@ def serve(loaded: Loaded[EdgeSettings]) -> None:
 @click.option("--cut", type=int, default=0, show_default=True, help="Cut whose tensor is sent; 0: the input.")
 @click.option("--representation", help="Such as uint8+zstd; not set: the one with the fewest bytes.")
 @click.option(
-    "--frames", type=click.Path(path_type=Path), help="Folder of pictures, or of .npy tensors for a network that takes those; not set: made-up frames."
+    "--frames",
+    type=click.Path(path_type=Path),
+    help="Folder of pictures, or of .npy tensors for a network that takes those; not set: made-up frames.",
 )
 @click.option(
     "--budget-s", type=FiniteRange(min=0), help="Time until an answer is of no use, seconds; 0 or not set: no limit."

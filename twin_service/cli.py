@@ -38,11 +38,13 @@ def twin() -> None:
 def serve(loaded: Loaded[TwinSettings]) -> None:
     """Mirror devices and edges and keep plans standing until SIGTERM or Ctrl-C."""
     from twin_service.service import serve as serve_twin
+    from twinsplit.garbage import collect_rarely
     from twinsplit.telemetry.logs import configure_logging
     from twinsplit.transport.allocation import keep_freed_memory
 
     configure_logging(loaded.values.log_level, loaded.values.log_format)
     keep_freed_memory()
+    collect_rarely()
     asyncio.run(serve_twin(loaded.values))
 
 
