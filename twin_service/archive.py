@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 from twin_service.documents import Document
 from twin_service.memory import Claim, Memory
@@ -36,7 +35,10 @@ class Archive:
         # A device is at one of those who share a memory, and its document is read when it comes.
         kept = () if memory.is_shared else memory.documents()
         self._documents = {document.device_id: document for document in kept}
-        self._unsaved: set[str] = set()
+        self._unsaved: dict[str, None] = {}
+        """Changed since they were last saved, those first that have waited longest."""
+        self._due: list[str] = []
+        """Of these, by name, what is left of the current round of saving."""
         self.inherited: dict[str, Counter[str]] = {"outcomes": Counter(), "plan_revisions": Counter()}
         """What of the counts in all documents did not happen here: sums over documents less this only grow."""
         self.bases: dict[str, Document] = {}
@@ -102,14 +104,14 @@ class Archive:
             self._inherit(base, -1)
             self._inherit(claim.document, 1)
             held.add(claim.document, base)
-            self._unsaved.add(device_id)
+            self._unsaved[device_id] = None
 
     def forget(self, device_id: str) -> None:
         """A device is elsewhere now, where its document is kept up."""
         document = self._documents.pop(device_id, None)
         if document is not None:
             self._inherit(document, -1)
-        self._unsaved.discard(device_id)
+        self._unsaved.pop(device_id, None)
         self.bases.pop(device_id, None)
         self._forgotten(device_id)
 
@@ -122,10 +124,14 @@ class Archive:
     def note_change(self, device_id: str) -> None:
         """The document of a device is to be saved."""
         if device_id in self._documents:
-            self._unsaved.add(device_id)
+            self._unsaved[device_id] = None
+
+    def fall_due(self) -> None:
+        """What has changed up to now is due to be saved; what changes from now on has time until the next round."""
+        self._due = list(self._unsaved)
 
     def save(self, limit: int | None = None) -> bool:
-        """Keep documents that changed, at most ``limit`` of them.
+        """Keep documents that are due, at most ``limit`` of them; without a limit all that changed.
 
         Returns:
             Whether more are due.
@@ -133,10 +139,16 @@ class Archive:
         Raises:
             StorageError: they cannot be kept; they stay due.
         """
-        chosen = list(islice((device_id for device_id in self._unsaved if device_id not in self.bases), limit))
-        self._memory.keep_documents(self._documents[device_id] for device_id in chosen)
-        self._unsaved.difference_update(chosen)
-        return bool(self._unsaved.difference(self.bases))
+        if limit is None:
+            self.fall_due()
+        part = self._due[:limit]
+        chosen = [device_id for device_id in part if device_id in self._unsaved and device_id not in self.bases]
+        if chosen:
+            self._memory.keep_documents(self._documents[device_id] for device_id in chosen)
+        for device_id in chosen:
+            del self._unsaved[device_id]
+        del self._due[: len(part)]
+        return bool(self._due)
 
     def _forget_one(self) -> None:
         gone = next((device_id for device_id in self._documents if not self._is_attached(device_id)), None)

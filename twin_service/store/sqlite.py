@@ -238,7 +238,7 @@ class SqliteStore:
 
     def _forget_documents(self, write: Callable[..., None]) -> None:
         write(
-            "DELETE FROM documents WHERE device_id NOT IN (SELECT device_id FROM documents ORDER BY kept DESC LIMIT ?)",
+            "DELETE FROM documents WHERE kept <= (SELECT kept FROM documents ORDER BY kept DESC LIMIT 1 OFFSET ?)",
             self._bounds.max_documents,
         )
 

@@ -85,10 +85,31 @@ def test_saving_can_be_done_in_parts() -> None:
     for k in range(5):
         archive.opened(f"d{k}")
         archive.note_change(f"d{k}")
+    archive.fall_due()
     assert archive.save(2)
     assert len(memory.documents()) == 2
     assert not archive.save(9)
     assert len(memory.documents()) == 5
+
+
+def test_what_changes_while_a_round_of_saving_goes_on_waits_for_the_next() -> None:
+    memory = VolatileMemory()
+    archive = Archive(memory, 10, lambda _: False)
+    for k in range(4):
+        archive.opened(f"d{k}")
+        archive.note_change(f"d{k}")
+    archive.fall_due()
+    saved = 0
+    while archive.save(1):
+        saved += 1
+        for k in range(4):
+            archive.opened(f"d{k}").outcomes["edge"] += 1
+            archive.note_change(f"d{k}")
+    assert saved == 3, "the fourth was the last of the round"
+    assert {document.device_id: document.ended for document in memory.documents()} == {f"d{k}": k for k in range(4)}
+    archive.fall_due()
+    assert not archive.save(9)
+    assert {document.ended for document in memory.documents()} == {3}
 
 
 def test_a_full_archive_forgets_who_is_not_attached() -> None:
