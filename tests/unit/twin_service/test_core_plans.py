@@ -16,7 +16,7 @@ from twin_service.decision.rules import rule_named
 from twin_service.documents import Desired
 from twin_service.memory import VolatileMemory
 from twin_service.messages import DeviceHeartbeat, LeaseRenewal, PlanMessage, PollRequest, TaskReport, Welcome
-from twin_service.planner import PlannerSettings
+from twin_service.planner import Cause, PlannerSettings, _largest_move
 from twinsplit.errors import BadMessageError, StaleWriteError, UnknownTwinError
 from twinsplit.plan import BusyUplink, Observation, check_plan
 from twinsplit.types import Decision
@@ -110,6 +110,26 @@ def test_a_device_whose_numbers_jump_is_not_weighed_all_the_time() -> None:
         world.wait(0.01)
         world.say(DeviceHeartbeat(state=state(entered=1, goodput_bytes_per_s=3e5 if k % 2 else 3e6)))
     assert 1 <= world.core.planner.weighed - weighed <= 4
+
+
+@pytest.mark.parametrize(
+    ("whole_s", "before", "now", "is_called_for"),
+    [
+        (0.1, 1.0, 1.3, False),  # a twentieth of a task more while one is served changes next to nothing
+        (0.1, 1.0, 1.5, True),
+        (0.1, 1.0, 0.5, True),
+        (1.0, 0.5, 0.55, False),
+        (1.0, 0.5, 0.65, True),  # a busy device is weighed from a fifth on, as for any other number
+    ],
+)
+def test_a_task_rate_counts_by_what_comes_while_one_is_served(
+    whole_s: float, before: float, now: float, is_called_for: bool
+) -> None:
+    world = World(rule_named("open-loop"))
+    world.attach_device()
+    s = world.core.planner.situation(world.core.devices["cam"], None, world.now_s)
+    s = replace(s, segment_s=(whole_s / 2, whole_s / 2), task_rate_per_s=before)
+    assert _largest_move(s, replace(s, task_rate_per_s=now), 0.2) is (Cause.TASK_RATE if is_called_for else None)
 
 
 def test_what_moves_right_after_a_weighing_is_weighed_when_that_is_no_longer_fresh() -> None:
