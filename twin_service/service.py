@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import math
 import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -113,14 +114,14 @@ class TwinService:
             self._lacks.append(f"{name} has ended by a defect; the log says why, and a new start begins it again")
 
     async def _save_regularly(self) -> None:
-        now_s = self.exchange.now_s
+        """Documents in rounds, one every ``save_s``; of what ended tasks leave behind some is due nearly always."""
+        now_s, next_round_s = self.exchange.now_s, -math.inf
         while True:
-            next_round_s = now_s() + self._settings.save_s
-            self.exchange.core.archive.fall_due()
-            # Of what ended tasks leave behind some is due nearly always.
-            while self._save(_SAVED_AT_ONCE) and now_s() < next_round_s:
-                await asyncio.sleep(_BETWEEN_PARTS_S)
-            await asyncio.sleep(max(next_round_s - now_s(), 0.0))
+            if now_s() >= next_round_s:
+                next_round_s = now_s() + self._settings.save_s
+                self.exchange.core.archive.fall_due()
+            is_more_due = self._save(_SAVED_AT_ONCE)
+            await asyncio.sleep(_BETWEEN_PARTS_S if is_more_due else max(next_round_s - now_s(), 0.0))
 
     async def _learn_regularly(self) -> None:
         """Have lessons learnt as they fall due, one at a time."""
