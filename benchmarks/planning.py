@@ -20,6 +20,7 @@ from twin_service.memory import VolatileMemory
 from twin_service.messages import BacklogReport, DeviceHello, DeviceState, EdgeHello, ManifestUpload, TaskReport
 from twin_service.planner import Cause
 from twin_service.settings import TwinSettings
+from twinsplit.garbage import collect_rarely
 from twinsplit.model.manifest import Manifest, manifest_digest, read_manifest
 from twinsplit.reckoning import BacklogState
 from twinsplit.transport.allocation import keep_freed_memory
@@ -44,6 +45,7 @@ def measure(
 ) -> dict[str, Any]:
     """Times by number of devices, with whether the goal is met; in a process that is set up as the service's is."""
     keep_freed_memory()
+    collect_rarely()
     manifest, manifest_bytes = read_manifest(shipped)
     draw = random.Random(seed)
     # Large and small processes take turns within a round, so that a busy spell of the machine hits all.

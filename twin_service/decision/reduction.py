@@ -105,12 +105,12 @@ def ceiling_s(batch: Batch, queue: Array) -> Array:
     right = alpha * statistics.p_whole_right
     longest = queue.max() + batch.task_rate[:, None] * batch.reached_s  # (D, K), from service start on
     price, exits = batch.price(batch.step_s, longest[:, :-1]), batch.exit_payoffs()
-    gain = np.empty_like(exits)  # (D, K, E)
+    best = np.empty_like(exits)  # (D, K, E)
     kept = right if batch.is_whole else np.full_like(right, NEVER / 2)
     for epoch in range(batch.last_epoch, -1, -1):
         if epoch < batch.last_epoch:
             kept = batch.after_exits_at(epoch + 1, kept) - price[:, epoch, None]
-        kept = np.maximum(kept, exits[:, epoch])
-        gain[:, epoch] = right - kept
-    ceiling = np.where(statistics.seen[: batch.last_epoch + 1], gain, 0.0).max(axis=(1, 2), initial=0.0)
+        kept = np.maximum(kept, exits[:, epoch], out=best[:, epoch])
+    gain = np.where(statistics.seen[: batch.last_epoch + 1], right[:, None] - best, 0.0)
+    ceiling = gain.max(axis=(1, 2), initial=0.0)
     return np.where(ceiling >= -NEVER / 4, np.inf, ceiling)

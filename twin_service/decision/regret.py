@@ -85,6 +85,7 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
     there, going_on = np.empty((epochs, queues, bands, evidence_count)), np.empty((epochs, queues, bands))
     now, anybody = np.zeros((queues, bands, evidence_count)), np.zeros(evidence_count)
     now[..., NO_EVIDENCE] = anybody[NO_EVIDENCE] = 1.0
+    everybody = np.ones(evidence_count)  # a product with it is a sum, in half the time
     by_evidence = (table.table == Decision.CONTINUE).transpose(0, 2, 3, 1)
     for epoch, goes_on in enumerate(np.ascontiguousarray(by_evidence, dtype=np.float64)):
         for index, at in enumerate(statistics.exit_epochs):
@@ -92,7 +93,7 @@ def _evidence_there(table: PlanTable, statistics: Statistics) -> tuple[Array, Ar
                 now, anybody = now @ statistics.transitions[index], anybody @ statistics.transitions[index]
         there[epoch] = now
         now = now * goes_on
-        share = now.sum(axis=-1, out=going_on[epoch])
+        share = np.matmul(now, everybody, out=going_on[epoch])
         now /= np.maximum(share, 1e-12)[..., None]
         if not share.all():
             now[share == 0.0] = anybody

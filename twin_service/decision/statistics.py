@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinsplit.model.manifest import Manifest
+from twinsplit.types import NO_EVIDENCE
 
 Array = NDArray[np.float64]
 
@@ -35,6 +36,11 @@ class Statistics:
         exits = np.repeat(np.array(self.exit_epochs, dtype=np.int64), self.bin_count)
         epochs = np.arange(self.segment_count + 1)
         return np.concatenate((np.ones((len(epochs), 1), dtype=bool), exits <= epochs[:, None]), axis=1)
+
+    @cached_property
+    def shown(self) -> NDArray[np.bool_]:
+        """The same without ``none``: what an exit can have shown by then."""
+        return self.seen & (np.arange(self.evidence_count) != NO_EVIDENCE)
 
 
 @lru_cache(maxsize=64)

@@ -100,13 +100,12 @@ def _break_points(payoffs: PresentPayoffs, device: int, backlog_s: Array) -> Arr
     if payoffs.learned is not None:
         lead += payoffs.learned[device]
     offloads = lead > 0.0  # (K, Q, G, E)
-    return np.concatenate(
-        (
-            _crossings(lead, backlog_s),
-            _crossings(going_on - leave, backlog_s, ~offloads),
-            _crossings((tensor - sent_input)[..., None], backlog_s, offloads.any(axis=-1, keepdims=True)),
-        )
-    )
+    found = [_crossings(lead, backlog_s), _crossings(going_on - leave, backlog_s, ~offloads)]
+    of_tensor = (tensor - sent_input)[..., None]
+    is_ahead = of_tensor > 0.0
+    if (is_ahead[..., 1:, :] != is_ahead[..., :1, :]).any():
+        found.append(_crossings(of_tensor, backlog_s, offloads.any(axis=-1, keepdims=True)))
+    return np.concatenate(found)
 
 
 def _crossings(lead: Array, backlog_s: Array, counts: NDArray[np.bool_] | None = None) -> Array:

@@ -106,8 +106,7 @@ class Batch:
 
     def exit_payoffs(self) -> Array:
         """alpha * P(right) of the last exit that ran; NEVER without one.  # (D, K, E)"""
-        is_exit = self.statistics.seen[: self.last_epoch + 1].copy()
-        is_exit[:, 0] = False
+        is_exit = self.statistics.shown[: self.last_epoch + 1]
         return np.where(is_exit, (self.alpha[:, None] * self.statistics.p_exit_right)[:, None, :], NEVER)
 
     @property
@@ -122,9 +121,9 @@ class Batch:
 
     def side_price(self, duration_s: Array, queue: Array) -> Array:
         """The same without the time itself."""
-        shape = (-1, *([1] * (queue.ndim - 1)))
-        factor, rate, energy = (a.reshape(shape) for a in (self.factor, self.task_rate, self.energy_compute))
-        return duration_s * (energy + factor * (queue + rate * duration_s / 2.0))
+        shape = (-1, *[1] * (queue.ndim - 1))
+        priced = queue + self.task_rate.reshape(shape) * duration_s / 2.0
+        return duration_s * (self.energy_compute.reshape(shape) + self.factor.reshape(shape) * priced)
 
 
 _BY_DEVICE = tuple(each.name for each in fields(Batch) if each.name not in ("statistics", "payloads", "is_whole"))
