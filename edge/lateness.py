@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import math
 
-_WEIGHT = 1.0 / 64.0
+_LEAST_WEIGHT = 1.0 / 64.0
+"""Of the newest, where many come. Where few do, since nearly all are refused, it weighs as much more as what was seen
+before is old: that would outweigh the few for ever."""
+_MOST_WEIGHT_OF_LATE = 1.0 / 8.0
+"""One stall after a pause counts for little all the same."""
 _DEVIATIONS = 4.0
 _LARGEST_S = 0.25
 """What one stall counts at most."""
@@ -27,9 +31,14 @@ class Lateness:
         """Something came ``late_s`` later than foretold; below zero: earlier."""
         # Comparisons, since every tail comes by here: min and max take several times as long.
         counted_s = 0.0 if late_s < 0.0 else _LARGEST_S if late_s > _LARGEST_S else late_s
-        error_s = counted_s - self._mean_s
-        self._mean_s += _WEIGHT * error_s
-        self._deviation_s += _WEIGHT * (abs(error_s) - self._deviation_s)
+        error_s, weight = counted_s - self._mean_s, -math.expm1((self._noted_at_s - now_s) / _MEMORY_S)
+        if weight < _LEAST_WEIGHT:
+            weight = _LEAST_WEIGHT
+        elif error_s > 0.0 and weight > _MOST_WEIGHT_OF_LATE:
+            weight = _MOST_WEIGHT_OF_LATE
+        self._mean_s += weight * error_s
+        # From the new mean: with a weight of nearly one the newest is all that is known.
+        self._deviation_s += weight * ((1.0 - weight) * abs(error_s) - self._deviation_s)
         self._noted_at_s = now_s
 
     def allowance_s(self, now_s: float) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -47,6 +48,32 @@ def test_one_stall_counts_for_little_and_what_is_long_ago_for_less() -> None:
     allowed_s = lateness.allowance_s(0.0)
     assert 0.0 < allowed_s < 0.02
     assert lateness.allowance_s(5.0) < 0.01 * allowed_s
+
+
+def test_an_edge_that_was_late_and_refuses_nearly_everything_for_it_comes_back() -> None:
+    lateness, now_s = noted([0.2] * 100), 0.0
+    admitted_after_s: list[float] = []
+    while now_s < 6.0:
+        now_s += 0.0005
+        if lateness.allowance_s(now_s) < 0.1:
+            admitted_after_s.append(now_s)
+            lateness.note(0.001, now_s)
+    assert admitted_after_s[0] > 0.5, "not at once"
+    gaps = itertools.pairwise(admitted_after_s)
+    back_s = next(at_s for at_s, later_s in gaps if later_s - at_s < 0.01)
+    assert back_s < 3.0
+    assert len(admitted_after_s) > 5000
+
+
+def test_few_that_are_late_are_allowed_for_as_many_are() -> None:
+    draw = random.Random(3)
+    lateness, now_s, within = Lateness(), 0.0, 0
+    for count in range(2000):
+        now_s += 0.05  # twenty a second
+        late_s = draw.expovariate(100.0)
+        within += count >= 100 and late_s <= lateness.allowance_s(now_s)
+        lateness.note(late_s, now_s)
+    assert within > 0.95 * 1900
 
 
 def test_a_queue_whose_tails_end_late_promises_less_until_that_is_long_ago() -> None:
