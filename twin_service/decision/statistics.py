@@ -40,7 +40,8 @@ class Statistics:
     @cached_property
     def shown(self) -> NDArray[np.bool_]:
         """The same without ``none``: what an exit can have shown by then."""
-        return self.seen & (np.arange(self.evidence_count) != NO_EVIDENCE)
+        shown: NDArray[np.bool_] = self.seen & (np.arange(self.evidence_count) != NO_EVIDENCE)
+        return shown
 
 
 @lru_cache(maxsize=64)
