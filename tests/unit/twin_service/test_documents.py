@@ -79,12 +79,17 @@ def test_what_could_not_be_saved_stays_due() -> None:
     assert [document.device_id for document in memory.documents()] == ["cam"]
 
 
-def test_saving_can_be_done_in_parts() -> None:
+def with_changes(count: int) -> tuple[VolatileMemory, Archive]:
     memory = VolatileMemory()
     archive = Archive(memory, 10, lambda _: False)
-    for k in range(5):
+    for k in range(count):
         archive.opened(f"d{k}")
         archive.note_change(f"d{k}")
+    return memory, archive
+
+
+def test_saving_can_be_done_in_parts() -> None:
+    memory, archive = with_changes(5)
     archive.fall_due()
     assert archive.save(2)
     assert len(memory.documents()) == 2
@@ -93,11 +98,7 @@ def test_saving_can_be_done_in_parts() -> None:
 
 
 def test_what_changes_while_a_round_of_saving_goes_on_waits_for_the_next() -> None:
-    memory = VolatileMemory()
-    archive = Archive(memory, 10, lambda _: False)
-    for k in range(4):
-        archive.opened(f"d{k}")
-        archive.note_change(f"d{k}")
+    memory, archive = with_changes(4)
     archive.fall_due()
     saved = 0
     while archive.save(1):
