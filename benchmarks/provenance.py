@@ -51,6 +51,9 @@ def ended(about: dict[str, Any]) -> str:
 def command() -> str:
     """The command line that this process was started with."""
     program, *rest = sys.argv or ["twinsplit"]
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    if module is not None:  # python -m; of a package the name is that of its __main__
+        return shlex.join(["python", "-m", module.name.removesuffix(".__main__"), *rest])
     return shlex.join([Path(program).name, *rest])
 
 

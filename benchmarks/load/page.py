@@ -118,7 +118,9 @@ def _edge_knee(found: Mapping[str, Any]) -> list[str]:
         f"Independent arrivals that wait for nothing, from {found['knee_devices']} devices, each task with a "
         "deadline of "
         f"{found['deadline_s'] * _MS:g} ms from its arrival; latencies are of what was answered, counted from when a "
-        f"task was due. Queue and all else at their defaults. Capacity: {found['capacity_per_s']:.0f} tasks/s."
+        f"task was due. Queue and all else at their defaults. Capacity: {found['capacity_per_s']:.0f} tasks/s. Runs of "
+        f"{found['run_seconds']:g} s, {found['repeats']} of each load, in random order: a row is the median one by "
+        "answers in time, in brackets the fewest and the most."
         f"{own_core if found.get('has_own_core') else ''}",
         "",
         _knee_table(found["knee"]),
@@ -146,7 +148,7 @@ def _knee_table(points: Sequence[Mapping[str, Any]]) -> str:
         [
             f"{point['factor']:g}",
             f"{point['offered_per_s']:.0f}",
-            f"{point['in_time_per_s']:.0f}",
+            _in_time(point),
             str(point["ended"].get("late", 0)),
             _refused(point),
             _ms(point["latency_s"]["p50"]),
@@ -168,6 +170,17 @@ def _knee_table(points: Sequence[Mapping[str, Any]]) -> str:
         "limit",
     ]
     return table(heads, rows)
+
+
+def _in_time(point: Mapping[str, Any]) -> str:
+    """Median, and range of all runs."""
+    least, most = _in_time_range(point)
+    return f"{point['in_time_per_s']:.0f} ({least:.0f} to {most:.0f})"
+
+
+def _in_time_range(point: Mapping[str, Any]) -> tuple[float, float]:
+    each = [float(run["in_time_per_s"]) for run in point["runs"]]
+    return min(each), max(each)
 
 
 def _twin(found: Mapping[str, Any]) -> list[str]:
@@ -236,8 +249,10 @@ def _edge_figure(found: Mapping[str, Any]) -> bytes:
     quiet(left, "held (red: generator is the limit)", "devices", "answers/s")
     middle.plot(*_xy(knee, "factor", lambda p: p["offered_per_s"]), color=GREY, linestyle=":", label="offered")
     middle.plot(*_xy(knee, "factor", lambda p: p["in_time_per_s"]), color=BLUE, marker="o", label="answered in time")
+    least, most = zip(*(_in_time_range(point) for point in knee), strict=True)
+    middle.fill_between([point["factor"] for point in knee], least, most, color=BLUE, alpha=0.2, linewidth=0.0)
     middle.plot(
-        *_xy(knee, "factor", lambda p: _refused_count(p) / found["seconds"]),
+        *_xy(knee, "factor", lambda p: _refused_count(p) / found["run_seconds"]),
         color=VERMILLION,
         marker="x",
         label="refused",

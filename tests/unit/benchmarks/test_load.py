@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks.load import page, twin_points
 from benchmarks.load.command import load
-from benchmarks.load.edge_points import verdict
+from benchmarks.load.edge_points import median_run, verdict
 from benchmarks.load.reports import longest_service_s, made_record
 from benchmarks.load.window import Counted, ServiceUse, limits, shares, summary
 from benchmarks.report.runs import ROOT
@@ -27,9 +27,8 @@ from twinsplit.types import Outcome
 USE = ServiceUse(1.0, 100.0, 0.5, {}, {})
 
 
-def point(factor: float, in_time: float, p99: float = 0.1, limit: str = "edge", **ended: int) -> dict[str, Any]:
+def run(in_time: float, p99: float = 0.1, limit: str = "edge", **ended: int) -> dict[str, Any]:
     return {
-        "factor": factor,
         "in_time_per_s": in_time,
         "ended": ended,
         "adds_up": True,
@@ -38,22 +37,30 @@ def point(factor: float, in_time: float, p99: float = 0.1, limit: str = "edge", 
     }
 
 
+def point(factor: float, *runs: dict[str, Any]) -> dict[str, Any]:
+    return {"factor": factor} | median_run(runs) | {"runs": runs}
+
+
 @pytest.mark.parametrize(
     ("past", "expected"),
     [
-        (point(2.0, 95.0, DEADLINE=4, EDGE_FULL=3), (True, True, True)),
-        (point(2.0, 80.0), (False, True, True)),
-        (point(2.0, 95.0, INTERNAL=1), (True, False, True)),
-        (point(2.0, 95.0, lost=1), (True, False, True)),
-        (point(2.0, 95.0) | {"adds_up": False}, (True, False, True)),
-        (point(2.0, 95.0, p99=0.3), (True, True, False)),
-        (point(2.0, 10.0, p99=9.0, limit="generator"), (None, True, None)),
+        ([run(95.0, DEADLINE=4, EDGE_FULL=3)], (True, True, True)),
+        ([run(80.0)], (False, True, True)),
+        ([run(80.0), run(95.0), run(99.0)], (True, True, True)),
+        ([run(80.0), run(89.0), run(99.0)], (False, True, True)),
+        ([run(95.0, INTERNAL=1)], (True, False, True)),
+        ([run(95.0, lost=1)], (True, False, True)),
+        ([run(95.0), run(96.0, lost=1), run(94.0)], (True, False, True)),
+        ([run(95.0) | {"adds_up": False}], (True, False, True)),
+        ([run(95.0, p99=0.3)], (True, True, False)),
+        ([run(95.0), run(96.0), run(97.0, p99=0.3)], (True, True, False)),
+        ([run(10.0, p99=9.0, limit="generator")], (None, True, None)),
     ],
 )
 def test_collapse_unclean_refusals_and_late_answers_are_seen(
-    past: dict[str, Any], expected: tuple[bool | None, ...]
+    past: list[dict[str, Any]], expected: tuple[bool | None, ...]
 ) -> None:
-    found = verdict([point(0.5, 50.0), point(0.9, 100.0), past], deadline_s=0.25)
+    found = verdict([point(0.5, run(50.0)), point(0.9, run(100.0)), point(2.0, *past)], deadline_s=0.25)
     assert (found["is_flat"], found["is_clean"], found["is_bounded"]) == expected
 
 

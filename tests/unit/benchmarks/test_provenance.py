@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 
-from benchmarks.provenance import commit, ended, provenance, shown_commit
+import pytest
+
+from benchmarks.provenance import command, commit, ended, provenance, shown_commit
 
 
 def test_a_run_says_how_long_it_took_since_its_provenance_was_made() -> None:
@@ -16,6 +21,23 @@ def test_a_run_says_how_long_it_took_since_its_provenance_was_made() -> None:
     said = ended(about)
     assert about["took_s"] >= 90
     assert said == f"Took {about['took_s']} s."
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (None, "twinsplit --seconds 3"),
+        ("tests.faults.__main__", "python -m tests.faults --seconds 3"),
+        ("tests.faults.soak", "python -m tests.faults.soak --seconds 3"),
+    ],
+)
+def test_a_command_is_recorded_as_it_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, module: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/twinsplit", "--seconds", "3"])
+    spec = None if module is None else ModuleSpec(module, None)
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__spec__=spec))
+    assert command() == expected
 
 
 def test_results_of_earlier_runs_do_not_make_a_checkout_a_changed_one(tmp_path: Path) -> None:
