@@ -1,13 +1,16 @@
 """Throughput of an edge with 64 busy streams: tails in batches against tails one by one.
 
 The edge is a process of its own. Every stream sends the next payload when its answer is in, so that the edge always has
-work waiting; all send the same cut. Answers are compared with those of the same segments run one at a time.
+work waiting; all send the same cut. Both ways are run several times in random order. Answers are compared with those of
+the same segments run one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -75,14 +78,22 @@ def subjects(shipped: Path, folder: Path, seed: int) -> list[Subject]:
 
 
 def measure(
-    shipped: Path, *, seconds: float = 5.0, seed: int = 1, progress: Callable[[str], None] = lambda _text: None
+    shipped: Path,
+    *,
+    rounds: int = 3,
+    seconds: float = 5.0,
+    seed: int = 1,
+    progress: Callable[[str], None] = lambda _text: None,
 ) -> dict[str, Any]:
     """One row per network and cut: answers per second without and with batches, and how far answers differ.
+
+    ``seconds``: of each of the ``rounds`` of both ways.
 
     Raises:
         ModelError: the shipped model folder cannot be used.
     """
     rows = []
+    draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as temporary:
         for subject in subjects(shipped, Path(temporary), seed):
             runtime = SegmentRuntime.load(subject.folder, threads=1, with_exits=False)
@@ -92,24 +103,55 @@ def measure(
                 payloads = [_payload(runtime, cut, strength) for strength in _STRENGTHS]
                 row: dict[str, Any] = {"network": subject.name, "cut": cut, "bytes": payloads[0][0].wire_bytes}
                 row["is_batched"] = first is not None and cut >= first
-                for key, most in (("alone", 1), ("batched", MOST)):
-                    with _running_edge(subject.folder, most) as address:
-                        row |= asyncio.run(_load(address, runtime, cut, payloads, seconds, key))
-                row["ratio"] = row["batched_per_s"] / row["alone_per_s"]
+                row |= _both(subject.folder, runtime, cut, payloads, rounds, seconds, draw)
                 rows.append(row)
-    return {"streams": STREAMS, "batch_most": MOST, "seconds": seconds, "rows": rows}
+    return {"streams": STREAMS, "batch_most": MOST, "rounds": rounds, "seconds": seconds, "rows": rows}
 
 
 def lines(found: dict[str, Any]) -> list[str]:
     """A table for people."""
     return [
-        f"{'network':<18} {'cut':>3} {'alone /s':>9} {'batched /s':>10} {'ratio':>6}  largest difference",
+        f"{'network':<18} {'cut':>3} {'alone /s':>9} {'batched /s':>10} {'ratio':>6} "
+        f"{'of rounds':>14}  largest difference",
         *(
             f"{row['network']:<18} {row['cut']:>3} {row['alone_per_s']:>9.0f} {row['batched_per_s']:>10.0f} "
-            f"{row['ratio']:>6.2f}  {row['batched_difference']:.1e}{'' if row['is_batched'] else '  (take one)'}"
+            f"{row['ratio']:>6.2f} {_range(row['ratios']):>14}  {row['batched_difference']:.1e}"
+            f"{'' if row['is_batched'] else '  (take one)'}"
             for row in found["rows"]
         ),
     ]
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+def _both(
+    folder: Path,
+    runtime: SegmentRuntime,
+    cut: int,
+    payloads: Sequence[Payload],
+    rounds: int,
+    seconds: float,
+    draw: random.Random,
+) -> dict[str, Any]:
+    """Medians of both ways, the median of the ratios within a round, and these ratios."""
+    ways = {"alone": 1, "batched": MOST}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    differences: dict[str, float] = dict.fromkeys(ways, 0.0)
+    for _ in range(rounds):
+        for way in draw.sample(list(ways), len(ways)):
+            with _running_edge(folder, ways[way]) as address:
+                per_s, difference = asyncio.run(_load(address, runtime, cut, payloads, seconds))
+            rates[way].append(per_s)
+            differences[way] = max(differences[way], difference)
+    ratios = [batched / alone for batched, alone in zip(rates["batched"], rates["alone"], strict=True)]
+    return {
+        **{f"{way}_per_s": statistics.median(found) for way, found in rates.items()},
+        **{f"{way}_difference": found for way, found in differences.items()},
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
 
 
 def _payload(runtime: SegmentRuntime, cut: int, strength: float) -> Payload:
@@ -149,8 +191,7 @@ async def _load(
     cut: int,
     payloads: Sequence[Payload],
     seconds: float,
-    key: str,
-) -> dict[str, float]:
+) -> tuple[float, float]:
     """Answers per second, and the largest difference of an answer."""
     limit = 2 * tensor_message_bytes([runtime.manifest])
     count_from_s = time.monotonic() + _WARM_UP_SHARE * seconds
@@ -177,4 +218,4 @@ async def _load(
         await asyncio.gather(*(stream(channels[k % _CHANNELS], *payloads[k % len(payloads)]) for k in range(STREAMS)))
     finally:
         await asyncio.gather(*(channel.close(None) for channel in channels))
-    return {f"{key}_per_s": counted / seconds, f"{key}_difference": float(np.float64(largest))}
+    return counted / seconds, largest

@@ -177,16 +177,21 @@ def exits(threads: int, seed: int, json_path: Path | None) -> None:
 
 
 @bench.command()
-@click.option("--seconds", type=FiniteRange(min=0.1), default=5.0, show_default=True, help="Time of each way.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each way.")
+@click.option("--seconds", type=FiniteRange(min=0.1), default=5.0, show_default=True, help="Time of each run.")
 @_seed_option
 @_json_option
-def batching(seconds: float, seed: int, json_path: Path | None) -> None:
+def batching(rounds: int, seconds: float, seed: int, json_path: Path | None) -> None:
     """An edge with 64 busy streams: tails in batches against tails one by one."""
     from benchmarks.batching import lines, measure
     from benchmarks.testbed.scenarios import SHIPPED_MODEL
 
     _measured(
-        "batching", json_path, [seed], lambda: measure(SHIPPED_MODEL, seconds=seconds, seed=seed, progress=_say), lines
+        "batching",
+        json_path,
+        [seed],
+        lambda: measure(SHIPPED_MODEL, rounds=rounds, seconds=seconds, seed=seed, progress=_say),
+        lines,
     )
 
 

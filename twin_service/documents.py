@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 
+from pydantic import NonNegativeInt, TypeAdapter
+
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError
 from twinsplit.plausible import LARGEST_WEIGHT
 from twinsplit.replicas.attachment import MOST_EPOCH
@@ -40,8 +42,8 @@ class Document:
     """One device's document."""
 
     device_id: str
-    version: int = 0
-    epoch: int = 0
+    version: NonNegativeInt = 0
+    epoch: NonNegativeInt = 0
     """Number of the device's newest attachment at any replica of the twin service. What an earlier one still holds of
     the device is out of date."""
     desired: Desired = Desired()
@@ -111,15 +113,18 @@ class Document:
             StorageError: the text is not one.
         """
         try:
-            values = json.loads(text)
-            counts = {name: Counter(values.pop(name)) for name in _COUNTS}
-            # Earlier versions took weights that no plan can be made with.
-            desired = {name: value for name, value in values["desired"].items() if value is None or _is_weight(value)}
-            return cls(**{**values, **counts, "desired": Desired(**desired), "epoch": epoch})
-        except (ValueError, TypeError, KeyError):
+            document = _READER.validate_python({**json.loads(text), "epoch": epoch})
+        except (ValueError, TypeError, RecursionError):
             raise StorageError(
                 "a document in the state database cannot be read; move the --state folder away"
             ) from None
+        # Earlier versions took weights that no plan can be made with.
+        desired = {name: value for name, value in document.desired.by_field().items() if _is_weight(value)}
+        document.desired = Desired(**desired)
+        return document
+
+
+_READER = TypeAdapter(Document)
 
 
 def readable_document(text: str, epoch: int) -> Document | None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import Annotated, NamedTuple, Protocol
+
+from pydantic import Field, PositiveInt, TypeAdapter
 
 from twin_service.documents import Document
 from twin_service.workload.replayed import Replayed
+from twinsplit.telemetry.logs import EventLog
 
 REFUSED = "refused"
 """State of weights that never served."""
 MAX_REFUSED = 200
 """Refused versions kept of one model, the newest, some 7 kB each; whatever has served is kept for good."""
+_LAST_UNIX_S = 253_402_300_799.0
+"""The year 9999 ends: a date that people can be shown."""
+_REPEATED_LINE_S = 60.0
+
+_log = EventLog("twin.memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +30,29 @@ class WeightsRow:
 
     model_digest: str
     """Hex."""
-    version: int
-    """From 1."""
+    version: PositiveInt
     state: str
     """Such as ``serving``; the learner's words."""
-    created_unix_s: float
+    created_unix_s: Annotated[float, Field(ge=0.0, le=_LAST_UNIX_S)]
     scores_json: str
     data: bytes
+
+
+_READER = TypeAdapter(WeightsRow)
+_FIELDS = [each.name for each in fields(WeightsRow)]
+
+
+def readable_weights(rows: Iterable[Sequence[object]]) -> list[WeightsRow]:
+    """Those that can be read of what a store kept, in the order of the fields of :class:`WeightsRow`."""
+    return [each for row in rows if (each := _readable(row)) is not None]
+
+
+def _readable(row: Sequence[object]) -> WeightsRow | None:
+    try:
+        return _READER.validate_python(dict(zip(_FIELDS, row, strict=True)))
+    except ValueError:
+        _log.error("weights-left-out", cause="a version cannot be read", limit_s=_REPEATED_LINE_S)
+        return None
 
 
 def keep_version(kept: dict[int, WeightsRow], row: WeightsRow) -> None:

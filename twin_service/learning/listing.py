@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from twin_service.memory import WeightsRow
 from twin_service.tables import table
@@ -34,26 +37,56 @@ def weights_table(rows: Sequence[WeightsRow]) -> str:
 
 
 def _line(row: WeightsRow) -> tuple[str, ...]:
-    document = _scores(row)
-    scores = document.get("scores") or {}
-    gain = scores.get("utility_gain_over_zero")
-    off = document.get("held_out_gain")
+    shown = _shown(row)
+    gain = None if shown.scores is None else shown.scores.utility_gain_over_zero
+    off = shown.held_out_gain
     when = datetime.fromtimestamp(row.created_unix_s, timezone.utc)
     return (
         row.model_digest[:12],
         str(row.version),
         row.state,
         when.strftime("%Y-%m-%d %H:%M:%S"),
-        str(document.get("tasks", "-")),
+        "-" if shown.tasks is None else str(shown.tasks),
         "-" if off is None else f"{100.0 * off:.1f} %",
-        "-" if gain is None else f"{1e3 * gain['mean']:+.1f} ms ± {1e3 * gain['error']:.1f}",
-        document.get("refused_because") or "",
+        "-" if gain is None else f"{1e3 * gain.mean:+.1f} ms ± {1e3 * gain.error:.1f}",
+        shown.refused_because or "",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Gain:
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    utility_gain_over_zero: _Gain | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What people are shown of a version's scores."""
+
+    tasks: int | None = None
+    held_out_gain: float | None = None
+    scores: _Scores | None = None
+    refused_because: str | None = None
+
+
+_READER = TypeAdapter(_Shown)
+
+
+def _shown(row: WeightsRow) -> _Shown:
+    try:
+        return _READER.validate_json(row.scores_json)
+    except ValueError:
+        return _Shown()
 
 
 def _scores(row: WeightsRow) -> dict[str, Any]:
     try:
         found = json.loads(row.scores_json)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from twin_service.documents import Document, readable_document, readable_documents
-from twin_service.memory import MAX_REFUSED, REFUSED, Claim, WeightsRow
+from twin_service.memory import MAX_REFUSED, REFUSED, Claim, WeightsRow, readable_weights
 from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, Bounds
 from twin_service.store.postgres_session import PostgresSession
 from twinsplit.telemetry.logs import EventLog
@@ -203,7 +203,7 @@ class PostgresTables(PostgresSession):
             model_digest,
             model_digest,
         )
-        return [WeightsRow(*row) for row in rows]
+        return readable_weights(rows)
 
     def calibrations(self) -> dict[str, str]:
         """What was learnt of every model's exits."""

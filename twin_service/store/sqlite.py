@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from twin_service.documents import Document, readable_documents
-from twin_service.memory import MAX_REFUSED, REFUSED, WeightsRow
+from twin_service.memory import MAX_REFUSED, REFUSED, WeightsRow, readable_weights
 from twin_service.store.interface import FORGOTTEN_SHARE, MAX_MANIFESTS, RESERVED_PLAN_IDS, Bounds
 from twin_service.store.sqlite_schema import migrate
 from twin_service.workload.replayed import Replayed
@@ -24,6 +24,7 @@ FILE_NAME = "twin.sqlite"
 _BOUNDED = ("replay", "traces")
 """Tables bounded by age and size: what they hold is worth most when it is new."""
 
+_MOST_PLAN_ID = 1 << 62
 _REPEATED_LINE_S = 60.0
 
 _log = EventLog("twin.store")
@@ -73,7 +74,13 @@ class SqliteStore:
             migrate(self._connection, self.path)
             self._shrink()
             self._connection.execute("INSERT OR IGNORE INTO plan_ids VALUES (1, 1)")
-            self._next_id = int(self._connection.execute("SELECT next_id FROM plan_ids").fetchone()[0])
+            (next_id,) = self._connection.execute("SELECT next_id FROM plan_ids").fetchone()
+        if not isinstance(next_id, int) or not 0 < next_id <= _MOST_PLAN_ID:
+            raise StorageError(
+                f"{self.path}: the number of the next plan cannot be read; move the --state folder away, or put a copy "
+                "of it back"
+            )
+        self._next_id = next_id
         self._reserved_up_to = self._next_id
         self._reserve()
 
@@ -103,7 +110,7 @@ class SqliteStore:
     def manifest(self, digest: str) -> bytes | None:
         with self._named("read"):
             row = self._connection.execute("SELECT bytes FROM manifests WHERE digest = ?", (digest,)).fetchone()
-        return None if row is None else bytes(row[0])
+        return _bytes(row)
 
     def keep_manifest(self, digest: str, data: bytes) -> None:
         with self._transaction() as write:
@@ -152,7 +159,7 @@ class SqliteStore:
             rows = self._connection.execute(
                 "SELECT bytes FROM replay WHERE model_digest = ? ORDER BY id DESC LIMIT ?", (model_digest, limit)
             ).fetchall()
-        read = (_replayed(data) for (data,) in reversed(rows))
+        read = (_replayed(_bytes(row)) for row in reversed(rows))
         return [task for task in read if task is not None]
 
     def replay_records(self, model_digest: str, limit: int) -> Iterator[bytes]:
@@ -162,8 +169,8 @@ class SqliteStore:
             ).fetchall()
             for (row_id,) in reversed(found):
                 row = self._connection.execute("SELECT bytes FROM replay WHERE id = ?", (row_id,)).fetchone()
-                if row is not None:
-                    yield bytes(row[0])
+                if (data := _bytes(row)) is not None:
+                    yield data
 
     def keep_weights(self, row: WeightsRow) -> None:
         with self._transaction() as write:
@@ -188,7 +195,7 @@ class SqliteStore:
                 "SELECT * FROM weights WHERE ? IS NULL OR model_digest = ? ORDER BY model_digest, version",
                 (model_digest, model_digest),
             ).fetchall()
-        return [WeightsRow(*row) for row in rows]
+        return readable_weights(rows)
 
     def keep_calibration(self, model_digest: str, text: str) -> None:
         with self._transaction() as write:
@@ -211,8 +218,8 @@ class SqliteStore:
             ids = [row[0] for row in self._connection.execute("SELECT id FROM traces ORDER BY id").fetchall()]
             for row_id in ids:
                 row = self._connection.execute("SELECT bytes FROM traces WHERE id = ?", (row_id,)).fetchone()
-                if row is not None:
-                    yield bytes(row[0])
+                if (data := _bytes(row)) is not None:
+                    yield data
 
     def _reserve(self) -> None:
         up_to = self._next_id + RESERVED_PLAN_IDS
@@ -287,9 +294,14 @@ class SqliteStore:
             ) from None
 
 
-def _replayed(data: bytes) -> Replayed | None:
+def _bytes(row: tuple[object] | None) -> bytes | None:
+    """What a row holds; ``None``: there is none, or it holds something else."""
+    return row[0] if row is not None and isinstance(row[0], bytes) else None
+
+
+def _replayed(data: bytes | None) -> Replayed | None:
     try:
-        return Replayed.from_bytes(data)
+        return Replayed.from_bytes(data or b"")
     except ReplayError as error:
         _log.warning("replay-left-out", cause=str(error), limit_s=_REPEATED_LINE_S)
         return None

@@ -20,6 +20,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt, TypeAdapter
 
 from twin_service.memory import Memory
 from twinsplit.model.manifest import Exit, Manifest
@@ -37,13 +40,16 @@ NOTICEABLE = 0.01
 """Plans are made with new probabilities only when one has moved by so much since the last time."""
 
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
 @dataclass(slots=True)
 class Agreement:
     """How often one exit agrees with the whole network in one bin."""
 
-    samples: int = 0
-    mean: float = 0.0
-    baseline: float = 0.0
+    samples: NonNegativeInt = 0
+    mean: Share = 0.0
+    baseline: Share = 0.0
     """Mean of the first :data:`BASELINE_SAMPLES`."""
 
     def add(self, agrees: bool) -> None:
@@ -68,6 +74,9 @@ class Agreement:
         return math.copysign(max(abs(moved) - chance, 0.0), moved)
 
 
+_READER = TypeAdapter(list[Agreement])
+
+
 class ExitCalibration:
     """P(exit right | bin) of one model's exits as they do now.
 
@@ -84,7 +93,7 @@ class ExitCalibration:
         self._bins = manifest.bin_count
         self._agreements = [Agreement() for _ in range(manifest.evidence_count)]
         if text is not None:
-            self._agreements = [Agreement(**entry) for entry in json.loads(text)]
+            self._agreements = _READER.validate_json(text)
             if len(self._agreements) != manifest.evidence_count:
                 raise ValueError("calibration of another model")
         self.manifest = self._recalibrated()
@@ -201,7 +210,7 @@ class Recalibration:
         if calibration is None:
             try:
                 calibration = ExitCalibration(manifest, self._memory.calibration(model_digest))
-            except (ValueError, TypeError):
+            except ValueError:
                 self.unreadable += 1
                 calibration = ExitCalibration(manifest)
             if len(self._calibrations) >= MAX_MODELS:

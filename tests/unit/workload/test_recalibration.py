@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from dataclasses import replace
 
@@ -111,7 +112,8 @@ def test_what_was_learnt_survives_a_restart_and_a_damaged_record_does_not_matter
     recalibration.save()
     again = Recalibration(memory).known(DIGEST, manifest)
     assert again.p_exit_right(2) < 0.2
-    for text in ("[]", "{", '[{"samples": "x"}]', '[{"other": 1}, {}, {}]'):
+    damages = ({"samples": "x"}, {"samples": -1}, {"mean": math.nan}, {"mean": 2.0}, {"baseline": None})
+    for text in ("[]", "{", "[" * 100_000, *(json.dumps([damage, {}, {}]) for damage in damages)):
         memory.keep_calibration(DIGEST, text)
         damaged = Recalibration(memory)
         assert damaged.known(DIGEST, manifest) is manifest
