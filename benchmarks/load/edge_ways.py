@@ -1,7 +1,8 @@
 """An edge that is offered more than it holds, run in three ways: tails in a thread, in a process, all on one core.
 
 Every point has an edge of its own, and points are taken in random order, so that a busy spell of the machine hits all.
-The generators share the machine with the edge, but for the way with one core, which is theirs to keep off.
+The generators share the machine with the edge, but for the way with one core, which is theirs to keep off. What a way
+costs where there is no load is seen with one device that has one task at a time.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from benchmarks.load.window import Say
 THREAD, PROCESS, CORE = "thread", "process", "one core"
 FACTORS = (0.75, 1.0, 1.5, 2.0)
 """Offered load over what the thread answers with all of its streams busy."""
+QUIET_PER_S = 50.0
+"""Tasks of the one device on an edge that has nothing else to do."""
 
 
 def measure(model: Path, *, repeats: int = 3, seconds: float = 6.0, seed: int = 1, say: Say) -> dict[str, Any]:
-    """Answers in time per second by way and offered load."""
+    """Answers in time per second by way and offered load, and latencies by way without load."""
     load = replace(EdgeLoad(model, seed=seed), seconds=seconds)
     ways = _ways()
     with tempfile.TemporaryDirectory(prefix="twinsplit-ways-") as name:
@@ -36,6 +39,14 @@ def measure(model: Path, *, repeats: int = 3, seconds: float = 6.0, seed: int = 
                 found = point_of(load, edge, folder, load.knee_devices, None, has_own_core=way == CORE)
             capacity[way] = found["answers_per_s"]
             say(f"{way}: {capacity[way]:.0f} answers/s, all streams busy")
+        quiet: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        order_of_quiet = [way for way in ways for _ in range(repeats)]
+        random.Random(seed).shuffle(order_of_quiet)
+        for way in order_of_quiet:
+            with running_edge(load, folder, ways[way]) as edge:
+                found = point_of(load, edge, folder, 1, QUIET_PER_S, has_own_core=way == CORE)
+            quiet[way].append(found["latency_s"])
+            say(f"{way}, one device: {found['latency_s']['p50'] * 1e3:.2f} ms")
         points: dict[str, dict[str, list[dict[str, Any]]]] = {way: {f"{f:g}": [] for f in FACTORS} for way in ways}
         order = [(way, factor) for way in ways for factor in FACTORS for _ in range(repeats)]
         random.Random(seed).shuffle(order)
@@ -51,6 +62,8 @@ def measure(model: Path, *, repeats: int = 3, seconds: float = 6.0, seed: int = 
         "deadline_s": load.deadline_s,
         "seconds": seconds,
         "capacity_per_s": capacity,
+        "quiet_per_s": QUIET_PER_S,
+        "quiet_latency_s": quiet,
         "points": points,
     }
 
@@ -66,6 +79,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     for way in others:
         ratio = _median(found["points"][way][last]) / max(_median(found["points"][thread][last]), 1e-9)
         out.append(f"offered {last} times what it holds, {way} answers {ratio:.2f} of what {thread} does in time")
+    latencies = {way: [run["p50"] for run in runs] for way, runs in found["quiet_latency_s"].items()}
+    alone = statistics.median(latencies[thread])
+    for way in others:
+        ratio = statistics.median(latencies[way]) / alone
+        out.append(f"one device, one task at a time: {way} takes {ratio:.2f} of the {alone * 1e3:.2f} ms of {thread}")
     return out
 
 
