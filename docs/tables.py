@@ -1,4 +1,4 @@
-"""Writes the generated tables of metrics.md, errors.md, settings.md, messages.md and reliability.md into their places.
+"""Writes the generated tables of the pages into their places: what the code says, and what was measured.
 
     python docs/tables.py            write them
     python docs/tables.py --check    say which are out of date, exit code 1
@@ -22,6 +22,7 @@ import click
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
 
+from benchmarks import result_tables
 from twinsplit import errors
 from twinsplit.cli import twinsplit as commands
 from twinsplit.config_command import settings_class
@@ -229,6 +230,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings-twin": lambda: service_settings("twin"),
     "command-variables": command_variables,
     "messages": messages,
+    **result_tables.TABLES,
 }
 
 
@@ -240,10 +242,10 @@ def written(text: str) -> str:
 def main(arguments: list[str]) -> int:
     """Write or check all documents."""
     stale = []
-    for path in sorted(FOLDER.glob("*.md")):
+    for path in sorted(FOLDER.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if (new := written(text)) != text:
-            stale.append(path.name)
+            stale.append(str(path.relative_to(FOLDER)))
             if "--check" not in arguments:
                 path.write_text(new, encoding="utf-8")
     sys.stdout.write("".join(f"{name}\n" for name in stale))

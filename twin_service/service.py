@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import math
 import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from twin_service.learning.learner import Learner, LearnerSettings
 from twin_service.learning.thread import LearningThread
 from twin_service.metrics import TwinMetrics
 from twin_service.planner import PlannerSettings
+from twin_service.saving import SavingRounds
 from twin_service.servicer import TwinServicer, register_twin_service
 from twin_service.settings import TwinSettings
 from twin_service.store.address import EMBEDDED
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from twin_service.console.server import Console
 
 _PLAN_PAUSE_S = 0.1
-_SAVED_AT_ONCE = 200
-"""Documents written in one go; more would keep the event loop."""
-_BETWEEN_PARTS_S = 0.05
 _STREAM_END_S = 0.2
 _LESSON_LOOK_S = 1.0
 """Time between two looks for lessons."""
@@ -101,7 +98,7 @@ class TwinService:
         await self._server.stop(_STREAM_END_S)
         if self._learning is not None:
             await asyncio.to_thread(self._learning.stop)
-        self._save(None)
+        self._try_to_save(self.exchange.core.save)
         self._store.close()
         await asyncio.to_thread(self._exposition.stop)
 
@@ -114,14 +111,11 @@ class TwinService:
             self._lacks.append(f"{name} has ended by a defect; the log says why, and a new start begins it again")
 
     async def _save_regularly(self) -> None:
-        """Documents in rounds, one every ``save_s``; of what ended tasks leave behind some is due nearly always."""
-        now_s, next_round_s = self.exchange.now_s, -math.inf
+        now_s = self.exchange.now_s
+        saving = SavingRounds(self.exchange.core, self._settings.save_s)
         while True:
-            if now_s() >= next_round_s:
-                next_round_s = now_s() + self._settings.save_s
-                self.exchange.core.archive.fall_due()
-            is_more_due = self._save(_SAVED_AT_ONCE)
-            await asyncio.sleep(_BETWEEN_PARTS_S if is_more_due else max(next_round_s - now_s(), 0.0))
+            self._try_to_save(lambda: saving.save(now_s()))
+            await asyncio.sleep(max(saving.next_s - now_s(), 0.0))
 
     async def _learn_regularly(self) -> None:
         """Have lessons learnt as they fall due, one at a time."""
@@ -138,17 +132,14 @@ class TwinService:
                 result = TrainingError(f"a defect: {type(error).__name__}")
             self.exchange.lesson_ended(assignment, result)
 
-    def _save(self, limit: int | None) -> bool:
-        """Save a part; whether more is due and can be saved."""
+    def _try_to_save(self, save: Callable[[], object]) -> None:
         try:
-            return self.exchange.core.save(limit)
+            save()
         except StorageError as error:
             # Twins live in memory; what cannot be written now stays due.
             _log.error("state-not-saved", cause=str(error), limit_s=_REPEATED_LINE_S)
-            return False
         except Exception as error:  # noqa: BLE001 - a record that cannot be written must not end the saving of all others
             _log.exception("state-not-saved", error)
-            return False
 
 
 async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> TwinService:

@@ -23,6 +23,7 @@ from benchmarks.simulator.world import World
 from twin_service.core_settings import CoreSettings
 from twin_service.decision.evaluation import Rule
 from twin_service.documents import Document
+from twin_service.saving import SavingRounds
 from twin_service.settings import TwinSettings
 from twin_service.store.sqlite import SqliteStore
 from twin_service.workload.replayed import Replayed
@@ -32,9 +33,7 @@ from twinsplit.types import Outcome, TaskRecord
 Progress = Callable[[str], None]
 
 # The pace of twin_service.service.
-SAVE_S: float = TwinSettings.model_fields["save_s"].default
-SAVED_AT_ONCE = 200
-BETWEEN_PARTS_S = 0.05
+_SAVE_S: float = TwinSettings.model_fields["save_s"].default
 _REPLAY_LOOK_S = 0.1
 _REPLAY_SHARE: float = TwinSettings.model_fields["replay_share"].default
 _LINES = 20
@@ -111,7 +110,8 @@ class FleetPlans(ByPlans):
         self._every = max(1, self._tasks // _LINES)
         self._progress(f"{len(world.devices):,} devices, {len(world.edges)} edges, {self._tasks:,} tasks")
         world.schedule(0.0, self._is_attached, None)
-        world.schedule(SAVE_S, self._save, None)
+        self._saving = SavingRounds(self.core, _SAVE_S)
+        world.schedule(_SAVE_S, self._save, None)
         world.schedule(_REPLAY_LOOK_S, self._replay, None)
 
     def made_core(self, world: World) -> MeteredCore:
@@ -212,9 +212,9 @@ class FleetPlans(ByPlans):
 
     def _save(self, _: object) -> None:
         before = _written_bytes(self._process)
-        is_more_due = self.core.save(SAVED_AT_ONCE)
+        self._saving.save(self._world.now_s)
         self.written_bytes += _written_bytes(self._process) - before
-        self._world.schedule(self._world.now_s + (BETWEEN_PARTS_S if is_more_due else SAVE_S), self._save, None)
+        self._world.schedule(self._saving.next_s, self._save, None)
 
     def _replay(self, _: object) -> None:
         """One task, and as much of simulated time as the service lets pass for what it took."""

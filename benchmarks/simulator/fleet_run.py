@@ -101,7 +101,7 @@ def fleet_lines(found: Mapping[str, Any]) -> list[str]:
         each = spread[name]
         lines.append(f"by edge, {title}: {each['least']:.0f} to {each['most']:.0f}, mean {each['mean']:.1f}")
     save = found["served"].get("save")
-    if save is not None and store["documents_written"]:
+    if save is not None:
         lines.append(
             f"store: {store['documents_written']:,} documents of {store['document_mean_bytes']:.0f} bytes and "
             f"{store['replay_written']:,} replayed tasks written in {save['seconds']:.2f} s, "

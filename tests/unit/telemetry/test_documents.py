@@ -43,7 +43,7 @@ def test_generated_tables_are_up_to_date(tables: ModuleType) -> None:
 
 
 def test_every_table_has_its_place(tables: ModuleType) -> None:
-    places = [name for path in DOCS.glob("*.md") for name in re.findall(r"<!-- table ([a-z-]+) -->", path.read_text())]
+    places = [name for path in DOCS.rglob("*.md") for name in re.findall(r"<!-- table ([a-z-]+) -->", path.read_text())]
     assert sorted(places) == sorted(tables.TABLES)
 
 
