@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from benchmarks.provenance import shown_commit
@@ -15,6 +16,7 @@ from benchmarks.results import RESULTS_FOLDER
 
 _MS = 1e3
 _BATCHING_NAMES = {"alexnet-fashion": "shipped, axis opened", "alexnet-224": "AlexNet 224"}
+_WAYS = {"thread": "thread (default)", "process": "process", "one core": "one core (`--core`)"}
 _ENGINES = {
     "local": "the edge itself",
     "edge": "another edge of ours",
@@ -43,6 +45,27 @@ def batching() -> str:
     ]
     runs = f"Medians of {found['rounds']} rounds of {found['seconds']:g} s a way, in random order."
     return _shown(document, head, rows, runs)
+
+
+def edge_ways() -> str:
+    """An edge offered more than it holds, in three ways."""
+    document, found = _results("edge-ways")
+    offered = list(next(iter(found["points"].values())))
+    latency = f"one device, {found['quiet_per_s']:g} tasks/s: p50, p95"
+    rows = [
+        (
+            _WAYS[way],
+            f"{found['capacity_per_s'][way]:,.0f}",
+            *(_median_and_range([point["in_time_per_s"] for point in points]) for points in by_offered.values()),
+            ", ".join(_median_ms([run[q] for run in found["quiet_latency_s"][way]]) for q in ("p50", "p95")),
+        )
+        for way, by_offered in found["points"].items()
+    ]
+    more = (
+        f"{found['devices']} devices. Answers in time a second: median and range of three points of "
+        f"{found['seconds']:g} s; offered in parts of what a thread answers with all streams busy."
+    )
+    return _shown(document, ("", "all streams busy", *offered, latency), rows, more)
 
 
 def engine_hop() -> str:
@@ -149,13 +172,21 @@ def _exit_cells(exits: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _hop(way: str, times: Mapping[str, Any]) -> str:
-    median = f"{_MS * times['median_s']:.2f} ms"
-    return median if way == "local" else f"{median}, {times['ratio']:.1f} times"
+    shown = f"{_MS * times['median_s']:.2f} ms"
+    return shown if way == "local" else f"{shown}, {times['ratio']:.1f} times"
 
 
 def _median_and_p95(times: Mapping[str, Any]) -> str:
     """Milliseconds."""
     return f"{_MS * times['median_s']:.2f} ({_MS * times['p95_s']:.2f})"
+
+
+def _median_ms(values: Sequence[float]) -> str:
+    return f"{_MS * median(values):.2f} ms"
+
+
+def _median_and_range(values: Sequence[float]) -> str:
+    return f"{median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
 
 
 def _judged(ratio: float, goal: float) -> str:
@@ -170,6 +201,7 @@ def _size(count: int) -> str:
 
 TABLES = {
     "batching": batching,
+    "edge-ways": edge_ways,
     "engine-hop": engine_hop,
     "engine-waits": engine_waits,
     "exits": exits,
