@@ -52,25 +52,15 @@ def replica_share(devices: int, replicas: int) -> ReplicaShare:
     return ReplicaShare(mean, math.sqrt(mean * (1.0 - mean) / devices))
 
 
-class Saving(NamedTuple):
-    """How documents are saved."""
-
-    cycle_s: float
-    """From the begin of one pause to that of the next; infinity: a pass never ends."""
-    documents_per_s: float
+def changed_share(changes_per_s: float, longest_silence_s: float, round_s: float) -> float:
+    """Share of documents that change within a round of saving, each at ``changes_per_s`` (Poisson): 1 - exp(-rate
+    round), and all where no device is silent for as long as a round."""
+    return 1.0 if round_s >= longest_silence_s else -math.expm1(-changes_per_s * round_s)
 
 
-def saving(devices: float, changes_per_s: float, longest_silence_s: float, pause_s: float, pace_per_s: float) -> Saving:
-    """Documents that each change at ``changes_per_s`` (Poisson) and after ``longest_silence_s`` at the latest, written
-    in passes at ``pace_per_s``, each after a pause, that end when no changed document is left.
+def saved_per_s(documents: float, changed: float, round_s: float, pace_per_s: float) -> float:
+    """Documents saved per second, of which a share ``changed`` is due in every round, at ``pace_per_s`` at most.
 
-    What changes in a pass is written in it, too: from D = N (1 - exp(-rate pause)) at its begin (N where the pause is
-    longer than the silence) a pass takes p = D / (pace - N rate). From N rate = pace on it never ends.
+    At most so many: what changes between the begin of a round and its turn is saved with it, and is not due again.
     """
-    spare_per_s = pace_per_s - devices * changes_per_s
-    if spare_per_s <= 0.0:
-        return Saving(math.inf, pace_per_s)
-    is_certain = pause_s >= longest_silence_s
-    changed = devices if is_certain else devices * -math.expm1(-changes_per_s * pause_s)
-    pass_s = changed / spare_per_s
-    return Saving(pause_s + pass_s, pace_per_s * pass_s / (pause_s + pass_s))
+    return min(documents * changed / round_s, pace_per_s)

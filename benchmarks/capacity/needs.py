@@ -36,7 +36,7 @@ class Assumptions:
     most_replicas: int = MOST_REPLICAS
     """Twins of a cell: the longest list that an edge or a device takes."""
     save_s: float = 5.0
-    """Pause between savings: its setting ``save_s``."""
+    """Between two rounds of saving: its setting ``save_s``."""
     heartbeat_s: float = 5.0
     """Silence after which a device gives a sign of life: its setting ``heartbeat_s``."""
     saved_per_s: float = 4_000.0
@@ -94,10 +94,14 @@ def twin_task_s(inputs: Inputs) -> float:
     return inputs.twin_task_s + max(0.0, inputs.many_edges_task_s - inputs.one_edge_task_s)
 
 
-def saved_documents(inputs: Inputs, assumed: Assumptions, devices: float, task_rate_per_s: float) -> laws.Saving:
-    """How one twin saves the documents of its devices."""
-    changes_per_s = changes_of_document_per_s(inputs, task_rate_per_s)
-    return laws.saving(devices, changes_per_s, assumed.heartbeat_s, assumed.save_s, assumed.saved_per_s)
+def documents_of_twin_per_s(inputs: Inputs, assumed: Assumptions, devices: float) -> float:
+    """Documents of its devices that one twin saves."""
+    return laws.saved_per_s(devices, _changed_share(inputs, assumed), assumed.save_s, assumed.saved_per_s)
+
+
+def _changed_share(inputs: Inputs, assumed: Assumptions) -> float:
+    changes_per_s = changes_of_document_per_s(inputs, assumed.task_rate_per_s)
+    return laws.changed_share(changes_per_s, assumed.heartbeat_s, assumed.save_s)
 
 
 def changes_of_document_per_s(inputs: Inputs, task_rate_per_s: float) -> float:
@@ -107,10 +111,9 @@ def changes_of_document_per_s(inputs: Inputs, task_rate_per_s: float) -> float:
 
 def twin_share(inputs: Inputs, assumed: Assumptions, devices: float, edges: float) -> float:
     """Share of one core that a twin with ``devices`` and ``edges`` is busy, saving included."""
-    saved = saved_documents(inputs, assumed, devices, assumed.task_rate_per_s)
     return (
         laws.busy_share(devices * assumed.task_rate_per_s, twin_task_s(inputs))
-        + laws.busy_share(saved.documents_per_s, inputs.document_s)
+        + laws.busy_share(documents_of_twin_per_s(inputs, assumed, devices), inputs.document_s)
         + laws.busy_share(edges * inputs.edge_messages_per_s, inputs.edge_report_s)
     )
 
@@ -164,7 +167,7 @@ def _twin_limits(inputs: Inputs, assumed: Assumptions, edges: float) -> list[Lim
         Limit("twin", "core", devices_per_twin(inputs, assumed, edges)),
         Limit("twin", "memory", (assumed.memory_bytes - inputs.twin_base_bytes) / inputs.twin_device_bytes),
         Limit("twin", "setting max_devices", float(assumed.most_devices)),
-        Limit("twin", "pace of saving", assumed.saved_per_s / changes_of_document_per_s(inputs, rate)),
+        Limit("twin", "pace of saving", assumed.saved_per_s * assumed.save_s / _changed_share(inputs, assumed)),
         Limit("twin", "network", assumed.link_bytes_per_s / signalling),
     ]
 
@@ -175,12 +178,12 @@ def limits(inputs: Inputs, assumed: Assumptions) -> list[Limit]:
     per_edge = devices_per_edge(inputs, assumed)
     twin = _twin_limits(inputs, assumed, inputs.many_edges)
     per_twin = min(limit.devices for limit in twin)
-    saved = saved_documents(inputs, assumed, per_twin, rate)
+    documents_per_s = documents_of_twin_per_s(inputs, assumed, per_twin)
     found = [
         *twin,
         Limit("edge", "core", per_edge),
         Limit("edge", "network", assumed.link_bytes_per_s / (rate * inputs.offloaded * inputs.payload_bytes)),
-        Limit("cell", "shared PostgreSQL", assumed.shared_per_s / saved.documents_per_s * per_twin),
+        Limit("cell", "shared PostgreSQL", assumed.shared_per_s / documents_per_s * per_twin),
         Limit("cell", "replicas in a list", assumed.most_replicas * per_twin),
         Limit("cell", "edges that a twin keeps", assumed.most_edges * per_edge),
         Limit("cell", "what edges say", reporting_edges(inputs, assumed) * per_edge),
@@ -199,8 +202,7 @@ def needs(inputs: Inputs, assumed: Assumptions, devices: int) -> Needs:
     edges_known = edges / cells
     twins = cells * math.ceil(devices / cells / devices_of_twin(inputs, assumed, edges_known))
     each = devices / twins
-    saved = saved_documents(inputs, assumed, each, rate)
-    documents_per_s = twins * saved.documents_per_s
+    documents_per_s = twins * documents_of_twin_per_s(inputs, assumed, each)
     return Needs(
         devices=devices,
         tasks_per_s=tasks_per_s,
@@ -250,10 +252,7 @@ def held(inputs: Inputs, assumed: Assumptions, edges: int) -> dict[str, float]:
 def foretold_documents(assumed: Assumptions, run: Mapping[str, Any]) -> float:
     """Documents that the law of saving foretells for a simulated run, which counted them."""
     devices, seconds = int(run["devices"]), float(run["simulated_s"])
-    saved = laws.saving(devices, changes_per_s(run), assumed.heartbeat_s, assumed.save_s, assumed.saved_per_s)
-    since_s = max(0.0, seconds - assumed.save_s)
-    if saved.cycle_s == math.inf:
-        return assumed.saved_per_s * since_s
-    passes, part_s = divmod(since_s, saved.cycle_s)
-    pass_s = saved.cycle_s - assumed.save_s
-    return assumed.saved_per_s * (passes * pass_s + min(part_s, pass_s))
+    changed = devices * laws.changed_share(changes_per_s(run), assumed.heartbeat_s, assumed.save_s)
+    rounds, part_s = divmod(max(0.0, seconds - assumed.save_s), assumed.save_s)
+    in_round = min(changed, assumed.saved_per_s * assumed.save_s)
+    return rounds * in_round + min(in_round, assumed.saved_per_s * part_s)

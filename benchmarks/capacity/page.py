@@ -114,7 +114,7 @@ def _assumptions(found: Mapping[str, Any]) -> list[str]:
         f"Assumed: {assumed['task_rate_per_s']:g} task a second and device; a twin and a tail's core at most "
         f"{assumed['most_share']:.0%} busy, the rest being for bursts, replays and learning; "
         f"{_size(assumed['memory_bytes'])} for a twin and {8e-9 * assumed['link_bytes_per_s']:g} Gbit/s for a "
-        f"machine; documents saved {assumed['save_s']:g} s after the last time, at most {assumed['saved_per_s']:,.0f} "
+        f"machine; documents saved in rounds of {assumed['save_s']:g} s, at most {assumed['saved_per_s']:,.0f} "
         f"a second; at most {assumed['most_devices']:,} devices (setting `max_devices`) and {assumed['most_edges']} "
         f"edges in one twin; at most {assumed['most_replicas']} twins in a [list of replicas](how-to/replicas.md).",
     ]
@@ -251,9 +251,9 @@ def _formulas() -> list[str]:
         "has yet to settle.",
         "- Mean wait at an edge, *W = U S / (2 (1 - U))*: one queue, Poisson arrivals, equal service times "
         "(Pollaczek and Khinchine; Kleinrock 1975). Other users' work at the edge comes on top.",
-        "- Documents: each that has changed is written in a pass after a pause; a pass takes *D / (pace - N rate)*, "
-        "where *D* have changed at its begin (all: devices say something within the pause), and never ends from *N "
-        "rate = pace* on.",
+        "- Documents: those that have changed are written in rounds, one every `save_s`, each at most once in a round: "
+        "*N P / round*, at the pace of saving at most. *P = 1 - exp(-rate round)*; it is 1 here, since devices say "
+        "something within a round.",
         "- Devices per replica: binomial with *1/k* (rendezvous hashing; Thaler and Ravishankar 1998).",
         "- Messages: those that tasks bring about times the task rate, those that go by time times devices, those of "
         "edges times edges *times twins*.",
@@ -287,7 +287,7 @@ def _simulation(found: Mapping[str, Any]) -> list[str]:
         "plans named a better edge than the one before.",
         f"- Store: {store['documents_written']:,} documents of {store['document_mean_bytes']:.0f} bytes and "
         f"{store['replay_written']:,} replayed tasks in {save['seconds']:.2f} s, {_size(store['written_bytes'])} "
-        f"handed to the file system. The law of saving above foretells {found['foretold_documents']:,.0f} documents.",
+        f"handed to the file system. The law of saving above allows {found['foretold_documents']:,.0f} documents.",
         f"- {run['share_answered']:.2%} answered, {run['outcomes']['edge'] / sum(run['outcomes'].values()):.0%} at an "
         f"edge; cost {run['cost_s']:.3f} s a task. The simulation took {run['core_s'] / 60.0:.0f} minutes of one core.",
         "",

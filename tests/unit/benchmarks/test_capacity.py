@@ -83,14 +83,13 @@ def test_a_replicas_share_is_that_of_devices_thrown_at_random() -> None:
     assert math.sqrt(sum((share - 0.5) ** 2 for share in shares) / 300) == pytest.approx(found.deviation, rel=0.15)
 
 
-def test_a_pass_writes_what_has_changed_and_what_changes_meanwhile() -> None:
-    hardly = laws.saving(1_000, 0.001, math.inf, 5.0, 1e9)
-    assert hardly.documents_per_s == pytest.approx(1_000 * 0.001, rel=0.01), "every change by itself"
-    all_of_them = laws.saving(1_000, 0.001, 5.0, 5.0, 1_001.0)
-    assert all_of_them.cycle_s == pytest.approx(6.0), "a second for a thousand"
-    assert all_of_them.documents_per_s == pytest.approx(1_001.0 / 6.0)
-    assert laws.saving(1_000, 1.0, 5.0, 5.0, 2_000.0).cycle_s == pytest.approx(6.0), "as many change in the pass"
-    assert laws.saving(1_000, 2.0, 5.0, 5.0, 2_000.0) == (math.inf, 2_000.0)
+def test_a_round_writes_each_document_that_has_changed_once() -> None:
+    hardly = laws.changed_share(0.001, math.inf, 5.0)
+    assert laws.saved_per_s(1_000, hardly, 5.0, 1e9) == pytest.approx(1_000 * 0.001, rel=0.01), "every change by itself"
+    often = laws.changed_share(100.0, math.inf, 5.0)
+    assert laws.saved_per_s(1_000, often, 5.0, 1e9) == pytest.approx(200.0), "once in a round"
+    assert laws.changed_share(0.001, 5.0, 5.0) == 1.0, "signs of life change them, too"
+    assert laws.saved_per_s(1_000, 1.0, 5.0, 100.0) == 100.0
 
 
 def test_a_task_costs_a_twin_its_streams_and_what_choosing_adds() -> None:
@@ -99,12 +98,11 @@ def test_a_task_costs_a_twin_its_streams_and_what_choosing_adds() -> None:
 
 
 def test_the_core_of_a_twin_is_filled_by_tasks_documents_and_edges() -> None:
-    pass_s = 500.0 / (4_000.0 - 500.0 * 1.6)
-    by_hand = 500.0 * 0.0006 + 4_000.0 * pass_s / (5.0 + pass_s) * 0.0001 + 50 * 2.0 * 0.0001
+    by_hand = 500.0 * 0.0006 + 500.0 / 5.0 * 0.0001 + 50 * 2.0 * 0.0001
     assert needs.twin_share(ROUND, ASSUMED, 500.0, 50) == pytest.approx(by_hand)
     most = needs.devices_per_twin(ROUND, ASSUMED, 50)
     assert needs.twin_share(ROUND, ASSUMED, most, 50) == pytest.approx(0.7)
-    assert most == pytest.approx((0.7 - 0.01 - 0.036) / 0.0006, abs=10), "some 360 documents a second"
+    assert most == pytest.approx((0.7 - 0.01) / (0.0006 + 0.0001 / 5.0))
 
 
 def test_limits_are_of_one_unit_each_and_the_first_comes_first() -> None:
@@ -116,7 +114,7 @@ def test_limits_are_of_one_unit_each_and_the_first_comes_first() -> None:
     assert by_name["twin", "network"] == pytest.approx(125e6 / 510.0)
     assert by_name["cell", "what edges say"] == pytest.approx(0.3 * 0.7 / (2.0 * 0.0001) * 700.0)
     assert by_name["cell", "edges that a twin keeps"] == pytest.approx(256 * 700.0)
-    assert by_name["twin", "pace of saving"] == pytest.approx(4_000.0 / 1.6)
+    assert by_name["twin", "pace of saving"] == pytest.approx(4_000.0 * 5.0)
     for unit in ("twin", "edge", "cell"):
         devices = [limit.devices for limit in found if limit.unit == unit]
         assert devices == sorted(devices)
@@ -164,7 +162,7 @@ def test_a_cell_has_no_more_twins_than_a_list_of_replicas_takes() -> None:
 def test_twins_that_share_a_database_are_no_more_than_it_takes_the_documents_of() -> None:
     by_name = {(limit.unit, limit.resource): limit.devices for limit in needs.limits(ROUND, ASSUMED)}
     core = by_name["twin", "core"]
-    each = needs.saved_documents(ROUND, ASSUMED, core, 1.0).documents_per_s
+    each = needs.documents_of_twin_per_s(ROUND, ASSUMED, core)
     assert by_name["cell", "shared PostgreSQL"] == pytest.approx(3_900.0 * core / each)
     few, many = (needs.needs(ROUND, ASSUMED, devices) for devices in (1_000, 10_000_000))
     assert few.sharing_cells == few.cells == 1
@@ -271,15 +269,15 @@ def test_inputs_are_read_from_what_was_measured() -> None:
     assert found.written_bytes_per_document == pytest.approx(2_000.0)
 
 
-def test_documents_of_a_run_are_foretold_pass_by_pass() -> None:
+def test_documents_of_a_run_are_foretold_round_by_round() -> None:
     run: dict[str, Any] = {"devices": 1_000, "simulated_s": 18.0, "messages": {"device task": 36_000, "twin plan": 9}}
-    # 2,000 changes a second: passes of half a second, 2,000 documents each, begin after 5, 10.5 and 16 s.
-    assert needs.foretold_documents(ASSUMED, run) == pytest.approx(6_000.0)
-    early = run | {"simulated_s": 5.25, "messages": {"device task": 10_500}}
-    assert needs.foretold_documents(ASSUMED, early) == pytest.approx(1_000.0)
+    # Rounds begin after 5, 10 and 15 s, and take a quarter of a second.
+    assert needs.foretold_documents(ASSUMED, run) == pytest.approx(3_000.0)
+    early = run | {"simulated_s": 5.125, "messages": {"device task": 10_250}}
+    assert needs.foretold_documents(ASSUMED, early) == pytest.approx(500.0)
     assert needs.foretold_documents(ASSUMED, run | {"simulated_s": 4.0, "messages": {"device task": 8_000}}) == 0.0
-    crowd = run | {"devices": 10_000, "messages": {"device task": 360_000}}
-    assert needs.foretold_documents(ASSUMED, crowd) == pytest.approx(13.0 * 4_000.0), "without an end"
+    crowd = run | {"devices": 30_000, "messages": {"device task": 1_080_000}}
+    assert needs.foretold_documents(ASSUMED, crowd) == pytest.approx(13.0 * 4_000.0), "as fast as it goes"
 
 
 def test_what_is_missing_is_named() -> None:
