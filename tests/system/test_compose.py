@@ -121,6 +121,16 @@ def test_the_configuration_is_clean(project: ComposeProject, overlays: tuple[str
     assert "grafana" in done.stdout
 
 
+@pytest.mark.parametrize("overlays", [OVERLAYS, OVERLAYS[::-1]], ids=["lan-first", "insecure-first"])
+def test_both_overlays_together_open_nothing_without_tls(project: ComposeProject, overlays: tuple[str, ...]) -> None:
+    files = [word for overlay in ("docker-compose.yml", *overlays) for word in ("-f", overlay)]
+    found = json.loads(project.run("docker", "compose", *files, "config", "--format", "json").stdout)["services"]
+    for name in ("twin", "edge"):
+        is_open = any(port["host_ip"] != "127.0.0.1" for port in found[name].get("ports", ()))
+        allows_plain = found[name]["environment"][f"TWINSPLIT_{name.upper()}_INSECURE"]
+        assert (is_open, allows_plain) in ((False, "true"), (True, "false")), "without TLS it then does not start"
+
+
 def test_a_taken_port_is_named_before_anything_is_built() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
