@@ -151,10 +151,32 @@ def exits() -> str:
     return _shown(document, head, [joint, *rows])
 
 
+def soak() -> str:
+    """What became of tasks and memory under random faults."""
+    document = _document("soak")
+    faults, ends = document["faults"], document["outcomes"]
+    rows = [
+        (name, f"{grown['mean_mb']:.0f}", f"{grown['slope_mb_per_min']:+.3f}", f"{grown['slope_low_mb_per_min']:+.3f}")
+        for name, grown in document["growth"].items()
+    ]
+    more = (
+        f"{document['seconds'] / 60.0:.0f} minutes, {sum(faults.values())} faults of {len(faults)} kinds; "
+        f"{document['submitted']:,} tasks: {', '.join(f'{count:,} {end}' for end, count in ends.items())}, "
+        f"{document['broken']} broken off by a kill, {document['untaken']} not taken by a device that was down. "
+        + ("; ".join(document["problems"]) or "None was lost or doubled.")
+    )
+    return _shown(document, ("process", "resident, MB", "MB a minute", "at least"), rows, more)
+
+
 def _results(name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """The whole document, and its results."""
-    document = json.loads((RESULTS_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    document = _document(name)
     return document, document["results"]
+
+
+def _document(name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((RESULTS_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 def _shown(document: Mapping[str, Any], head: Sequence[str], rows: Iterable[Sequence[str]], more: str = "") -> str:
@@ -207,4 +229,5 @@ TABLES = {
     "exits": exits,
     "open-inference": open_inference,
     "replicas": replicas,
+    "soak": soak,
 }
