@@ -102,7 +102,7 @@ check: test test-system test-faults test-engines lint audit types proto-check ##
 bench: $(VENV)/.dev ## micro-benchmarks; results go to benchmarks/results/
 	@$(BIN)/twinsplit bench $(BENCH_ARGS)
 
-load: $(VENV)/.dev ## how much one edge and one twin hold, into docs/load.md (15 minutes); LOAD_ARGS=--quick
+load: $(VENV)/.dev ## how much one edge and one twin hold, into docs/load.md (20 minutes); LOAD_ARGS=--quick
 	@$(BIN)/twinsplit bench load $(LOAD_ARGS)
 
 report: $(VENV)/.dev ## draw docs/report from benchmarks/results; RUN=1 measures first (hours), QUICK=1 a small one into build/report

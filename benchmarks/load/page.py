@@ -24,7 +24,7 @@ def page(edge: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
             "",
             "<!-- Made by `twinsplit bench load` (benchmarks/load/page.py); do not edit. -->",
             "",
-            "`make load` measures it on one machine over loopback (about 15 minutes; `LOAD_ARGS=--quick`: one to two "
+            "`make load` measures it on one machine over loopback (about 20 minutes; `LOAD_ARGS=--quick`: one to two "
             "minutes, into build/load; `LOAD_ARGS='--part twin'`: one of the two alone). Devices are real streams, "
             "each on a connection of its own, spread over generator processes. A generator is one thread: where it "
             "takes more than 85 % of a core, or sends later than it should, its point is marked `generator`, and the "
