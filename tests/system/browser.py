@@ -39,13 +39,15 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Load a page, again where an interface that came or went on this machine (a container's, say) broke it off."""
-        self.driver.get(url)
-        for _ in range(5):
+        for attempt in range(5):
+            if attempt == 0:
+                self.driver.get(url)
+            else:
+                self.driver.refresh()  # to the same address with a fragment, get() would load nothing
             unanswered = self.run(_UNANSWERED)
             self._errors = self._new_errors()
             if not unanswered and not any(_NETWORK_CHANGED in line for line in self._errors):
                 return
-            self.driver.refresh()  # to the same address with a fragment, get() would load nothing
         raise AssertionError(f"{url} was not loaded: no answer from {unanswered}; console: {self._errors}")
 
     def run(self, script: str, *arguments: object) -> Any:
