@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, NamedTuple, Protocol
 
-from pydantic import Field, PositiveInt, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from twin_service.documents import Document
 from twin_service.workload.replayed import Replayed
@@ -17,8 +17,8 @@ REFUSED = "refused"
 """State of weights that never served."""
 MAX_REFUSED = 200
 """Refused versions kept of one model, the newest, some 7 kB each; whatever has served is kept for good."""
-_LAST_UNIX_S = 253_402_300_799.0
-"""The year 9999 ends: a date that people can be shown."""
+_LAST_UNIX_S = 9.2e9
+"""In the year 2261: nanoseconds of later instants are more than the wire takes."""
 _REPEATED_LINE_S = 60.0
 
 _log = EventLog("twin.memory")
@@ -28,9 +28,9 @@ _log = EventLog("twin.memory")
 class WeightsRow:
     """One version of a model's learned weights."""
 
-    model_digest: str
+    model_digest: Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")]
     """Hex."""
-    version: PositiveInt
+    version: Annotated[int, Field(gt=0, lt=1 << 63)]
     state: str
     """Such as ``serving``; the learner's words."""
     created_unix_s: Annotated[float, Field(ge=0.0, le=_LAST_UNIX_S)]

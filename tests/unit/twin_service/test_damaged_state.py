@@ -14,6 +14,7 @@ from twin_service.documents import Document
 from twin_service.learning.listing import weights_document, weights_table
 from twin_service.memory import WeightsRow
 from twin_service.store.sqlite import FILE_NAME, SqliteStore
+from twin_service.wire_views import weights_from_wire, weights_to_wire
 from twinsplit.errors import StorageError
 
 DEEP = "[" * 100_000
@@ -82,9 +83,11 @@ def test_a_document_of_a_damaged_epoch_is_left_out(state: Path, epoch: object) -
     [
         ("version", "x"),
         ("version", -1),
+        ("model_digest", "no digest"),
         ("created_unix_s", "x"),
         ("created_unix_s", float("inf")),
         ("created_unix_s", 1e300),
+        ("created_unix_s", 1e10),
         ("state", b"\xff"),
         ("scores_json", b"\xff"),
         ("bytes", 5),
@@ -93,9 +96,10 @@ def test_a_document_of_a_damaged_epoch_is_left_out(state: Path, epoch: object) -
 def test_damaged_weights_are_left_out(state: Path, column: str, value: object) -> None:
     damage(state, f"UPDATE weights SET {column} = ? WHERE version = 1", value)
     with closing(SqliteStore(state)) as store:
-        rows = store.weights(DIGEST)
+        rows = store.weights()
     assert [row.version for row in rows] == [2]
     assert "serving" in weights_table(rows)
+    assert [weights_from_wire(weights_to_wire(row)).version for row in rows] == [2]
 
 
 @pytest.mark.parametrize(
