@@ -153,6 +153,35 @@ def grid(quick: bool, seeds: int, workers: int | None, json_path: Path | None) -
 
 
 @sim.command()
+@click.option("--quick", is_flag=True, help="One cell and fewer tasks: half a minute.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="So many in every cell, from 1."
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes; results do not depend on it.  [one a core]")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+def foresight(quick: bool, seeds: int, workers: int | None, json_path: Path | None) -> None:
+    """What knowing the future is worth: the clairvoyant, blind to one part of it and to all, on cells of the grid."""
+    from benchmarks.provenance import provenance
+    from benchmarks.simulator.grid import FORESIGHT_RULES, foresight_cells, run_grid
+    from benchmarks.simulator.world import model_of
+
+    cells = foresight_cells(is_quick=quick)
+    chosen = list(range(1, seeds + 1))
+    console = _console()
+    with _reserved(json_path) as result_file:
+        _, digest = model_of(cells[0][1].model)
+        about = provenance(seeds=chosen, digests={"model": digest})
+        with _progress(console, "cells") as progress:
+            documents = list(run_grid(cells, chosen, names=FORESIGHT_RULES, workers=workers, progress=progress))
+        documents.sort(key=lambda document: document.pop("index"))
+        for document in documents:
+            closed = {rule: figures["gap_closed"] for rule, figures in document["rules"].items()}
+            shown = ", ".join(f"{rule} {share:.3f}" for rule, share in closed.items() if share is not None)
+            console.print(f"{document['name']}: of the gap closed: {shown}")
+        _write(result_file, about, {"cells": documents})
+
+
+@sim.command()
 @click.argument("scenario_path", metavar="SCENARIO.yaml", type=click.Path(path_type=Path))
 @click.option("--rule", default="open-loop", show_default=True, help="Rule of the twin.")
 @click.option(

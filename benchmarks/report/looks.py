@@ -53,6 +53,10 @@ _LOOKS = {
     "open-loop, exact state": Look(SKY, "x", "--"),
     "clairvoyant": Look(BLACK, "d", "--", 1.4),
     "optimum": Look(BLACK, "h", "-", 1.4),
+    "blind": Look(BLUE, "d"),
+    "blind-to-arrivals": Look(SKY, "d"),
+    "blind-to-load": Look(SKY, "s"),
+    "blind-to-uplink": Look(SKY, "o"),
 }
 _OTHER = Look(BLACK, ".", ":")
 

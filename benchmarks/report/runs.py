@@ -48,6 +48,7 @@ class Run:
 
 RUNS = (
     Run("grid", "sim grid --seeds 5", "sim grid --quick --seeds 2", 60),
+    Run("foresight", "sim foresight --seeds 5", "sim foresight --quick --seeds 2", 3),
     Run(
         "optimum",
         f"sim run {_SCENARIOS}/markov.yaml --rules one-time,one-time-threshold-best,load-only,open-loop,learned,"

@@ -9,7 +9,18 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.report import tables
-from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling, testbed
+from benchmarks.report.figures import (
+    deadlines,
+    fidelity,
+    foresight,
+    grid,
+    learning,
+    optimum,
+    pruning,
+    regime,
+    signalling,
+    testbed,
+)
 
 Document = Mapping[str, Any]
 
@@ -80,6 +91,23 @@ SECTIONS = (
             ),
         ),
         tables.rules_over_cells,
+    ),
+    Section(
+        "foresight",
+        "What foresight is worth",
+        "The cells of the grid in which the least of the gap is closed, and the demo's. `blind-to-load` is the "
+        "clairvoyant to which the backlog to come is what dead reckoning expects, `blind-to-arrivals` the one to which "
+        "the device's tasks come at their tracked rate, `blind-to-uplink` the one to which the uplink stays as it is; "
+        "`blind` sees nothing ahead and knows what every rule knows. What `blind` leaves open is the worth of the future.",
+        (
+            Drawing(
+                "gap-by-foresight",
+                foresight.gap_by_foresight,
+                "Share of the gap from one-time to clairvoyant that is closed, with intervals paired over seeds. Grey: "
+                "the goal of every cell.",
+            ),
+        ),
+        tables.foresight,
     ),
     Section(
         "optimum",

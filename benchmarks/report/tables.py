@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.report.differences import differences
 from benchmarks.report.figures.deadlines import AGAINST
+from benchmarks.report.figures.foresight import shown_rules
 from benchmarks.report.figures.grid import gap_interval
 from benchmarks.report.figures.optimum import over_optimum
 from benchmarks.report.figures.regime import TRACKED
@@ -41,6 +42,20 @@ def rules_over_cells(document: Document) -> str:
         )
     head = ("rule", "cost over one-time's", "over cells", "gap closed", "least", "accuracy", "answered")
     return table(head, rows) + "\n\n" + folded(f"All {len(cells)} cells", _cells(document))
+
+
+def foresight(document: Document) -> str:
+    """Share of the gap that is closed, by what is seen ahead."""
+    rules = shown_rules(document)
+    rows = [
+        (
+            cell["name"],
+            percent(1.0 - cell["rules"][REFERENCE]["cost_ratio_to_one_time"]),
+            *(within(cell["rules"][rule]["gap_closed"], gap_interval(cell, rule)) for rule in rules),
+        )
+        for cell in document["cells"]
+    ]
+    return table(("cell", "clairvoyant under one-time", *rules), rows)
 
 
 def optimum(document: Document) -> str:

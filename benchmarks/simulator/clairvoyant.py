@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.simulator.deciding import Deciding
+from benchmarks.simulator.foresight import EdgeAhead, Foresight, QueueAhead, QueueExpected, waits_expected_s
 from twin_service.decision.optimising import exit_sets
 from twin_service.decision.situation import Situation
 from twin_service.decision.statistics import Array, statistics_of
@@ -19,13 +20,9 @@ from twinsplit.types import NO_EVIDENCE, Decision
 
 if TYPE_CHECKING:
     from benchmarks.simulator.device import SimulatedDevice
-    from benchmarks.simulator.edge import SimulatedEdge
     from benchmarks.simulator.world import World
     from device.plan_keeping import Observed
     from device.task import Task
-
-_READ_AHEAD_S = 20.0
-"""Other users' jobs are read in pieces of at least this length."""
 
 
 class Clairvoyant(Deciding):
@@ -41,10 +38,15 @@ class Clairvoyant(Deciding):
     ``1 / (1 - rho_d)`` on the waiting that a task causes. Foreseeing how the end of this task changes the next ones, or
     keeping the edge free for them, could do better. It reckons noise of service times and delays at their means, other
     devices' tails once they are on their way, and the edge's queue without a bound.
+
+    Args:
+        foresees: what it knows ahead. The rest it takes to go on as open loop does: tasks at their tracked rate, the
+            backlog by dead reckoning, the uplink as it is. So what not knowing costs can be told by kind.
     """
 
-    def __init__(self, name: str = "clairvoyant") -> None:
+    def __init__(self, name: str = "clairvoyant", foresees: Collection[Foresight] = tuple(Foresight)) -> None:
         self._name = name
+        self._foresees = frozenset(foresees)
         self._edges: dict[int, EdgeAhead] = {}
         self._arrivals_s: dict[int, Array] = {}
         self._delivered_at_s: dict[int, float] = {}
@@ -115,17 +117,17 @@ class Clairvoyant(Deciding):
         batch, epoch = outlook.batch, task.epoch
         reached_s = now_s + batch.reached_s[:, epoch:] - batch.reached_s[:, [epoch]]  # (D, n)
         factor, deadline_s = situation.waiting_factor, situation.weights.deadline_s
-        queue = QueueAhead(device.pipeline.queue_length, now_s, self._arrivals_s[device.index])
+        queue = self._queue(device, situation, now_s)
         queued_s = queue.area_s(reached_s)
 
         sent = outlook.sent
         encode_s = sent.encode_s[:, :, epoch:]
         ready_s = reached_s + encode_s
         begins_s = np.maximum(ready_s, now_s + device.link.busy_s(now_s))
-        departs_s = _departures_s(device, sent.wire_bytes[:, :, epoch:], begins_s)
+        departs_s = self._departures_s(device, sent.wire_bytes[:, :, epoch:], begins_s)
         arrives_s = departs_s + (scenario.uplink_delay_s + scenario.uplink_jitter_s)
         arrives_s = np.maximum(arrives_s, self._delivered_at_s.get(device.index, now_s))
-        waits_s = self._edges[device.edge.index].waits_s(now_s, arrives_s)
+        waits_s = self._waits_s(device, now_s, arrives_s)
         answered_s = arrives_s + waits_s + sent.tail_s[:, :, epoch:] + scenario.uplink_delay_s
         paid = (
             answered_s
@@ -144,70 +146,23 @@ class Clairvoyant(Deciding):
         going_on, leave = _induction(batch, epoch, offload.max(axis=0), price, reached_s <= latest_s)
         return _Prospects(offload[:, :, 0], going_on, leave, departs_s[:, :, 0])
 
+    def _queue(self, device: SimulatedDevice, situation: Situation, now_s: float) -> QueueAhead | QueueExpected:
+        length = device.pipeline.queue_length
+        if Foresight.ARRIVALS in self._foresees:
+            return QueueAhead(length, now_s, self._arrivals_s[device.index])
+        return QueueExpected(length, now_s, situation.task_rate_per_s)
 
-class EdgeAhead:
-    """What will come to one edge: other users' jobs, and tails on their way."""
+    def _departures_s(self, device: SimulatedDevice, wire_bytes: Array, begins_s: Array) -> Array:
+        """When the last byte would leave, each payload on its own."""
+        if Foresight.UPLINK not in self._foresees:
+            return begins_s + wire_bytes / device.link.bytes_per_s(device.world.now_s)
+        found = map(device.link.departure_s, wire_bytes.ravel().tolist(), begins_s.ravel().tolist())
+        return np.fromiter(found, dtype=float, count=begins_s.size).reshape(begins_s.shape)
 
-    def __init__(self, edge: SimulatedEdge) -> None:
-        self._edge = edge
-        self._known_until_s = -np.inf
-        self._at_s = np.empty(0)
-        self._service_s = np.empty(0)
-        self._coming: list[tuple[float, float]] = []
-
-    def sent(self, arrives_s: float, service_s: float) -> None:
-        """A tail is on its way."""
-        insort(self._coming, (arrives_s, service_s))
-
-    def waits_s(self, now_s: float, arrives_s: Array) -> Array:
-        """What tails would wait that arrived at ``arrives_s`` (of any shape), each on its own: first in, first out."""
-        at_s, service_s = self._between(now_s, float(arrives_s.max()))
-        done_s = np.cumsum(service_s)
-        # The server is free after job n at S_n + max over j <= n of (arrival_j - S_{j-1}), S being the work summed up.
-        begun_s = np.maximum.accumulate(
-            np.concatenate(([now_s + self._edge.backlog_s(now_s)], at_s - done_s + service_s))
-        )
-        free_s = begun_s + np.concatenate(([0.0], done_s))
-        waits_s: Array = np.maximum(free_s[np.searchsorted(at_s, arrives_s, side="right")] - arrives_s, 0.0)
-        return waits_s
-
-    def _between(self, now_s: float, until_s: float) -> tuple[Array, Array]:
-        """Arrivals after ``now_s`` up to ``until_s``, in order, and their service times."""
-        if until_s > self._known_until_s:
-            self._read(now_s, until_s + _READ_AHEAD_S)
-        first, last = np.searchsorted(self._at_s, (now_s, until_s), side="right")
-        at_s, service_s = self._at_s[first:last], self._service_s[first:last]
-        del self._coming[: bisect_right(self._coming, (now_s, np.inf))]
-        if self._coming:
-            coming = np.array(self._coming)
-            places = np.searchsorted(at_s, coming[:, 0], side="right")
-            at_s, service_s = np.insert(at_s, places, coming[:, 0]), np.insert(service_s, places, coming[:, 1])
-        return at_s, service_s
-
-    def _read(self, now_s: float, until_s: float) -> None:
-        jobs = np.array(list(self._edge.jobs.between(now_s, until_s))).reshape(-1, 2)
-        self._at_s, self._service_s = jobs[:, 0], jobs[:, 1]
-        self._known_until_s = until_s
-
-
-class QueueAhead:
-    """A device's queue while the task in service stays there, from the arrivals to come."""
-
-    def __init__(self, length: int, now_s: float, arrivals_s: Array) -> None:
-        """``length``: tasks waiting now. ``arrivals_s``: ascending, those of the past too."""
-        self._length = length
-        self._now_s = now_s
-        self._arrivals_s = arrivals_s
-
-    def area_s(self, until_s: Array) -> Array:
-        """Integral of the queue length from now to ``until_s`` (of any shape), seconds."""
-        first, last = np.searchsorted(self._arrivals_s, (self._now_s, until_s.max()), side="right")
-        came_s = self._arrivals_s[first:last]
-        area: Array = self._length * (until_s - self._now_s)
-        if last > first:
-            came = np.searchsorted(came_s, until_s, side="right")
-            area = area + came * until_s - np.concatenate(([0.0], np.cumsum(came_s)))[came]
-        return area
+    def _waits_s(self, device: SimulatedDevice, now_s: float, arrives_s: Array) -> Array:
+        if Foresight.LOAD in self._foresees:
+            return self._edges[device.edge.index].waits_s(now_s, arrives_s)
+        return waits_expected_s(device.edge, now_s, arrives_s)
 
 
 class _Outlook:
@@ -310,13 +265,6 @@ def _induction(
         value = np.maximum(np.maximum(offload[:, ahead], leave), going_on)
         going_on = batch.after_exits_at(at, value) - price[:, [ahead - 1]]
     return going_on, leave
-
-
-def _departures_s(device: SimulatedDevice, wire_bytes: Array, begins_s: Array) -> Array:
-    """When the last byte would leave, each payload on its own."""
-    departure_s = device.link.departure_s
-    found = map(departure_s, wire_bytes.ravel().tolist(), begins_s.ravel().tolist())
-    return np.fromiter(found, dtype=float, count=begins_s.size).reshape(begins_s.shape)
 
 
 def _positions(payload: PayloadTerms) -> tuple[int, ...]:

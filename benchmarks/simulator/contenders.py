@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from benchmarks.scenario import Scenario
 from benchmarks.simulator.clairvoyant import Clairvoyant
 from benchmarks.simulator.deciding import ByTable, Deciding
+from benchmarks.simulator.foresight import Foresight
 from benchmarks.simulator.optimum import Optimum, Solution, solve
 from benchmarks.simulator.own_points import OwnPoints
 from benchmarks.simulator.points import ByPoint
@@ -29,6 +30,10 @@ TUNING_TASKS = 1_000
 """Tasks of a tuning run at most, warm-up included."""
 THRESHOLDS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 1.0)
 """T of a grid."""
+BLIND: dict[str, Sequence[Foresight]] = {
+    f"blind-to-{kind.value}": [k for k in Foresight if k is not kind] for kind in Foresight
+} | {"blind": ()}
+"""Clairvoyants that do not see everything coming, with what they do see."""
 
 
 class Contender(ABC):
@@ -163,6 +168,7 @@ _OWN: dict[str, Contender] = {
         Best("one-time-threshold-best", _one_time_threshold),
         Best("one-time-best", _one_time),
         Made("clairvoyant", Clairvoyant),
+        *(Made(name, partial(Clairvoyant, name, foresees)) for name, foresees in BLIND.items()),
         Solved("optimum"),
         *map(Taught, Teaching),
     )

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from benchmarks.books import Entry
 from benchmarks.scenario import Scenario
-from benchmarks.simulator.clairvoyant import Clairvoyant, EdgeAhead, QueueAhead
+from benchmarks.simulator.clairvoyant import Clairvoyant
 from benchmarks.simulator.deciding import ByTable, Deciding
 from benchmarks.simulator.edge import SimulatedEdge
+from benchmarks.simulator.foresight import EdgeAhead, Foresight, QueueAhead, QueueExpected
 from benchmarks.simulator.result import SimulatedRun
 from benchmarks.simulator.world import World
 from edge.load_pattern import Pattern
@@ -47,6 +48,11 @@ def traced(scenario: Scenario, folder: Path, **instants_s: list[float]) -> Scena
     return scenario.model_copy(update=changes)
 
 
+def without(kind: Foresight) -> Clairvoyant:
+    """One that sees everything else coming."""
+    return Clairvoyant(foresees=set(Foresight) - {kind})
+
+
 def only(run: SimulatedRun) -> Entry:
     (entry,) = run.entries
     return entry
@@ -58,6 +64,7 @@ def test_a_burst_that_is_about_to_come_keeps_the_task_off_the_edge(tmp_path: Pat
 
     assert only(ran(scenario, "open-loop")).outcome is Outcome.EDGE
     assert only(ran(scenario, Clairvoyant())).outcome is Outcome.DEVICE
+    assert only(ran(scenario, without(Foresight.LOAD))).outcome is Outcome.EDGE
 
 
 def test_a_burst_that_comes_too_late_to_matter_changes_nothing(tmp_path: Path) -> None:
@@ -73,7 +80,22 @@ def test_frames_that_are_about_to_come_make_room_for_themselves(tmp_path: Path) 
     followed = traced(slow_link, tmp_path, arrival=[1.0] + [1.01] * 4).model_copy(update={"tasks": 5})
 
     assert only(ran(alone, Clairvoyant())).outcome is Outcome.DEVICE
-    assert ran(followed, Clairvoyant()).entries[0].outcome is Outcome.EDGE
+    late = followed.model_copy(
+        update={"arrival_trace": traced(slow_link, tmp_path, arrival=[1.0] + [1.3] * 4).arrival_trace}
+    )
+    foreseen, unforeseen = (ran(late, d).entries[0] for d in (Clairvoyant(), without(Foresight.ARRIVALS)))
+    assert foreseen.stop_epoch is not None
+    assert unforeseen.stop_epoch is not None
+    assert foreseen.stop_epoch < unforeseen.stop_epoch, "they have to come first"
+
+
+def test_an_uplink_that_is_about_to_give_way_keeps_the_task_off_it(tmp_path: Path) -> None:
+    rates = tmp_path / "rates.csv"
+    rates.write_text("0,50000\n1.01,100\n1000,100\n")
+    scenario = traced(QUIET, tmp_path, arrival=[1.0]).model_copy(update={"uplink": "trace", "uplink_trace": rates})
+
+    assert only(ran(scenario, Clairvoyant())).outcome is Outcome.DEVICE
+    assert only(ran(scenario, without(Foresight.UPLINK))).outcome is Outcome.EDGE
 
 
 def test_an_upload_on_its_way_is_foreseen(tmp_path: Path) -> None:
@@ -199,3 +221,25 @@ def test_the_queue_grows_with_every_frame_to_come() -> None:
     ahead = QueueAhead(2, 1.0, np.array([0.5, 1.0, 1.4, 1.7, 9.0]))
 
     np.testing.assert_allclose(ahead.area_s(np.array([[1.0, 1.3], [1.5, 2.0]])), [[0.0, 0.6], [1.1, 2.9]])
+
+
+def test_a_queue_that_is_only_expected_grows_as_it_does_in_the_mean() -> None:
+    rng = np.random.default_rng(1)
+    until_s = np.array([[1.2, 1.5], [2.0, 3.0]])
+    areas_s = [
+        QueueAhead(2, 1.0, np.sort(rng.uniform(1.0, 9.0, rng.poisson(24.0)))).area_s(until_s) for _ in range(4000)
+    ]
+
+    expected_s = QueueExpected(2, 1.0, task_rate_per_s=3.0).area_s(until_s)
+    np.testing.assert_allclose(expected_s, np.mean(areas_s, axis=0), rtol=0.02)
+
+
+@pytest.mark.slow
+def test_blind_to_everything_it_costs_more_than_seeing_it_and_no_more_than_open_loop() -> None:
+    busy = APART.model_copy(update={"task_rate_per_s": 1.0, "arrivals": "poisson", "tasks": 800, "load_share": 0.7})
+    deciders: tuple[Deciding | str, ...] = (Clairvoyant(), Clairvoyant(foresees=()), "open-loop")
+    seeing, blind, open_loop = (ran(busy, decider).costs_s.mean() for decider in deciders)
+
+    # Open loop takes the backlog to drain while a payload is on its way; this one expects new work to come meanwhile.
+    assert seeing < 0.98 * blind
+    assert blind < 1.01 * open_loop

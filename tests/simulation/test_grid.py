@@ -1,4 +1,4 @@
-"""``sim grid`` from end to end, with tiny cells."""
+"""``sim grid`` and ``sim foresight`` from end to end, with tiny cells."""
 
 from __future__ import annotations
 
@@ -54,3 +54,22 @@ def test_the_grid_writes_every_cell_and_what_is_claimed_of_them(
             "is_met"
         ]
     assert result.output.splitlines()[-1] == f"Took {found['provenance']['took_s']} s."
+
+
+@pytest.mark.slow
+def test_foresight_tells_what_blindness_to_each_kind_closes_of_the_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = scenario_of(load_share=0.7, uplink_bytes_per_s=20_000.0, tasks=200, warm_up_tasks=5, task_rate_per_s=4.0)
+    monkeypatch.setattr(grid, "foresight_cells", lambda *, is_quick: [("tiny", tiny)] if is_quick else [])
+    path = tmp_path / "foresight.json"
+    arguments = ["foresight", "--quick", "--seeds", "2", "--workers", "1", "--json", str(path)]
+    result = CliRunner().invoke(sim, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    (cell,) = json.loads(path.read_text())["cells"]
+
+    assert list(cell["rules"]) == list(grid.FORESIGHT_RULES)
+    closed = {rule: figures["gap_closed"] for rule, figures in cell["rules"].items()}
+    assert closed["clairvoyant"] == 1.0
+    assert closed["blind"] < closed["blind-to-load"] < 1.0
+    assert f"blind {closed['blind']:.3f}, clairvoyant 1.000" in result.output

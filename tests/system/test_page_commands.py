@@ -248,6 +248,7 @@ SIMULATED = [
         "polled",
         more=f"--set devices=50 --set edges=2 {SMALL}",
     ),
+    sim("twinsplit sim foresight", "blind-to-load", more=ONCE),
     sim("twinsplit sim learning", '"tasks_needed"', more=ONCE, look="cat benchmarks/results/*"),
     sim("twinsplit sim pruning", "C0 is lowered", more=ONCE),
     sim("twinsplit sim regime --seeds", "clairvoyant", more=STEP),

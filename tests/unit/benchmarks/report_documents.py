@@ -90,6 +90,14 @@ def grid(**costs_s: float) -> dict[str, Any]:
     }
 
 
+def foresight() -> dict[str, Any]:
+    kinds = ("blind-to-arrivals", "blind-to-load", "blind-to-uplink", "blind")
+    blind = {kind: 0.150 + 0.001 * place for place, kind in enumerate(kinds)}
+    costs_s = {rule: COSTS_S[rule] for rule in ("one-time", "learned", "clairvoyant")} | blind
+    cells = [{"name": name, "rules": rule_figures(costs_s)} for name in ("slow-device", "heavy-tailed", "demo")]
+    return {"provenance": about("twinsplit sim foresight"), "cells": cells}
+
+
 def optimum() -> dict[str, Any]:
     rules = rule_figures({rule: COSTS_S[rule] for rule in ("one-time", "learned", "clairvoyant")} | {"optimum": 0.139})
     return {"provenance": about("twinsplit sim run"), "rules": rules, "tasks_per_second": 2000.0}
@@ -300,6 +308,7 @@ def every() -> dict[str, dict[str, Any]]:
     """One of each, by name."""
     return {
         "grid": grid(),
+        "foresight": foresight(),
         "optimum": optimum(),
         "learning-curve": learning(),
         "regime": regime(),

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.report.figures import deadlines, fidelity, grid, learning, optimum, pruning, regime, signalling, testbed
+from benchmarks.report.figures import (
+    deadlines,
+    fidelity,
+    foresight,
+    grid,
+    learning,
+    optimum,
+    pruning,
+    regime,
+    signalling,
+    testbed,
+)
 from benchmarks.report.looks import look_of, png
 from benchmarks.simulator.mirror_errors import FIELDS
 from tests.unit.benchmarks import report_documents
@@ -155,6 +166,16 @@ def test_deadlines_show_shares_and_paired_gains() -> None:
     figure = deadlines.in_time(report_documents.deadlines())
     *_, gain = figure.axes
     assert list(gain.containers[0].lines[0].get_ydata()) == pytest.approx([2.0, 2.0])
+
+
+def test_the_gap_is_drawn_by_what_is_foreseen() -> None:
+    document = report_documents.foresight()
+    document["cells"][2]["rules"]["blind"]["gap_closed"] = None
+    panels = foresight.gap_by_foresight(document).axes
+    assert [axes.get_title() for axes in panels if axes.get_visible()] == ["slow-device", "heavy-tailed", "demo"]
+    assert [len(axes.containers) for axes in panels] == [5, 5, 4, 0], "what is not known is not drawn"
+    labels = [text.get_text() for text in panels[0].get_yticklabels()]
+    assert labels == ["blind", "blind-to-uplink", "blind-to-load", "blind-to-arrivals", "learned"]
 
 
 def test_rules_are_drawn_over_the_optimum() -> None:
