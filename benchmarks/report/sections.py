@@ -98,7 +98,7 @@ SECTIONS = (
         "The cells of the grid in which the least of the gap is closed, and the demo's. `blind-to-load` is the "
         "clairvoyant to which the backlog to come is what dead reckoning expects, `blind-to-arrivals` the one to which "
         "the device's tasks come at their tracked rate, `blind-to-uplink` the one to which the uplink stays as it is; "
-        "`blind` sees nothing ahead and knows what every rule knows. What `blind` leaves open is the worth of the future.",
+        "`blind` sees nothing ahead and knows what every rule knows. What it leaves open is the worth of the future.",
         (
             Drawing(
                 "gap-by-foresight",
