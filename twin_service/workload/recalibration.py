@@ -3,9 +3,10 @@
 The whole network's answer shows whether the last exit agreed with it, which is not whether the exit was right. With
 ``a`` the agreement of one bin, ``p`` and ``w`` the probabilities that exit and network are right there:
 
-- *Bounds.* Both are right no more often than they agree, and where they disagree one of them is wrong, so
-  ``a + w - 1 <= p <= 1 + a - w``. That holds whatever the samples; it takes ``w`` as calibrated, since nothing observed
-  here speaks about it. Where accuracy was measured as agreement with the network, ``w = 1`` and so ``p = a``.
+- *Bounds.* Where both agree they are right or wrong together, so ``p`` and ``w`` are no further apart than the share of
+  disagreement: ``|p - w| <= 1 - a``. Where they disagree one of them is wrong, so ``p + w <= 1 + a``. That holds
+  whatever the samples; it takes ``w`` as calibrated, since nothing observed here speaks about it. Where accuracy was
+  measured as agreement with the network, ``w = 1`` and so ``p = a``.
 - *Shift.* A manifest does not say how often an exit agrees. The agreement ``b`` of the first samples stands for it, and
   a later agreement ``a`` moves ``p`` by ``(a - b) * (c - r)``: ``c`` and ``r`` are the probabilities that the exit is
   right where both agree and where they do not. Of the two one is taken to be right where they disagree, which gives
@@ -122,7 +123,7 @@ class ExitCalibration:
         whole = self._calibrated.p_whole_right(evidence)
         found = calibrated + _slope(calibrated, whole, agreement.baseline) * agreement.shift
         margin = _ERRORS * agreement.error
-        lowest, highest = agreement.mean + whole - 1.0 - margin, 1.0 + agreement.mean - whole + margin
+        lowest, highest = agreement.mean + whole - 1.0 - margin, 1.0 - abs(agreement.mean - whole) + margin
         return min(max(min(max(found, lowest), highest), 0.0), 1.0)
 
     @property

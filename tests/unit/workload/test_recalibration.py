@@ -88,6 +88,16 @@ def test_an_exit_that_agrees_more_than_ever_is_not_believed_beyond_what_the_netw
     assert 0.8 < calibration.p_right(2) <= 0.92
 
 
+@pytest.mark.parametrize(("p_right", "p_whole"), [(0.88, 0.9), (0.6, 0.9), (0.97, 0.9)])
+def test_an_exit_that_nearly_always_agrees_is_right_about_as_often_as_the_network(
+    p_right: float, p_whole: float
+) -> None:
+    calibration = ExitCalibration(manifest_with(p_right, p_whole))
+    live(calibration, 0.8, BASELINE_SAMPLES)
+    live(calibration, 0.998, 3000)
+    assert calibration.p_right(2) == pytest.approx(p_whole, abs=0.02)
+
+
 def test_plans_are_made_anew_only_when_a_probability_has_moved_noticeably() -> None:
     calibration = ExitCalibration(manifest_with(0.9, 1.0))
     original = calibration.manifest
