@@ -19,6 +19,7 @@ from benchmarks.simulator.optimum import Optimum, Solution, solve
 from benchmarks.simulator.own_points import OwnPoints
 from benchmarks.simulator.points import ByPoint
 from benchmarks.simulator.teaching import Teaching, taught
+from twin_service.decision.optimising import OPEN_LOOP
 from twin_service.decision.own import OwnRule
 from twin_service.decision.rules import rule_named
 from twinsplit.errors import SettingsError
@@ -111,17 +112,17 @@ class Best(Contender):
 
 
 class Taught(Contender):
-    """The learned rule with weights for the scenario."""
+    """The learned rule with weights for the scenario; as in the services it is open loop where there is a deadline."""
 
     def __init__(self, teaching: Teaching) -> None:
         super().__init__(teaching.value)
         self._teaching = teaching
 
     def prepare(self, scenario: Scenario) -> Any:
-        return taught(scenario, self._teaching)
+        return None if scenario.deadline_s is not None else taught(scenario, self._teaching)
 
     def deciding(self, scenario: Scenario, prepared: Any) -> Deciding:
-        return ByPoint(self.name, prepared)
+        return ByTable(OPEN_LOOP, self.name) if scenario.deadline_s is not None else ByPoint(self.name, prepared)
 
 
 class Solved(Contender):

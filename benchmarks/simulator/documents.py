@@ -118,11 +118,12 @@ def tasks_text(comparison: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for name, runs in comparison.runs.items():
+        title = title_of(comparison, name)
         for run in runs:
             for entry in run.entries:
                 writer.writerow(
                     (
-                        name,
+                        title,
                         run.seed,
                         entry.task_id,
                         entry.outcome.value,

@@ -13,6 +13,7 @@ from benchmarks.simulator import contenders
 from benchmarks.simulator.deadlines import RIVAL, RULE, RULES, deadlines_named, sweep, sweep_document, sweep_table
 from benchmarks.simulator.deciding import ByTable
 from benchmarks.simulator.result import SimulatedRun
+from benchmarks.simulator.teaching import Teaching
 from benchmarks.simulator.world import World
 from twin_service.decision.evaluation import Evaluation, Rule
 from twin_service.decision.optimising import OPEN_LOOP
@@ -56,6 +57,16 @@ def test_who_knows_the_deadline_meets_it_more_often_at_less_cost() -> None:
     assert told.summary.share_in_time > careless.summary.share_in_time + 0.02
     assert told.cost_s < careless.cost_s
     assert told.summary.tasks == careless.summary.tasks == 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [teaching.value for teaching in Teaching])
+def test_what_learns_is_open_loop_where_there_is_a_deadline(name: str) -> None:
+    """Corrections are learnt without one; the services' rule does the same."""
+    contender = contenders.contender_named(name)
+    run = World(BUSY, 3, contender.deciding(BUSY, contender.prepare(BUSY))).run()
+    assert run.rule == name
+    assert run.costs_s.tolist() == ran(BUSY, OPEN_LOOP).costs_s.tolist()
 
 
 @pytest.mark.slow

@@ -83,6 +83,23 @@ def test_every_task_in_the_books_is_a_line_of_the_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_rule_of_ones_own_has_one_name_in_both_files(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from twin_service.decision.own import OwnRule\n"
+        "from twinsplit.types import Decision\n"
+        "class Mine(OwnRule):\n"
+        "    name = 'mine'\n"
+        "    def decide(self, cell):\n"
+        "        return Decision.CONTINUE\n"
+    )
+    path = tmp_path / "tasks.csv"
+    found = run(tmp_path, "--rules", f"{tmp_path}/mine.py:Mine", "--seeds", "1", "--tasks", str(path))
+    with path.open(newline="") as file:
+        named = {row["rule"] for row in csv.DictReader(file)}
+    assert named == set(found["rules"]) == {"one-time", "mine"}
+
+
+@pytest.mark.slow
 def test_a_rule_that_is_tuned_says_to_what(tmp_path: Path) -> None:
     found = run(tmp_path, "--rules", "static-best", "--seeds", "1")
     assert found["rules"]["static-best"]["tuned_to"].startswith("static:")
