@@ -172,6 +172,8 @@ class _DeviceLine:
         hold_s = max(start_s - max(arrived_at_s, self._free_at_s), 0.0)
         explained_s = max(self._uplink_free_at_s - start_s, 0.0)
         uplink_hold_s = max(float(task.uplink_busy_s[0]) - explained_s, 0.0)
+        # What held it holds those after it, too: it explains their wait, or each of them would add its own.
+        self._uplink_free_at_s = max(self._uplink_free_at_s, start_s) + uplink_hold_s
         self._free_at_s = start_s + reached_s[stop] + (0.0 if taken is None else taken.sending.encode_s)
         if taken is not None:
             self._uplink_free_at_s = start_s + reached_s[stop] + taken.latency_s - taken.after_s

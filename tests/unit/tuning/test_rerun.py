@@ -81,6 +81,16 @@ def test_tasks_that_were_not_recorded_are_still_waited_for() -> None:
     assert outcomes.latency_s.min() > 0.05 + EXIT_AT_S - 1e-6
 
 
+def test_what_held_the_uplink_holds_it_once_for_all_who_came_meanwhile() -> None:
+    """An upload that was not recorded took until 2.2 s: so long the uplink was seen busy by three tasks."""
+    tasks = []
+    for task in recorded_tasks(4, 0.5):
+        left_s = max(2.2 - (task.at_s - 1e9), 0.0)
+        tasks.append(replace(task, uplink_busy_s=np.maximum(left_s - task.reached_s, 0.0)))
+    (courses,) = tape(tasks).devices
+    assert [course.uplink_hold_s for course in courses] == pytest.approx([1.7, 0.0, 0.0, 0.0], abs=1e-6)
+
+
 def test_the_queue_that_a_decision_sees_follows_from_the_new_starts() -> None:
     """Where tasks queue a sure exit is enough; alone it is worth going on."""
     weighting = Weighting(8.0, 0.0)
