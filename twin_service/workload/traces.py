@@ -134,7 +134,7 @@ def _task_record(
         "energy_source": task.energy_source,
         "goodput_bytes_per_s": round(situation.goodput_bytes_per_s),
         "round_trip_s": round(situation.overhead_s, _PLACES),
-        "device_whole_s": round(sum(situation.segment_s), _PLACES),
+        "device_whole_s": round(_whole_s(situation), _PLACES),
         "edge_whole_s": None if situation.tail_s is None else round(situation.tail_s[0], _PLACES),
         "alpha_s": weights.alpha_s,
         "beta_s_per_joule": weights.beta_s_per_joule,
@@ -143,6 +143,13 @@ def _task_record(
         "payloads": (Payloads.TENSORS_ONLY if situation.is_tensors_only else Payloads.ANY).value,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _whole_s(situation: Situation) -> float:
+    """The whole network's time on the device; of one that holds only the head, by its share of multiply-adds."""
+    macs = [segment.macs for segment in situation.manifest.segments]
+    held = sum(macs[: len(situation.segment_s)])
+    return sum(situation.segment_s) * (sum(macs) / held if held else 1.0)
 
 
 def _line(record: dict[str, Any]) -> bytes:

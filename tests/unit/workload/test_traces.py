@@ -11,6 +11,7 @@ import pytest
 import yaml
 import zstandard
 
+from tests.unit.twin_service.made_up_twins import manifest_bytes
 from tests.unit.workload.test_replay import OFFLOADED, SITUATION, TO_THE_END
 from twin_service.documents import Document
 from twin_service.memory import VolatileMemory
@@ -19,6 +20,7 @@ from twin_service.workload import traces
 from twin_service.workload.trace_files import Exported, TraceFiles
 from twin_service.workload.traces import TraceLog, exported, unpacked
 from twinsplit.errors import StorageError
+from twinsplit.model.manifest import parse_manifest
 
 
 def log_of_two_tasks() -> TraceLog:
@@ -65,6 +67,14 @@ def test_a_task_is_recorded_with_all_that_is_known_and_nothing_else() -> None:
         "payloads": "any",
     }
     assert sent.items() >= {"payload": "tensor", "wire_bytes": 3000, "upload_s": 0.052, "edge_queue_s": 0.05}.items()
+
+
+def test_of_a_device_that_holds_only_the_head_the_whole_network_is_told_by_multiply_adds() -> None:
+    head = replace(SITUATION, manifest=parse_manifest(manifest_bytes(device_segments=2)), segment_s=(0.1, 0.2))
+    log = TraceLog(clock_offset_s=1e9)
+    log.ended("cam", "ab", TO_THE_END, head)
+    (record,) = records_of(log)
+    assert record["device_whole_s"] == pytest.approx(0.45), "three segments of one multiply-add each"
 
 
 def test_arrivals_are_recorded_with_their_owner_where_it_is_known() -> None:
