@@ -302,7 +302,7 @@ def way_s(scenario: Scenario, lines: Sequence[Mapping[str, Any]]) -> float:
     """Time on the way beyond that of the emulated link, of payloads that met an idle uplink: the lower quartile."""
     if scenario.uplink != "fixed" or scenario.uplink_bytes_per_s is None:
         return 0.0
-    rate, emulated_s = scenario.uplink_bytes_per_s, 2.0 * (scenario.uplink_delay_s + scenario.uplink_jitter_s)
+    rate, emulated_s = scenario.uplink_bytes_per_s, 2.0 * scenario.uplink_delay_s + scenario.uplink_jitter_s
     found = [
         line["stages_s"]["upload"] - line["wire_bytes"] / rate - emulated_s
         for line in lines

@@ -119,7 +119,7 @@ class Scenario(BaseModel):
     uplink_delay_s: NotNegative = 0.0
     """One way, both ways."""
     uplink_jitter_s: NotNegative = 0.0
-    """Mean of an exponential delay on top; the order of payloads is kept."""
+    """Mean of an exponential delay of payloads on top, whose order is kept; answers have none."""
     uplink_outages: tuple[str, ...] = ()
     """Testbed: losses of the connection as START+LENGTH, seconds after the start of the device."""
 

@@ -61,7 +61,7 @@ class UplinkSettings:
     delay_s: float = 0.0
     """One way, both ways."""
     jitter_s: float = 0.0
-    """Mean of an exponential delay on top; the order of payloads is kept."""
+    """Mean of an exponential delay of payloads on top, whose order is kept; answers have none."""
     outages: tuple[Outage, ...] = ()
     """Ascending, apart."""
     rate_changes: tuple[RateChange, ...] = ()
@@ -106,9 +106,14 @@ class EmulatedUplink:
         return self._delivered_at_s
 
     def way_s(self) -> float:
-        """Delay of one way, drawn anew."""
+        """Delay on the way to the edge, drawn anew."""
         jitter_s = self._settings.jitter_s
-        return self._settings.delay_s + (self._rng.expovariate(1.0 / jitter_s) if jitter_s > 0.0 else 0.0)
+        return self.way_back_s + (self._rng.expovariate(1.0 / jitter_s) if jitter_s > 0.0 else 0.0)
+
+    @property
+    def way_back_s(self) -> float:
+        """Delay of an answer."""
+        return self._settings.delay_s
 
     def reset(self, now_s: float) -> None:
         """The connection was lost, and what was under way with it."""

@@ -143,7 +143,7 @@ class DeviceSettings(BaseServiceSettings):
         0.0, ge=0, description="Emulation: one-way delay added to payloads and answers, seconds."
     )
     emulate_uplink_jitter_s: float = Field(
-        0.0, ge=0, description="Emulation: mean of a random delay on top (exponential), seconds."
+        0.0, ge=0, description="Emulation: mean of a random delay of payloads on top (exponential), seconds."
     )
     emulate_uplink_outages: tuple[str, ...] = Field(
         (),

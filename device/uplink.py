@@ -267,7 +267,7 @@ class EdgeStream:
             began_s = self._uplink.now_s()
             await self._describe(channel)
             shortest_s = min(shortest_s, self._uplink.now_s() - began_s)
-        ways_s = 0.0 if self._emulation is None else self._emulation.way_s() + self._emulation.way_s()
+        ways_s = 0.0 if self._emulation is None else self._emulation.way_s() + self._emulation.way_back_s
         return shortest_s + ways_s
 
     async def _describe(self, channel: grpc.aio.Channel) -> edge_pb2.DescribeResponse:
@@ -338,7 +338,7 @@ class EdgeStream:
             if self._emulation is None:
                 self._take(response)
             else:
-                asyncio.get_running_loop().call_later(self._emulation.way_s(), self._take, response)
+                asyncio.get_running_loop().call_later(self._emulation.way_back_s, self._take, response)
 
     def _take(self, response: InferResponse) -> None:
         if self._is_up:

@@ -129,7 +129,7 @@ def test_the_way_beyond_the_emulated_link_is_seen_on_payloads_that_met_no_queue(
     def line(upload_s: float, outcome: str = "edge") -> dict[str, Any]:
         return {"outcome": outcome, "wire_bytes": 2000, "stages_s": {"upload": upload_s}}
 
-    link_s = 2000 / 20_000.0 + 2 * 0.022
+    link_s = 2000 / 20_000.0 + 2 * 0.020 + 0.002
     sent = [line(link_s + 0.005)] * 3 + [line(link_s + 0.4)] * 3 + [line(9.0, "device")]
     assert way_s(DEMO, sent) == pytest.approx(0.005)
     assert way_s(DEMO, []) == 0.0

@@ -61,6 +61,14 @@ def test_jitter_keeps_the_order_and_follows_the_seed():
     assert arrivals(1) == arrivals(1) != arrivals(2)
 
 
+def test_answers_come_back_without_jitter():
+    """As in the simulator: a scenario's jitter is that of its uplink."""
+    uplink = EmulatedUplink(UplinkSettings(delay_s=0.05, jitter_s=0.1), 0.0)
+    ways_s = [uplink.way_s() for _ in range(2000)]
+    assert min(ways_s) > uplink.way_back_s == 0.05
+    assert sum(ways_s) / len(ways_s) == pytest.approx(0.15, abs=0.01)
+
+
 def test_outages_reign_when_they_should():
     uplink = EmulatedUplink(UplinkSettings(outages=(Outage(2.0, 5.0), Outage(9.0, 10.0))), started_at_s=100.0)
     assert uplink.outage_end_s(101.9) is None
