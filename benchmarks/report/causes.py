@@ -12,8 +12,8 @@ CAUSES: dict[str, str] = {
     ),
     "gap-least": (
         "in slow-device and heavy-tailed the rest is mostly foresight: a clairvoyant that sees nothing ahead closes "
-        "0.836 and 0.786 of the gap itself (What foresight is worth). On the slow device most of it is knowing the device's "
-        "own next tasks, under heavy tails knowing what comes to the edge. In the third cell, where that one closes "
+        "0.836 and 0.786 of the gap itself (What foresight is worth). On the slow device most of it is knowing the "
+        "device's own next tasks, under heavy tails knowing what comes to the edge. In the third cell, where it closes "
         "0.933, learned decides as open-loop does: the gate let nothing through, since the gain it saw on 8,000 tasks "
         "(0.6 ms each) was within its error of 1 ms; the interval of the cell holds the goal. Tried without gain under "
         "heavy tails: 40,000 tasks and 4,000 steps, counts of arrivals beside arrived work"
