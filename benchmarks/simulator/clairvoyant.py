@@ -263,7 +263,7 @@ def _induction(
         if ahead == 0:
             break
         value = np.maximum(np.maximum(offload[:, ahead], leave), going_on)
-        going_on = batch.after_exits_at(at, value) - price[:, [ahead - 1]]
+        going_on = batch.after_exits_at(at, value, is_in_time[:, [ahead]]) - price[:, [ahead - 1]]
     return going_on, leave
 
 

@@ -83,5 +83,6 @@ def test_what_is_foretold_comes(name: str, wish: Wish, other_seed: bool, monkeyp
 def test_under_the_weights_that_were_in_force_all_stays_as_it_was() -> None:
     _, tasks = record("demo")
     tape = tape_of(tasks.tasks, tasks.manifest)
-    before, again = figures_of(recorded_outcomes(tape)), figures_of(rerun(tape, tape.newest))
-    assert_alike(again, before, points=0.1, mean=0.01, p95=0.03)
+    before, again = recorded_outcomes(tape), rerun(tape, tape.newest)
+    assert (before.decision == again.decision).mean() >= 0.98
+    assert_alike(figures_of(again), figures_of(before), points=0.1, mean=0.01, p95=0.05)

@@ -184,7 +184,8 @@ def _seen_from(
         found[Decision.EXIT] = np.where(is_exit, np.where(is_in_time, exit_right, 0.0), NEVER)
         if value is not None:
             price = batch.price(batch.step_s[:, epoch, None], there.queue[:, position])  # (D, Q)
-            going_on = batch.after_exits_at(epoch + 1, value) - price[..., None, None, None]
+            counts = (ages[:, position + 1] <= deadline_s)[:, None, None, :, None]
+            going_on = batch.after_exits_at(epoch + 1, value, counts) - price[..., None, None, None]
             found[Decision.CONTINUE] = np.maximum(going_on, NEVER / 2)  # what cannot be done must not look better
         else:
             found[Decision.CONTINUE] = np.where(is_in_time, right, 0.0) if batch.is_whole else NEVER / 2

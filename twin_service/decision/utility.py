@@ -87,15 +87,21 @@ class Batch:
         found = {name: getattr(self, name)[places] for name in _BY_DEVICE}
         return replace(self, **found, payloads=self.payloads.rows(places))
 
-    def after_exits_at(self, epoch: int, value: Array) -> Array:
-        """Expectation of ``value`` (D, ..., E) over what the exits run at ``epoch`` will show, by evidence before."""
+    def after_exits_at(self, epoch: int, value: Array, does_count: NDArray[np.bool_] | bool = True) -> Array:
+        """Expectation of ``value`` (D, ..., E) over what the exits run at ``epoch`` will show, by evidence before.
+
+        What P(whole right) seems to gain or lose by it is taken out (:attr:`Statistics.whole_losses`), where accuracy
+        ``does_count`` (broadcast to ``value``).
+        """
+        by_device = (-1, *[1] * (value.ndim - 1))
         for index, at in enumerate(self.statistics.exit_epochs):
             if at == epoch and self.exits_run[:, index].any():
                 states = value.shape[-1]
                 # As one product of two matrices: of many small ones each has its own overhead.
                 expected = (value.reshape(-1, states) @ self.statistics.transitions[index].T).reshape(value.shape)
+                expected += self.alpha.reshape(by_device) * self.statistics.whole_losses[index] * does_count
                 run = self.exits_run[:, index]
-                value = expected if run.all() else np.where(run.reshape(-1, *[1] * (value.ndim - 1)), expected, value)
+                value = expected if run.all() else np.where(run.reshape(by_device), expected, value)
         return value
 
     def is_exit_run_at(self, epochs: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -39,7 +39,9 @@ class Lessons:
     offload_s: Array  # (T, K) what sending that payload there really brought; nan: none can be sent
     going_on_base_s: Array  # (T, K) C0; at the last epoch what the whole network's answer brings, or NEVER / 2
     exit_s: Array  # (T, K) what the exit brings; -inf: none has run
-    step_cost_s: Array  # (T, K - 1) realised price of going on to the next epoch
+    step_cost_s: (
+        Array  # (T, K - 1) realised price of going on to the next epoch, and alpha times what P(whole right) rose
+    )
     is_last_known: bool
     """Whether the device ends the network itself, so that nothing is left to learn at the last epoch."""
     taken_epoch: NDArray[np.int64]  # (T,)
@@ -174,6 +176,8 @@ def lessons_of(tasks: Sequence[Replayed], manifest: Manifest) -> Lessons:
     )
     if not np.isfinite(rows).all():
         raise ReplayError(f"replayed tasks of {manifest.name} hold numbers that are none (NaN or infinite)")
+    # A sample that shows itself to be easy or hard is no merit or fault of going on, and would be noise of that size.
+    shown_s = np.diff(stacked("alpha_s")[:, None] * statistics.p_whole_right[evidence], axis=1)  # (T, K - 1)
     return Lessons(
         np.array([task.at_s for task in tasks]),
         rows,
@@ -181,7 +185,7 @@ def lessons_of(tasks: Sequence[Replayed], manifest: Manifest) -> Lessons:
         np.where(can_offload, offload_s, math.nan),
         going_on_base_s,
         np.where(np.isfinite(exit_s), exit_s, -math.inf),
-        step_cost_s,
+        step_cost_s + shown_s,
         is_last_known,
         taken_epoch,
         taken_s,

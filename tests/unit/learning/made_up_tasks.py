@@ -55,7 +55,7 @@ def made_up_task(
         "waited_s": 0.0,
         "finish_s": float(going_on[-1]),
         "compute_watts": 3.0,
-        "evidence": np.where(np.arange(epochs) > 0, 1, 0).astype(np.int16),
+        "evidence": np.zeros(epochs, np.int16),
         "seen": np.arange(epochs) < 1,
         "reached_s": np.arange(epochs) * 0.05,
         "queue": zeros,

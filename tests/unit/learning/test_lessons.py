@@ -66,6 +66,14 @@ def test_what_a_task_brought_is_its_taken_payoff_less_the_way_there() -> None:
     )
 
 
+def test_a_sample_that_shows_itself_to_be_easy_is_no_merit_of_going_on() -> None:
+    plain, shown = one(alpha_s=2.0), one(alpha_s=2.0, evidence=np.array([0, 0, 1, 1, 1, 1], np.int16))
+    rose_s = 2.0 * (MANIFEST.p_whole_right(1) - MANIFEST.p_whole_right(0))
+    steps_s = [lessons_of([task], MANIFEST).step_cost_s[0] for task in (plain, shown)]
+    assert rose_s != 0.0
+    assert steps_s[1] - steps_s[0] == pytest.approx([0.0, rose_s, 0.0, 0.0, 0.0])
+
+
 def test_offloading_is_what_the_payload_with_the_better_expectation_really_brought() -> None:
     task = one()
     task.base_tensor[0], task.base_input[0] = 1.0, 1.1
