@@ -237,8 +237,8 @@ class Manifest(_Frozen):
         """Calibrated probability that the whole network is right; 1 where nothing was measured.
 
         Without evidence it is the expectation over the first exit's bins, not the accuracy on test frames: on the same
-        split as everything else, so that running the first exit does not seem to make the network any better. (Of later
-        ones :attr:`twin_service.decision.statistics.Statistics.whole_losses` takes out what seems to be gained.)
+        split as everything else, so that running the first exit does not seem to make the network any better. Counts of
+        later exits do not fit one another that well: who plans has to see to it.
         """
         if evidence == NO_EVIDENCE:
             if self.exits:
