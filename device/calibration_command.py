@@ -28,7 +28,8 @@ def _check_place(out: Path) -> None:
     """
     if out.exists():
         load_profile(out)
-    if not os.access(out if out.exists() else out.absolute().parent, os.W_OK):
+    places = [out.resolve().parent, *([out] if out.exists() else [])]
+    if not all(os.access(place, os.W_OK) for place in places):
         raise StorageError(f"{out}: cannot be written; name a file in a folder that this user can write in --profile")
 
 

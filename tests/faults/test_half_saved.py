@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from tests.faults import half_saved
 from tests.faults.catalogue import Fault, has_not_fired
 from tests.faults.half_saved import DEVICES, documents
+from tests.full_disk import files_bounded_to
 from tests.integration.device_bench import until
 from tests.integration.test_twin_streams import attached_device, attached_edge, running
 from tests.store.contract import row
@@ -52,17 +52,6 @@ def assert_is_whole(store: SqliteStore, saved: list[Document]) -> None:
     assert [task.task_id for task in store.replay(DIGEST, 9)] == [1]
     assert list(store.traces()) == [b"first"]
     assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-@contextmanager
-def files_bounded_to(size_bytes: int) -> Iterator[None]:
-    """This process writes to no file beyond that."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @contextmanager

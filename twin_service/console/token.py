@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twinsplit.errors import SettingsError, StorageError
 from twinsplit.telemetry.logs import EventLog
+from twinsplit.whole_file import write_whole
 
 FILE_NAME = "console-token"
 """In the state folder, where no other place is named."""
@@ -27,9 +28,9 @@ def token_of(path: Path) -> str:
         SettingsError: what it holds is no token.
     """
     try:
-        _make(path)
-    except FileExistsError:
-        pass
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, f"{secrets.token_urlsafe(_TOKEN_BYTES)}\n".encode(), 0o600)
     except OSError as error:
         raise StorageError(
             f"{path}: the console's token cannot be kept there: {error.strerror}; name a place that this user can "
@@ -53,15 +54,3 @@ def token_of(path: Path) -> str:
     if mode & (stat.S_IRGRP | stat.S_IROTH):
         _log.warning("console-token-readable-by-others", file=str(path), mode=f"{mode:04o}", cure="chmod 600")
     return token
-
-
-def _make(path: Path) -> None:
-    """Write a new token.
-
-    Raises:
-        FileExistsError: there is one.
-        OSError: it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")

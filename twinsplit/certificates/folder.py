@@ -7,13 +7,13 @@ names that the services' ``tls_ca``, ``tls_cert`` and ``tls_key`` are given. Key
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 import time
 from pathlib import Path
 
 from twinsplit.certificates.authority import Authority, Issued, holder_of
 from twinsplit.errors import StorageError, TlsError
+from twinsplit.whole_file import write_whole
 
 CA = "ca.pem"
 CA_KEY = "ca-key.pem"
@@ -122,13 +122,6 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
     try:
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         for name, data in files.items():
-            part = folder / f".{name}.part"
-            part.unlink(missing_ok=True)
-            # The mode from the first byte on: a key is never readable by others, not for an instant.
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODES[name])
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(descriptor, _MODES[name])
-                file.write(data)
-            part.replace(folder / name)
+            write_whole(folder / name, data, _MODES[name])
     except OSError as error:
         raise StorageError(f"{error.filename or folder}: {error.strerror}; name a folder that can be written") from None

@@ -20,6 +20,7 @@ from twinsplit.model.manifest import Manifest
 from twinsplit.model.payload import PICTURE_KINDS, encode_payload
 from twinsplit.model.preprocessing import PreparedInput, normalise, picture_shape
 from twinsplit.model.runtime import SegmentRuntime
+from twinsplit.whole_file import write_whole
 
 PROFILE_FORMAT = 2
 """Format 1 has times alone, and is still read."""
@@ -176,7 +177,7 @@ def random_tensor(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) 
 
 
 def save_profile(profile: Profile, path: Path) -> None:
-    """Write ``profile`` as JSON.
+    """Write ``profile`` as JSON, whole or not at all.
 
     Raises:
         StorageError: the file cannot be written.
@@ -186,7 +187,7 @@ def save_profile(profile: Profile, path: Path) -> None:
         "encode_s": [[cut, position, seconds] for (cut, position), seconds in sorted(profile.encode_s.items())],
     }
     try:
-        path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        write_whole(path, (json.dumps(document, indent=2) + "\n").encode())
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}; free some space or name another file") from None
 

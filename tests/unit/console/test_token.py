@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.full_disk import files_bounded_to
 from twin_service.console.token import SHORTEST, token_of
 from twinsplit.errors import SettingsError, StorageError
 
@@ -21,6 +22,14 @@ def test_it_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert token_of(path) == token
     assert token_of(tmp_path / "other") != token
+
+
+def test_a_full_disk_leaves_no_half_a_token(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    with files_bounded_to(0), pytest.raises(StorageError, match="console-token-file"):
+        token_of(path)
+    assert list(tmp_path.iterdir()) == []
+    assert len(token_of(path)) >= SHORTEST
 
 
 def test_one_that_others_can_read_is_used_and_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,8 +1,11 @@
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.full_disk import files_bounded_to
 from twinsplit.errors import ModelFileError, StorageError
 from twinsplit.model.manifest import Manifest
 from twinsplit.model.profile import load_profile, machine_name, made_up_input, measure_profile, save_profile
@@ -63,6 +66,30 @@ def test_a_profile_is_kept_and_read_again(folder: Path, tmp_path: Path) -> None:
     profile = measure_profile(SegmentRuntime.load(folder), 3, clock=TickingClock())
     save_profile(profile, tmp_path / "profile.json")
     assert load_profile(tmp_path / "profile.json") == profile
+
+
+def test_a_full_disk_leaves_no_half_a_profile_and_no_older_one_is_lost(folder: Path, tmp_path: Path) -> None:
+    profile = measure_profile(SegmentRuntime.load(folder), 3, clock=TickingClock())
+    for path in (tmp_path / "new.json", tmp_path / "old.json"):
+        if path.stem == "old":
+            save_profile(profile, path)
+        with files_bounded_to(0), pytest.raises(StorageError, match="free some space"):
+            save_profile(replace(profile, repeats=99), path)
+    assert [file.name for file in tmp_path.iterdir()] == ["old.json"]
+    assert load_profile(tmp_path / "old.json") == profile
+
+
+def test_a_profile_goes_where_a_link_leads_and_into_what_is_no_file(folder: Path, tmp_path: Path) -> None:
+    profile = measure_profile(SegmentRuntime.load(folder), 3, clock=TickingClock())
+    (tmp_path / "link.json").symlink_to(tmp_path / "there.json")
+    save_profile(profile, tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert load_profile(tmp_path / "there.json") == profile
+    reading, writing = os.pipe()
+    save_profile(profile, Path(f"/proc/self/fd/{writing}"))
+    os.close(writing)
+    with open(reading, encoding="utf-8") as pipe:
+        assert pipe.read() == (tmp_path / "there.json").read_text()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "segment_s": ["x"]}'])
