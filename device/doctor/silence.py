@@ -7,7 +7,7 @@ import ssl
 from typing import NamedTuple
 
 from twinsplit.transport.address import Address
-from twinsplit.transport.tls import TlsFiles
+from twinsplit.transport.tls import TlsFiles, load_pair
 
 _HOST_CODES = frozenset({62, 64})
 _ENDED, _NOT_YET = 10, 9
@@ -60,7 +60,7 @@ def _behind_tls(connection: socket.socket, address: Address, tls: TlsFiles) -> S
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(tls.ca)
     if tls.cert is not None and tls.key is not None:
-        context.load_cert_chain(tls.cert, tls.key)
+        load_pair(context, tls.cert, tls.key)
     context.set_alpn_protocols(["h2"])
     try:
         with context.wrap_socket(connection, server_hostname=address.host) as secured:

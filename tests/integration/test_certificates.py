@@ -1,8 +1,13 @@
 """What `twinsplit certs` makes, in real handshakes of gRPC."""
 
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.integration.stopping import stopped_after
@@ -74,3 +79,46 @@ async def test_an_operator_cannot_pose_as_a_service(tmp_path: Path) -> None:
     device = _issued(authority, tmp_path, Subject(Role.DEVICE, "cam"))
     async with stopped_after(await start_server(lambda _: None, "127.0.0.1:0", operator)) as server:
         assert not await _answers(server.address.replace("127.0.0.1", "localhost"), device, HANDSHAKE_S)
+
+
+READ_BY_ALL = """
+import os, sys
+from pathlib import Path
+from twin_service.console.server import _loaded
+from twinsplit.errors import TlsError
+from twinsplit.transport.certificate_ends import read_certificate
+from twinsplit.transport.tls import TlsFiles
+
+os.open(os.ttyname(0), os.O_RDWR)  # now the terminal that OpenSSL would ask on
+cert, key = map(Path, sys.argv[1:])
+for read in (
+    TlsFiles(None, cert, key).server_credentials,
+    lambda: read_certificate(cert, key),
+    lambda: _loaded(TlsFiles(None, cert, key)),
+):
+    try:
+        read()
+    except TlsError as error:
+        print("unencrypted key" in str(error))
+"""
+
+
+def test_a_terminal_is_never_asked_for_the_password_of_a_key(tmp_path: Path) -> None:
+    files = _issued(Authority.made(), tmp_path, Subject(Role.TWIN, "twin"))
+    assert files.key is not None
+    key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"word")
+    files.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked))
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", READ_BY_ALL, str(files.cert), str(files.key)],
+            stdin=theirs,
+            capture_output=True,
+            start_new_session=True,
+            timeout=20.0,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert (done.stdout.split(), done.stderr) == ([b"True"] * 3, b"")

@@ -24,10 +24,10 @@ from twin_service.console.token import FILE_NAME, token_of
 from twin_service.exchange import Exchange
 from twin_service.settings import TwinSettings
 from twinsplit.clock import Clock
-from twinsplit.errors import InsecureBindError, ListenError
+from twinsplit.errors import InsecureBindError, ListenError, TlsError
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
-from twinsplit.transport.tls import TlsFiles
+from twinsplit.transport.tls import TlsFiles, load_pair
 
 MAX_CONNECTIONS = 128
 REQUEST_TIMEOUT_S = 10.0
@@ -205,7 +205,7 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
         now = files.stamp()
         if now != stamp:
             # Half a pair: the old one serves, and the next connection looks again.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(TlsError):
                 current, stamp = _loaded(files), now
         connection.context = current
 
@@ -215,8 +215,9 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
 
 def _loaded(files: TlsFiles) -> ssl.SSLContext:
     assert files.cert is not None, "a place is encrypted with a certificate only"
+    assert files.key is not None, "a certificate has its key"
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(files.cert, files.key)
+    load_pair(context, files.cert, files.key)
     return context
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from twinsplit.transport.tls import Stamp, TlsFiles
+from twinsplit.errors import TlsError
+from twinsplit.transport.tls import Stamp, TlsFiles, load_pair
 
 _PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
 """X509_V_FLAG_PARTIAL_CHAIN: any certificate may be trusted itself, not only an authority's."""
@@ -43,7 +44,7 @@ class CertificateEnds:
             with contextlib.suppress(OSError, ValueError):
                 ends["ca"] = authority_end_unix_s(self._files.ca)
         if self._files.cert is not None and self._files.key is not None:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(TlsError, OSError, ValueError):
                 ends["cert"] = unix_s(read_certificate(self._files.cert, self._files.key)["notAfter"])
         return ends
 
@@ -64,6 +65,7 @@ def read_certificate(cert: Path, key: Path) -> dict[str, Any]:
     """What :meth:`ssl.SSLSocket.getpeercert` says of a certificate whose key is at hand.
 
     Raises:
+        TlsError: a file that cannot be read, or no certificate and its unencrypted key.
         ssl.SSLError: OpenSSL takes neither side of a handshake with it.
     """
     try:
@@ -83,8 +85,8 @@ def _seen(cert: Path, key: Path, *, is_server: bool) -> dict[str, Any]:
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     shows, sees = (server, client) if is_server else (client, server)
     client.check_hostname = False
-    server.load_cert_chain(cert, key)
-    shows.load_cert_chain(cert, key)
+    load_pair(server, cert, key)
+    load_pair(shows, cert, key)
     for context in (client, server):
         context.load_verify_locations(cert)
         context.verify_flags |= _PARTIAL_CHAIN | _NO_CHECK_TIME

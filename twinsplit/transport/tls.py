@@ -104,13 +104,22 @@ class TlsFiles:
     def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
         chain, private = _read(cert), _read(key)
         # gRPC itself takes anything here and then fails every handshake without saying why.
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_no_password)
-        except (ssl.SSLError, ValueError):
-            raise TlsError(
-                f"{cert} and {key} are not a certificate and its unencrypted key in PEM form; name a pair that fits"
-            ) from None
+        load_pair(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
         return private, chain
+
+
+def load_pair(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    """Have ``context`` show the certificate in ``cert``.
+
+    Raises:
+        TlsError: a file that cannot be read, or no certificate and its unencrypted key.
+    """
+    try:
+        context.load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ValueError):
+        raise TlsError(
+            f"{cert} and {key} are not a certificate and its unencrypted key in PEM form; name a pair that fits"
+        ) from None
 
 
 class _CurrentFiles:
