@@ -28,12 +28,13 @@ from twin_service.console import server as console_server
 from twin_service.console.event_stream import Broadcast
 from twin_service.top.stream import events
 from twinsplit.certificates.authority import Authority
-from twinsplit.certificates.subject import Role
+from twinsplit.certificates.subject import Role, Subject
 from twinsplit.errors import InsecureBindError, ListenError, SettingsError, StorageError
 from twinsplit.model.manifest import manifest_digest, read_manifest
 from twinsplit.model.profile import Profile, save_profile
 from twinsplit.model.runtime import PROVIDERS
 from twinsplit.rpc.v1 import twin_pb2
+from twinsplit.transport import tls
 from twinsplit.transport.channel import open_channel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -194,7 +195,10 @@ async def test_a_reader_that_does_not_read_loses_its_connection(
                     pass
 
 
-async def test_beyond_loopback_it_is_encrypted_and_asks_for_the_token(tmp_path: Path) -> None:
+async def test_beyond_loopback_it_is_encrypted_and_asks_for_the_token(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "_log", tls.EventLog("tls"))  # what was said before holds no line back
     authority = Authority.made()
     files = identity(tmp_path / "twin", authority, Role.TWIN, "twin")
     context = ssl.create_default_context(cadata=authority.certificate.decode())
@@ -217,6 +221,10 @@ async def test_beyond_loopback_it_is_encrypted_and_asks_for_the_token(tmp_path: 
         assert (await in_thread(Browser(url, context=other).ask, "/"))[0] == 200
         with pytest.raises(ssl.SSLCertVerificationError):
             await in_thread(Browser(url, context=context).ask, "/")
+        assert "certificate-not-taken" not in caplog.text
+        files.key.write_bytes(authority.issue(Subject(Role.TWIN, "twin")).key)
+        assert (await in_thread(Browser(url, context=other).ask, "/"))[0] == 200
+        assert "certificate-not-taken" in caplog.text
 
 
 def test_the_log_names_the_console_and_it_comes_back_after_a_restart(tmp_path: Path) -> None:

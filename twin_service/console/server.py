@@ -27,7 +27,7 @@ from twinsplit.clock import Clock
 from twinsplit.errors import InsecureBindError, ListenError, TlsError
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.address import Address, check_listen
-from twinsplit.transport.tls import TlsFiles, load_pair
+from twinsplit.transport.tls import TlsFiles, load_pair, log_not_taken
 
 MAX_CONNECTIONS = 128
 REQUEST_TIMEOUT_S = 10.0
@@ -204,9 +204,11 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
         nonlocal current, stamp
         now = files.stamp()
         if now != stamp:
-            # Half a pair: the old one serves, and the next connection looks again.
-            with contextlib.suppress(TlsError):
+            try:
                 current, stamp = _loaded(files), now
+            except TlsError as error:
+                # Half a pair: the old one serves, and the next connection looks again.
+                log_not_taken(error)
         connection.context = current
 
     context.sni_callback = renew  # called at every handshake, with or without a name

@@ -7,12 +7,16 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from twinsplit.clock import Clock, SystemClock
 from twinsplit.errors import TlsError
-from twinsplit.transport.tls import Stamp, TlsFiles, load_pair
+from twinsplit.telemetry.logs import EventLog
+from twinsplit.transport.tls import Stamp, TlsFiles, load_pair, log_not_taken
 
+_log = EventLog("tls")
 _PARTIAL_CHAIN = ssl.VerifyFlags(0x80000)
 """X509_V_FLAG_PARTIAL_CHAIN: any certificate may be trusted itself, not only an authority's."""
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
@@ -22,24 +26,44 @@ METRIC = "twinsplit_certificate_expires_timestamp_seconds"
 
 
 class CertificateEnds:
-    """When a service's own certificate and its authority end, read anew when the files change."""
+    """When a service's own certificate and its authority end: read at the start, and anew when the files change."""
 
-    def __init__(self, files: TlsFiles) -> None:
+    def __init__(self, files: TlsFiles, clock: Clock | None = None) -> None:
         self._files = files
+        self._clock = clock or SystemClock()
         self._stamp: Stamp | None = None
         self._ends: dict[str, float] = {}
+        self._look()
 
     def samples(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
-        """One for each file that is there and can be read."""
-        stamp = self._files.stamp()
-        if stamp != self._stamp:
-            self._stamp, self._ends = stamp, self._read()
+        """One for each file that is in force."""
+        self._look()
         for file, end_unix_s in self._ends.items():
             yield METRIC, {"file": file}, end_unix_s
 
+    def _look(self) -> None:
+        stamp = self._files.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._files.check()
+        except TlsError as error:
+            # What the files held before is in force, and so are its ends.
+            log_not_taken(error)
+            return
+        self._ends = self._read()
+        for file, end_unix_s in self._ends.items():
+            if end_unix_s < 1e-9 * self._clock.unix_ns():
+                _log.warning(
+                    "certificate-has-ended",
+                    file=str(getattr(self._files, file)),
+                    ended=datetime.fromtimestamp(end_unix_s, timezone.utc).isoformat(),
+                    cure="see this machine's clock, or renew it: until then whoever connects is refused",
+                )
+
     def _read(self) -> dict[str, float]:
         ends: dict[str, float] = {}
-        # Why a file cannot be read is said where it is used.
         if self._files.ca is not None:
             with contextlib.suppress(OSError, ValueError):
                 ends["ca"] = authority_end_unix_s(self._files.ca)

@@ -47,6 +47,17 @@ class TlsFiles:
         """Whether a server with these asks the other side for a certificate."""
         return self.ca is not None and self.cert is not None
 
+    def check(self) -> None:
+        """See that each file that is set can be used.
+
+        Raises:
+            TlsError: one that cannot be read or does not fit.
+        """
+        if self.ca is not None:
+            self._authority(self.ca)
+        if self.cert is not None and self.key is not None:
+            self._pair(self.cert, self.key)
+
     def stamp(self) -> Stamp:
         """Changes when a file is replaced, removed or written."""
         return tuple(_stamp(path) for path in (self.ca, self.cert, self.key))
@@ -139,13 +150,18 @@ class _CurrentFiles:
             configuration = self._files.server_configuration()
         except TlsError as error:
             # Half of a pair may have been replaced: the next connection looks again.
-            _log.warning("certificate-not-taken", cause=str(error), limit_s=_REPEATED_LINE_S)
+            log_not_taken(error)
             return None
         if self._files.stamp() != stamp:
             return None
         self._stamp = stamp
         _log.info("certificate-renewed", file=str(self._files.cert))
         return configuration
+
+
+def log_not_taken(error: TlsError) -> None:
+    """Say that replaced files are not in force, those from before are."""
+    _log.warning("certificate-not-taken", cause=str(error), limit_s=_REPEATED_LINE_S)
 
 
 def _stamp(path: Path | None) -> tuple[int, int, int] | None:
