@@ -167,6 +167,18 @@ async def test_half_a_request_is_not_waited_for(service: str, said: bytes, place
         assert await asyncio.to_thread(is_closed_by_the_other_side, connection)
 
 
+@pytest.mark.parametrize("said", [b"", CLIENT_HELLO], ids=["nothing", "half a handshake"])
+async def test_half_a_handshake_is_not_waited_for_by_the_console(
+    said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_server, "REQUEST_TIMEOUT_S", TIMEOUT_S)
+    tls = identity(tmp_path, Authority.made(), Role.TWIN, "twin")
+    async with running(tmp_path / "state", console_listen="0.0.0.0:0", **settings(tls)) as twin:
+        assert twin.console is not None
+        with told(twin.console.url.removeprefix("https://").removesuffix("/"), said) as connection:
+            assert await asyncio.to_thread(is_closed_by_the_other_side, connection)
+
+
 async def test_metrics_take_only_so_many_connections_at_once(
     places: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,10 +142,22 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.is_up = asyncio.Event()
+        self.servers: list[asyncio.Server] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        """As uvicorn has it, but for the time that a handshake is waited for: a minute by asyncio's own measure."""
+        config, loop = self.config, asyncio.get_running_loop()
+        patience_s = None if config.ssl is None else REQUEST_TIMEOUT_S
+        for listener in sockets or []:
+            server = await loop.create_server(
+                self._protocol, sock=listener, backlog=_BACKLOG, ssl=config.ssl, ssl_handshake_timeout=patience_s
+            )
+            self.servers.append(server)
+        self.started = True
         self.is_up.set()
+
+    def _protocol(self) -> H11Protocol:
+        return _Protocol(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
