@@ -253,6 +253,9 @@ _EDGE_HELLOS: dict[str, dict[str, Any]] = {
     "too many times": {"models": [twin_pb2.EdgeModel(model_digest=bytes(32), tail_s=[0.1] * MANY)]},
     "too many models": {"models": [twin_pb2.EdgeModel(model_digest=bytes(32), tail_s=[0.1])] * 257},
     "an address with a long host": {"advertise_address": "e" * 256 + ":7100"},
+    "an address with an empty label": {"advertise_address": "a..b:7100"},
+    "an address with a long label": {"other_addresses": ["e" * 64 + ".lan:7100"]},
+    "an address that a terminal obeys": {"advertise_address": "a\x1b[31m:7100"},
     "too many addresses": {"other_addresses": [f"edge:{port}" for port in range(1, 10)]},
     "another address that is none": {"other_addresses": ["nowhere"]},
 }

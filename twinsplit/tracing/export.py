@@ -22,6 +22,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode, 
 from opentelemetry.trace import SpanContext as OtelContext
 
 from twinsplit import __version__
+from twinsplit.credentials import without_password
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.tracing import context, span
 
@@ -114,7 +115,7 @@ class _Exporter(SpanExporter):
             _log.warning(
                 "spans-lost",
                 limit_s=REPEATED_LINE_S,
-                collector=self._url,
+                collector=without_password(self._url),
                 spans=len(spans),
                 cure="see that the collector runs there and takes OTLP over HTTP; tasks go on without",
             )

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from twinsplit.credentials import without_password
 from twinsplit.errors import SettingsError
 from twinsplit.tracing.span import Span
+from twinsplit.transport.address import is_host
 
 
 class SpanOutlet(Protocol):
@@ -49,9 +51,14 @@ def traces_url(endpoint: str) -> str:
     Raises:
         SettingsError: no URL.
     """
-    url = urlsplit(endpoint)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    try:
+        url = urlsplit(endpoint)
+        is_url = url.scheme in ("http", "https") and is_host(url.hostname or "") and url.port != 0
+    except ValueError:  # no port, or half a bracket
+        is_url = False
+    if not is_url:
         raise SettingsError(
-            f"--otlp-endpoint {endpoint!r} is not a URL of OTLP over HTTP; write http://HOST:4318 or https://HOST"
+            f"--otlp-endpoint {without_password(endpoint)!r} is not a URL of OTLP over HTTP; write http://HOST:4318 or "
+            "https://HOST"
         )
     return f"{endpoint.rstrip('/')}/v1/traces"

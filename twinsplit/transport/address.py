@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from twinsplit.errors import InsecureBindError, ListenError, SettingsError
 
 _MOST_DIGITS = 5
-_MOST_HOST = 255
+_MOST_HOST = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,7 @@ class Address:
         elif ":" in host:
             host = ""
         is_number = port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS
-        is_host = 0 < len(host) <= _MOST_HOST and not any(letter.isspace() for letter in host)
-        if not separator or not is_host or not is_number or int(port) > 65535:
+        if not separator or not is_host(host) or not is_number or int(port) > 65535:
             raise SettingsError(f"{text!r} is not an address; write HOST:PORT, such as 127.0.0.1:7000 or [::1]:7000")
         return cls(host, int(port))
 
@@ -48,6 +47,16 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_host(text: str) -> bool:
+    """Whether ``text`` can be the name or IP address of a host: what the system takes without an error of Python's."""
+    if not 0 < len(text) <= _MOST_HOST or not text.isprintable() or " " in text:
+        return False
+    try:
+        return len(text.encode("idna")) <= _MOST_HOST  # refuses labels that are empty or too long
+    except UnicodeError:
+        return False
 
 
 def check_is_safe(address: Address, *, has_tls: bool, is_insecure: bool) -> None:

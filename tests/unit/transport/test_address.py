@@ -16,6 +16,9 @@ from twinsplit.transport.address import Address, check_listen
         ("edge.local:0", "edge.local", 0),
         ("[::1]:65535", "::1", 65535),
         (" 0.0.0.0:1 ", "0.0.0.0", 1),
+        ("l" * 63 + ".edge_1.lan.:1", "l" * 63 + ".edge_1.lan.", 1),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+        ("bücher.lan:1", "bücher.lan", 1),
     ],
 )
 def test_host_and_port_are_read_and_written_alike(text: str, host: str, port: int) -> None:
@@ -26,7 +29,11 @@ def test_host_and_port_are_read_and_written_alike(text: str, host: str, port: in
 
 @pytest.mark.parametrize(
     "text",
-    ["", "7000", "host", "host:", ":7000", "host:x", "host:70000", "host:-1", "::1:7000", "h:٣", "host:" + "9" * 5000],
+    [
+        *("", "7000", "host", "host:", ":7000", "host:x", "host:70000", "host:-1", "::1:7000", "h:٣"),
+        *("host:" + "9" * 5000, "two words:7", "a..b:7", ".lan:0", ".:7", "l" * 64 + ".lan:7", "a." * 127 + "a:7"),
+        *("a\x1b[31m[/red]b\x07..c:1", "a\x1b[31mb:1", "a\u202eb:1", "\u00ad:1", "é" * 60 + ":1", "\ud800:1"),
+    ],
 )
 def test_anything_else_is_refused_with_the_form_to_write(text: str) -> None:
     with pytest.raises(SettingsError, match="HOST:PORT"):
