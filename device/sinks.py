@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import queue
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -30,12 +31,21 @@ class JsonLinesSink:
     is torn. What could not be written until the end is an error of :meth:`close`, and of nothing else.
     """
 
-    def __init__(self, descriptor: int, name: str, write: Callable[[int, bytes | bytearray], int] = os.write) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        name: str,
+        write: Callable[[int, bytes | bytearray], int] = os.write,
+        *,
+        path: Path | None = None,
+    ) -> None:
+        """``path``: of the regular file that ``descriptor`` appends to; ``None``: it is none."""
         self._descriptor = descriptor
         self._name = name
         self._write = write
         self._lines: queue.Queue[bytes | None] = queue.Queue(WAITING_LINES)
-        self._pending = bytearray()
+        self._path = path
+        self._pending = bytearray() if path is None else bytearray(_line_break(path))
         self._pending_lines = 0
         self._problem: OSError | None = None
         self.written = 0
@@ -133,7 +143,18 @@ def open_sink(target: str | None) -> JsonLinesSink | None:
         descriptor = os.open(Path(target), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
         raise StorageError(f"{target}: {error.strerror}; name a file that this user can write in --sink") from None
-    return JsonLinesSink(descriptor, target)
+    is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    return JsonLinesSink(descriptor, target, path=Path(target) if is_file else None)
+
+
+def _line_break(path: Path) -> bytes:
+    """What a file needs before its next line: a full disk, or the end of a process, may have torn the last one."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return b"" if file.read() == b"\n" else b"\n"
+    except OSError:  # it is empty, or not ours to read
+        return b""
 
 
 def _cure(error: OSError) -> str:

@@ -53,6 +53,16 @@ def test_lines_are_appended_to_the_file(tmp_path):
     assert (sink.written, sink.lost, sink.waiting) == (3, 0, 0)
 
 
+def test_a_line_that_was_torn_stays_alone(tmp_path):
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"earlier": 1}\n{"torn')
+    for number in range(2):
+        sink = open_sink(str(path))
+        sink.put(f'{{"task_id": {number}}}')
+        sink.close()
+    assert path.read_text().splitlines() == ['{"earlier": 1}', '{"torn', '{"task_id": 0}', '{"task_id": 1}']
+
+
 def test_no_setting_is_no_sink():
     assert open_sink(None) is None
 
