@@ -47,6 +47,8 @@ class JsonLinesSink:
         self._path = path
         self._pending = bytearray() if path is None else bytearray(_line_break(path))
         self._pending_lines = 0
+        self._torn = b""
+        """Of the first pending line, what has been written."""
         self._problem: OSError | None = None
         self.written = 0
         """Lines handed to the system."""
@@ -105,8 +107,11 @@ class JsonLinesSink:
 
     def _flush(self) -> None:
         try:
+            self._follow()
             while self._pending:
-                del self._pending[: self._write(self._descriptor, self._pending)]
+                written = self._write(self._descriptor, self._pending)
+                self._torn = (self._torn + self._pending[:written]).rpartition(b"\n")[2]
+                del self._pending[:written]
         except OSError as error:
             if self._problem is None or self._problem.errno != error.errno:
                 _log.error("sink-fails", sink=self._name, error=error.strerror, cure=_cure(error))
@@ -118,6 +123,22 @@ class JsonLinesSink:
         if self._problem is not None:
             _log.info("sink-works-again", sink=self._name)
             self._problem = None
+
+    def _follow(self) -> None:
+        """Open the file anew where it was moved or removed, as those do who rotate logs.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        if self._path is None or _is_open(self._path, self._descriptor):
+            return
+        descriptor = _appending(self._path)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        # A line that was torn by then is written whole.
+        self._pending[:0] = _line_break(self._path) + self._torn
+        self._torn = b""
+        _log.info("sink-opened-anew", sink=self._name)
 
     def _bound(self) -> None:
         """Give up whole lines from the newest on when too many are kept."""
@@ -140,11 +161,23 @@ def open_sink(target: str | None) -> JsonLinesSink | None:
     if target == "-":
         return JsonLinesSink(sys.stdout.fileno(), STANDARD_OUTPUT)
     try:
-        descriptor = os.open(Path(target), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = _appending(Path(target))
     except OSError as error:
         raise StorageError(f"{target}: {error.strerror}; name a file that this user can write in --sink") from None
     is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
     return JsonLinesSink(descriptor, target, path=Path(target) if is_file else None)
+
+
+def _appending(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    """Whether ``descriptor`` is of the file that is at ``path`` now."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _line_break(path: Path) -> bytes:

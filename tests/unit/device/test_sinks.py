@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -61,6 +62,72 @@ def test_a_line_that_was_torn_stays_alone(tmp_path):
         sink.put(f'{{"task_id": {number}}}')
         sink.close()
     assert path.read_text().splitlines() == ['{"earlier": 1}', '{"torn', '{"task_id": 0}', '{"task_id": 1}']
+
+
+class Calls:
+    """Calls of a function, returned or failed, which a test may wait for."""
+
+    def __init__(self, function: Callable[..., int]) -> None:
+        self._function = function
+        self._ended = threading.Semaphore(0)
+
+    def __call__(self, *arguments: object) -> int:
+        try:
+            return self._function(*arguments)
+        finally:
+            self._ended.release()
+
+    def await_one(self) -> None:
+        assert self._ended.acquire(timeout=5.0)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["moved", "removed"])
+def test_a_file_that_is_moved_or_removed_is_opened_anew(tmp_path, is_kept):
+    path = tmp_path / "results.jsonl"
+    write = Calls(os.write)
+    sink = JsonLinesSink(os.open(path, os.O_WRONLY | os.O_CREAT), str(path), write, path=path)
+    sink.put("first")
+    write.await_one()
+    if is_kept:
+        path.rename(tmp_path / "results.jsonl.1")
+    else:
+        path.unlink()
+    sink.put("second")
+    write.await_one()
+    sink.put("third")
+    sink.close()
+    assert path.read_text() == "second\nthird\n"
+    assert not is_kept or (tmp_path / "results.jsonl.1").read_text() == "first\n"
+
+
+def test_a_line_torn_in_a_file_that_is_then_removed_is_whole_in_the_next(tmp_path):
+    path = tmp_path / "results.jsonl"
+    disk = Disk(room=8)
+    sink = JsonLinesSink(os.open(path, os.O_WRONLY | os.O_CREAT), str(path), disk.write, path=path)
+    sink.put("first")
+    sink.put("second")
+    disk.await_failure()
+    assert disk.content == b"first\nse"
+    path.unlink()
+    disk.content, disk.room = b"", 1000
+    sink.close()
+    assert disk.content == b"second\n"
+
+
+def test_a_folder_that_is_gone_loses_nothing_once_it_is_back(tmp_path, monkeypatch):
+    path = tmp_path / "records" / "results.jsonl"
+    path.parent.mkdir()
+    sink = open_sink(str(path))
+    path.unlink()
+    path.parent.rmdir()
+    opening = Calls(sinks._appending)
+    monkeypatch.setattr(sinks, "_appending", opening)
+    sink.put("first")
+    opening.await_one()
+    path.parent.mkdir()
+    sink.put("second")
+    sink.close()
+    assert path.read_text() == "first\nsecond\n"
 
 
 def test_no_setting_is_no_sink():
