@@ -6,6 +6,7 @@ traces by age and by the size of the whole, all else by number.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,6 +61,7 @@ class SqliteStore:
         with self._named("opened"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
+            self._file = self.path.stat()
         try:
             self._open()
         except BaseException:
@@ -269,6 +271,7 @@ class SqliteStore:
     def _transaction(self) -> Iterator[Callable[..., None]]:
         self.is_degraded = True
         with self._named("written"):
+            self._check_is_there()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._write
@@ -278,6 +281,15 @@ class SqliteStore:
                 raise
             self._connection.execute("COMMIT")
         self.is_degraded = False
+
+    def _check_is_there(self) -> None:
+        """sqlite itself goes on in a file that was removed, and all of it ends with the process.
+
+        Raises:
+            OSError: the file is no longer in its place.
+        """
+        if not self.path.exists() or not os.path.samestat(self.path.stat(), self._file):
+            raise OSError("it was moved or removed while the service ran: put it back, or start the service again")
 
     def _write(self, statement: str, *values: object) -> None:
         self._connection.execute(statement, values)

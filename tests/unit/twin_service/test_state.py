@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -160,4 +161,26 @@ def test_a_disk_that_cannot_be_written_stops_no_planning(tmp_path: Path) -> None
     store._connection.execute("PRAGMA query_only = OFF")
     store.keep_documents([Document("cam")])
     assert [document.device_id for document in store.documents()] == ["cam"]
+    store.close()
+
+
+@pytest.mark.parametrize("way", ["removed", "moved", "replaced"])
+def test_a_state_that_is_no_longer_in_its_place_is_not_said_to_be_kept(tmp_path: Path, way: str) -> None:
+    folder, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
+    store = SqliteStore(folder)
+    store.keep_documents([Document("cam")])
+    if way == "removed":
+        shutil.rmtree(folder)
+    else:
+        folder.rename(elsewhere)
+    if way == "replaced":
+        SqliteStore(folder).close()
+    with pytest.raises(StorageError, match="moved or removed while the service ran"):
+        store.keep_documents([Document("cam")])
+    assert (store.is_degraded, store.errors) == (True, 1)
+    assert store.next_plan_id() > 0, "planning goes on"
+    if way == "moved":
+        elsewhere.rename(folder)
+        store.keep_documents([Document("cam"), Document("other")])
+        assert not store.is_degraded
     store.close()
