@@ -167,4 +167,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)
-    return json.dumps(text) if any(mark in text for mark in ' "\n=') or not text else text
+    is_plain = bool(text) and text.isprintable() and not any(mark in text for mark in ' "=')
+    return text if is_plain else json.dumps(text)

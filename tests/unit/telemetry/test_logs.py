@@ -49,6 +49,16 @@ def test_on_a_terminal_each_line_is_text() -> None:
     assert line.endswith('device: plan-obeyed rule=multi-step lease_s=0.333333 note="said \\"no\\"" nothing=""\n')
 
 
+@pytest.mark.parametrize("text", ["a\x1b[31mred", "\x07", "\x9b2J", "\x7f", "over\rwritten", "a\u202eb", "two\nlines"])
+def test_what_a_peer_said_never_commands_the_terminal(text: str) -> None:
+    stream = _Terminal()
+    configure_logging("info", "text", stream)
+    EventLog("twin").info("edge-attached", version=text, place="Zürich")
+    line = stream.getvalue()
+    assert line.removesuffix("\n").isprintable()
+    assert f"version={json.dumps(text)} place=Zürich\n" in line
+
+
 @pytest.mark.parametrize(("form", "begins"), [("text", ""), ("json", "{")])
 def test_the_form_can_be_chosen(form: str, begins: str) -> None:
     stream = _Terminal() if form == "json" else io.StringIO()
