@@ -14,6 +14,8 @@ from device.settings import DeviceSettings
 from twinsplit.errors import StorageError
 from twinsplit.model.manifest import read_manifest
 from twinsplit.model.profile import load_profile, save_profile
+from twinsplit.settings import Loaded
+from twinsplit.settings_options import given_flags
 
 DEFAULT_FILE = Path("device-profile.json")
 _STEPS_PER_STAGE = 100
@@ -33,12 +35,13 @@ def _check_place(out: Path) -> None:
         raise StorageError(f"{out}: cannot be written; name a file in a folder that this user can write in --profile")
 
 
-def calibrate_and_tell(settings: DeviceSettings, wishes: Wishes) -> None:
+def calibrate_and_tell(loaded: Loaded[DeviceSettings], wishes: Wishes) -> None:
     """Calibrate, write the profile, and say what was measured and what to do next.
 
     Raises:
         TwinsplitError: see :func:`device.calibration.calibrate`; StorageError: the file cannot be written.
     """
+    settings = loaded.values
     out = settings.profile or DEFAULT_FILE
     _check_place(out)
     with click.progressbar(
@@ -56,8 +59,6 @@ def calibrate_and_tell(settings: DeviceSettings, wishes: Wishes) -> None:
     click.echo(profile_table(found.profile, manifest))
     for remark in found.remarks:
         click.echo(remark)
-    command = ["twinsplit", "device", "run", "--model", str(settings.model), "--profile", str(out)]
-    command += ["--provider", settings.provider] if settings.provider != "cpu" else []
-    command += ["--threads", str(settings.threads)] if settings.threads != 1 else []
-    command += ["--edge", settings.edge] if settings.edge is not None else []
+    command = ["twinsplit", "device", "run", *given_flags(loaded)]
+    command += ["--profile", str(out)] if settings.profile is None else []
     click.echo(f"wrote {out}; next:\n  {shlex.join(command)}")

@@ -88,7 +88,7 @@ def calibrate(
         raise click.UsageError("--idle-watts is more than --busy-watts; a device that computes draws no less than idle")
     configure_logging("warning", loaded.values.log_format)
     given = None if idle_watts is None or busy_watts is None else (idle_watts, busy_watts)
-    calibrate_and_tell(loaded.values, Wishes(repeats, seconds, given))
+    calibrate_and_tell(loaded, Wishes(repeats, seconds, given))
 
 
 @device.command()

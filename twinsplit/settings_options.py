@@ -12,7 +12,16 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from twinsplit.settings import BaseServiceSettings, flag_name, load_settings, ordered_keys, variable_name
+from twinsplit.credentials import without_password
+from twinsplit.settings import (
+    BaseServiceSettings,
+    Loaded,
+    Origin,
+    flag_name,
+    load_settings,
+    ordered_keys,
+    variable_name,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +46,27 @@ def settings_options(cls: type[BaseServiceSettings]) -> Callable[[Callable[..., 
         )(decorated)
 
     return decorate
+
+
+def given_flags(loaded: Loaded[Any]) -> list[str]:
+    """Words of a command line that bring about ``loaded`` again: what a file says by ``--config``, the rest by flags.
+
+    A password is shown as ``***``; where it came from a variable, that is left to say it.
+    """
+    words = [] if loaded.config_path is None else ["--config", str(loaded.config_path)]
+    for key in ordered_keys(type(loaded.values)):
+        origin, value, flag = loaded.origins[key], getattr(loaded.values, key), flag_name(key)
+        if origin not in (Origin.FLAG, Origin.VARIABLE):
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{flag[2:]}")
+            continue
+        for part in value if isinstance(value, tuple) else (value,):
+            text = str(part.value if isinstance(part, Enum) else part)
+            shown = without_password(text)
+            if shown == text or origin is Origin.FLAG:
+                words += [flag, shown]
+    return words
 
 
 def metavar_of(annotation: Any) -> str:

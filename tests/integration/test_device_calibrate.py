@@ -23,6 +23,7 @@ from tests.integration.device_bench import running_device, running_edge, write_n
 from tests.unit.device.recorded_sensors import copied
 from twinsplit.errors import ModelFileError, PeerError, StorageError
 from twinsplit.model.profile import load_profile
+from twinsplit.settings import load_settings
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +98,7 @@ async def test_the_command_shows_a_bar_and_a_table_says_what_to_do_next_and_a_de
             "computing adds 3.75 W",
             "goodput of the uplink",
             f"wrote {out}; next:",
-            f"twinsplit device run --model {model} --profile {out} --threads 2 --edge {edge.address}",
+            f"twinsplit device run --model {model} --edge {edge.address} --threads 2 --profile {out} --energy model\n",
         ):
             assert expected in text
         profile = load_profile(out)
@@ -183,11 +184,13 @@ def test_powers_and_times_that_cannot_be_are_a_wrong_command_line(model, argumen
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(model, tmp_path):
     other = tmp_path / "notes.json"
     other.write_text("{}", encoding="utf-8")
+    given = {"model": model, "profile": other}
     with pytest.raises(ModelFileError, match="not a profile"):
-        calibrate_and_tell(settings_of(model, profile=other), Wishes(3, 0.05))
+        calibrate_and_tell(load_settings(DeviceSettings, None, given), Wishes(3, 0.05))
     assert other.read_text(encoding="utf-8") == "{}"
+    given = {"model": model, "profile": tmp_path / "nowhere" / "profile.json"}
     with pytest.raises(StorageError, match="cannot be written"):
-        calibrate_and_tell(settings_of(model, profile=tmp_path / "nowhere" / "profile.json"), Wishes(3, 0.05))
+        calibrate_and_tell(load_settings(DeviceSettings, None, given), Wishes(3, 0.05))
 
 
 def test_an_older_profile_is_still_read(model, tmp_path):

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from twinsplit.errors import SettingsError
 from twinsplit.settings import BaseServiceSettings, Loaded, Origin
-from twinsplit.settings_options import default_of, metavar_of, settings_options
+from twinsplit.settings_options import default_of, given_flags, metavar_of, settings_options
 from twinsplit.types import DropPolicy
 
 Sample = type[BaseServiceSettings]
@@ -48,6 +48,35 @@ def test_what_is_not_given_stays_at_its_default(command: click.Command, seen: li
     _run(command, "--id", "d1")
     assert (seen[0].values.sinks, seen[0].values.is_sent) == (("-",), False)
     assert seen[0].origins["sinks"] is Origin.DEFAULT
+
+
+def test_what_was_given_is_a_command_line_that_gives_it_again(
+    command: click.Command, seen: list[Loaded[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a file.toml"
+    path.write_text('id = "d1"\nis_sent = true\nmode = "polled"\n')
+    monkeypatch.setenv("TWINSPLIT_DEVICE_PERIOD_S", "0.25")
+    monkeypatch.setenv("TWINSPLIT_DEVICE_DROP_POLICY", "oldest-stays")
+    more = ("--no-is-sent", "--sinks", "-", "--sinks", "b c", "--tls-ca", str(tmp_path / "ca.pem"), "--model", "m")
+    _run(command, "--config", str(path), *more)
+    flags = given_flags(seen[0])
+    assert "--id" not in flags, "the file says it"
+    monkeypatch.delenv("TWINSPLIT_DEVICE_PERIOD_S")
+    monkeypatch.delenv("TWINSPLIT_DEVICE_DROP_POLICY")
+    assert _run(command, *flags).exit_code == 0
+    assert seen[1].values == seen[0].values
+    _run(command, "--id", "d1")
+    assert given_flags(seen[2]) == ["--id", "d1"]
+
+
+def test_no_command_line_shows_a_password(
+    command: click.Command, seen: list[Loaded[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(command, "--id", "d1", "--sinks", "http://user:s3cret@host")
+    assert given_flags(seen[0]) == ["--id", "d1", "--sinks", "http://user:***@host"]
+    monkeypatch.setenv("TWINSPLIT_DEVICE_SINKS", "http://user:s3cret@host")
+    _run(command, "--id", "d1")
+    assert given_flags(seen[1]) == ["--id", "d1"], "the variable says it"
 
 
 def test_a_flag_switches_off_what_the_file_switches_on(
