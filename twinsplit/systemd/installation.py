@@ -131,7 +131,7 @@ _NAME = _like("a name", r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,99}")
 _SIZE = _like("a size above 0 such as 512M or 2G, or infinity", r"(?=.*[1-9])\d+(\.\d+)?[KMGT%]?|infinity")
 _PERCENT = _like("a percentage of one core above 0 such as 150%", r"0*[1-9]\d*%")
 _NODE = _like("a node below /dev or a class as char-NAME", r"(/dev/|char-|block-)[^\s%]+")
-ONE_LINE = _like("a command on one line", r"[^\n]*\S[^\n]*")
+ONE_LINE = _like("a command on one line", r"[^\n\r\0]*[^\s\0][^\n\r\0]*")  # what systemd ends lines at
 
 
 def _options(service: str) -> Iterator[Callable[[Any], Any]]:
@@ -231,6 +231,10 @@ def unit_of(request: Request, settings: BaseServiceSettings, needs: Needs) -> Un
         SettingsError: a path that the service could not use.
     """
     credentials = {key: path for key in _CREDENTIALS if (path := getattr(settings, key)) is not None}
+    _check_is_one_line("--config", request.config)
+    _check_is_one_line("the environment of this command,", request.program)
+    for key, path in {**needs.read, **needs.written, **credentials}.items():
+        _check_is_one_line(f"{request.config}: {key} =", path)
     for place, path in (
         ("--config", request.config),
         ("the environment of this command,", request.program),
@@ -295,6 +299,15 @@ class Place:
             f"journalctl -u {unit.name} -f",
         ):
             click.echo(f"    {line}", err=True)
+
+
+def _check_is_one_line(place: str, path: Path) -> None:
+    """
+    Raises:
+        SettingsError: ``path`` holds what would end a line of the unit, or could not be written there.
+    """
+    if not str(path).isprintable():
+        raise SettingsError(f"{place} {str(path)!r} holds a line break or another sign that is not printed; rename it")
 
 
 def _check_is_seen(place: str, path: Path, user: str | None) -> None:

@@ -88,6 +88,20 @@ def test_what_the_unit_would_fail_at_is_refused(settings: dict[str, object], tol
         device(**settings)
 
 
+@pytest.mark.parametrize("sign", ["\n", "\r", "\0", "\x1b", "\u2028", "\udcff"])
+def test_no_path_adds_a_line_to_the_unit(sign: str) -> None:
+    path = Path(f"/opt/a{sign}ExecStartPre=/bin/sh")
+    for told, settings in (
+        (request(config=path), {}),
+        (request(program=path), {}),
+        (request(), {"model": path}),
+        (request(), {"tls_ca": path}),
+        (request(user="pi"), {"sink": str(path)}),
+    ):
+        with pytest.raises(SettingsError, match="line break"):
+            device(told=told, **settings)
+
+
 def test_a_named_account_may_live_in_a_home_and_write_elsewhere() -> None:
     told = request(user="pi", program=Path("/home/pi/venv/bin/twinsplit"))
     unit = device(told=told, model=Path("/home/pi/m"), sink="/srv/out/tasks.jsonl", profile=Path("profile.json"))
@@ -197,6 +211,10 @@ def test_the_command_line_reaches_the_unit_and_adds_no_line_to_it(
     for line in ("User=somebody", "StateDirectory=cam", "MemoryMax=300M", "CPUQuota=50%"):
         assert line in done.stdout.splitlines()
     assert "exec cat /dev/video0" in done.stdout
+    (tmp_path / "a\nUser=root").write_bytes(config.read_bytes())
+    refused = run("--frames-from", "cat", "--config", str(tmp_path / "a\nUser=root"))
+    assert isinstance(refused.exception, SettingsError)
+    assert "Not written" not in refused.output
     for option, text in (
         ("--name", "a b"),
         ("--user", "a\nUser=root"),
@@ -204,6 +222,7 @@ def test_the_command_line_reaches_the_unit_and_adds_no_line_to_it(
         ("--cpu-quota", "50"),
         ("--allow-device", "/etc/passwd"),
         ("--frames-from", "cat\nUser=root"),
+        ("--frames-from", "cat\rUser=root"),
     ):
         refused = run("--frames-from", "cat", option, text)
         assert refused.exit_code == 2
