@@ -11,9 +11,11 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import trustme
 from click.testing import CliRunner
@@ -34,6 +36,7 @@ from twinsplit.errors import StorageError
 pytestmark = pytest.mark.needs("postgresql")
 
 _NUMBERS = itertools.count(1)
+_TABLES = "?options=-csearch_path%3Dtwinsplit"
 _PATIENCE_S = 60.0
 _AT_ONCE_S = 5.0
 """On a busy machine, too; whoever waits for a server that is gone waits for longer."""
@@ -64,8 +67,16 @@ class Database:
         self.run("UPDATE version SET number = %s", version)
 
     def run(self, statement: str, *values: object) -> list[tuple[object, ...]]:
-        place = "?options=-csearch_path%3Dtwinsplit"
-        return self.server.run(statement, *values, database=self.name + place)
+        return self.server.run(statement, *values, database=self.name + _TABLES)
+
+    def session(self) -> psycopg.Connection[tuple[object, ...]]:
+        """Another one, with a transaction of its own."""
+        return psycopg.connect(self.server.address(self.name + _TABLES))
+
+    def await_waiting(self) -> None:
+        """Until a session waits for what another one has locked."""
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
+        until(lambda: bool(self.run(waiting, self.name)), "waiting")
 
 
 def new_database(server: PostgresServer, options: str = "") -> Database:
@@ -300,6 +311,27 @@ def test_what_is_handed_over_twice_is_kept_once(database: Database) -> None:
         assert [data for _, data in tables.replay_page(DIGEST, 0, 9)] == [b"task", b"task"]
         assert [data for _, data in tables.traces_page(0, 9)] == [b"lines"]
         assert database.run("SELECT bytes FROM bytes_kept") == [(13,)]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda tables: tables.claim({"b": 0, "a": 0}), id="claimed"),
+        pytest.param(lambda tables: tables.keep_documents([("b", 1, "{}"), ("a", 1, "{}")]), id="kept"),
+    ],
+)
+def test_whoever_waits_for_a_document_holds_none_of_a_later_name(
+    database: Database, write: Callable[[PostgresTables], object]
+) -> None:
+    with contextlib.closing(tables_on(database)) as tables, ThreadPoolExecutor(1) as thread:
+        tables.keep_documents([("b", 1, "{}")])
+        with database.session() as other:
+            other.execute("INSERT INTO documents (device_id, epoch) VALUES ('a', 1)")
+            written = thread.submit(write, tables)
+            database.await_waiting()
+            other.execute("SELECT 1 FROM documents WHERE device_id = 'b' FOR UPDATE NOWAIT")
+        written.result(_PATIENCE_S)
+    assert database.run("SELECT device_id, epoch > 0 FROM documents ORDER BY 1") == [("a", True), ("b", True)]
 
 
 def test_a_write_that_the_database_refuses_harms_no_other(database: Database) -> None:

@@ -88,33 +88,34 @@ class PostgresTables(PostgresSession):
     def claim(self, devices: Mapping[str, int]) -> dict[str, Claim]:
         """Devices attach here, each under an epoch that it announces (0: none): what was kept of them. What another
         replica still writes of them is refused."""
-        names = sorted(devices)
+        names = list(devices)
         with self._transaction("written"):
-            before = {
-                device_id: (epoch, json)
-                for device_id, epoch, json in self._rows(
-                    "SELECT device_id, epoch, json FROM documents WHERE device_id = ANY(%s) ORDER BY 1 FOR UPDATE",
-                    names,
-                )
-            }
-            after = self._rows(
-                "INSERT INTO documents (device_id, epoch) SELECT * FROM unnest(%s::text[], %s::bigint[]) ORDER BY 1 "
-                "ON CONFLICT (device_id) DO UPDATE SET epoch = greatest(documents.epoch + 1, excluded.epoch), "
-                "kept = excluded.kept RETURNING device_id, epoch",
+            # All who write documents lock them by name, new ones among them, so that no two wait for each other.
+            before = self._rows(
+                "INSERT INTO documents (device_id, epoch) SELECT device_id, 0 FROM unnest(%s::text[]) AS t (device_id) "
+                "ORDER BY device_id ON CONFLICT (device_id) DO UPDATE SET kept = excluded.kept "
+                "RETURNING device_id, epoch, json, xmax = 0",
                 names,
-                [max(devices[device_id], 1) for device_id in names],
             )
-            if len(after) > len(before):
+            after = dict(
+                self._rows(
+                    "UPDATE documents SET epoch = greatest(documents.epoch + 1, t.epoch) "
+                    "FROM unnest(%s::text[], %s::bigint[]) AS t (device_id, epoch) "
+                    "WHERE documents.device_id = t.device_id RETURNING documents.device_id, documents.epoch",
+                    names,
+                    list(devices.values()),
+                )
+            )
+            if any(is_new for *_, is_new in before):
                 self._forget_documents()
             self._rows(
                 "SELECT pg_notify('twinsplit_claims', told) FROM unnest(%s::text[]) AS t (told)",
-                [f"{self._writer} {epoch} {device_id}" for device_id, epoch in after if device_id in before],
+                [f"{self._writer} {after[device_id]} {device_id}" for device_id, _, _, is_new in before if not is_new],
             )
-        claims = {}
-        for device_id, epoch in after:
-            epoch_before, json = before.get(device_id, (0, None))
-            claims[device_id] = Claim(epoch, None if json is None else readable_document(json, epoch_before))
-        return claims
+        return {
+            device_id: Claim(after[device_id], None if json is None else readable_document(json, epoch))
+            for device_id, epoch, json, _ in before
+        }
 
     def others_replay(self, after_id: int, limit: int) -> OthersReplay:
         """The oldest ``limit`` replayed tasks after ``after_id`` that other replicas have handed over."""
@@ -240,10 +241,10 @@ class PostgresTables(PostgresSession):
         """Remember documents: device, epoch, JSON. One of an earlier epoch than the kept one's is left."""
         newest = {device_id: (epoch, json) for device_id, epoch, json in rows}
         with self._transaction("written"):
-            kept = self._rows(
+            kept = self._rows(  # in the order of claims
                 "INSERT INTO documents (device_id, epoch, json) SELECT device_id, epoch, json FROM "
-                "unnest(%s::text[], %s::bigint[], %s::text[]) WITH ORDINALITY AS t (device_id, epoch, json, place) "
-                "ORDER BY place ON CONFLICT (device_id) DO UPDATE "
+                "unnest(%s::text[], %s::bigint[], %s::text[]) AS t (device_id, epoch, json) "
+                "ORDER BY device_id ON CONFLICT (device_id) DO UPDATE "
                 "SET epoch = excluded.epoch, json = excluded.json, kept = excluded.kept "
                 "WHERE documents.epoch <= excluded.epoch RETURNING xmax = 0",
                 list(newest),
