@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from twin_service.store import link, postgres_schema
 from twin_service.store.address import connection_parameters
 from twin_service.store.interface import Bounds, Store
 from twin_service.store.postgres import PostgresStore
+from twin_service.store.postgres_session import CollidedError
 from twin_service.store.postgres_tables import PostgresTables, ReplayRow
 from twinsplit.errors import StorageError
 
@@ -332,6 +334,26 @@ def test_whoever_waits_for_a_document_holds_none_of_a_later_name(
             other.execute("SELECT 1 FROM documents WHERE device_id = 'b' FOR UPDATE NOWAIT")
         written.result(_PATIENCE_S)
     assert database.run("SELECT device_id, epoch > 0 FROM documents ORDER BY 1") == [("a", True), ("b", True)]
+
+
+def test_of_two_sessions_that_wait_for_each_other_one_is_told_and_can_go_on(database: Database) -> None:
+    def both(tables: PostgresTables, names: str, are_held: threading.Barrier) -> str:
+        try:
+            with tables._transaction("written"):
+                tables.keep_documents([(names[0], 1, "{}")])
+                are_held.wait(_PATIENCE_S)
+                tables.keep_documents([(names[1], 1, "{}")])
+        except CollidedError:
+            tables.keep_documents([(names, 1, "{}")])
+            return "told"
+        return "kept"
+
+    are_held = threading.Barrier(2)
+    with ThreadPoolExecutor(2) as threads, contextlib.ExitStack() as stack:
+        each = [stack.enter_context(contextlib.closing(tables_on(database))) for _ in range(2)]
+        ends = threads.map(both, each, ("ab", "ba"), (are_held, are_held))
+        assert sorted(ends) == ["kept", "told"]
+    assert database.run("SELECT count(*) FROM documents") == [(3,)]
 
 
 def test_a_write_that_the_database_refuses_harms_no_other(database: Database) -> None:

@@ -17,10 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twin_service.store.jobs import Job, Jobs, fail
-from twin_service.store.postgres_session import RejectedError
+from twin_service.store.postgres_session import CollidedError, RejectedError
 from twin_service.store.postgres_tables import CLAIMS_CHANNEL, WEIGHTS_CHANNEL
 from twinsplit.errors import StorageError
 from twinsplit.telemetry.logs import EventLog
@@ -29,6 +29,8 @@ from twinsplit.transport.back_off import reconnect_delay_s
 if TYPE_CHECKING:
     from twin_service.memory import Claim
     from twin_service.store.postgres_tables import PostgresTables
+
+T = TypeVar("T")
 
 ROUND_S = 1.0
 """The session shows at least so often that it lives, asks for the right to learn, and looks for others' tasks."""
@@ -292,9 +294,9 @@ class Link:
         try:
             if job.future is not None:
                 if job.future.set_running_or_notify_cancel():
-                    job.future.set_result(job.run(tables))
+                    job.future.set_result(_done(job.run, tables))
             elif not job.is_learners or self.is_elected:
-                job.run(tables)
+                _done(job.run, tables)
         except RejectedError as error:
             self.errors += 1
             fail(job.future, error)
@@ -315,7 +317,8 @@ class Link:
         if not claims:
             return
         try:
-            found = tables.claim({device_id: claiming.epoch for device_id, claiming in claims.items()})
+            epochs = {device_id: claiming.epoch for device_id, claiming in claims.items()}
+            found = _done(lambda tables: tables.claim(epochs), tables)
         except StorageError as error:
             for claiming in claims.values():
                 for future in claiming.futures:
@@ -363,6 +366,15 @@ class Link:
                 self._do(job, tables)
         except StorageError as error:
             _log.error("state-not-saved", cause=str(error))
+
+
+def _done(run: Callable[[PostgresTables], T], tables: PostgresTables) -> T:
+    """What ``run`` brings; once more where another session was in its way, since a new session would cost the right
+    to learn."""
+    try:
+        return run(tables)
+    except CollidedError:
+        return run(tables)
 
 
 def _cut(file: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from psycopg.errors import DataError, IntegrityError
+from psycopg.errors import DataError, DeadlockDetected, IntegrityError, SerializationFailure
 
 from twin_service.store.address import place_of
 from twin_service.store.postgres_schema import migrate
@@ -44,6 +44,10 @@ _OLDEST = 140_000
 
 class RejectedError(StorageError):
     """The database refuses what was to be kept; handing it over again would be in vain."""
+
+
+class CollidedError(StorageError):
+    """Another session was in the way, and nothing was kept; the session is well, and a second try may succeed."""
 
 
 class PostgresSession:
@@ -114,6 +118,8 @@ class PostgresSession:
             yield
         except (DataError, IntegrityError) as error:
             raise RejectedError(f"{self.place}: the database refuses what was to be kept ({_cause(error)})") from None
+        except (DeadlockDetected, SerializationFailure) as error:
+            raise CollidedError(f"{self.place}: another session was in the way ({_cause(error)})") from None
         except (psycopg.Error, OSError) as error:
             raise StorageError(
                 f"{self.place}: the state cannot be {what} ({_cause(error)}); see that the database runs, that host, "

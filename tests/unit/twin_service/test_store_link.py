@@ -18,7 +18,7 @@ from twin_service.memory import Claim
 from twin_service.store import jobs as jobs_module
 from twin_service.store import link as link_module
 from twin_service.store.link import Link
-from twin_service.store.postgres_session import RejectedError
+from twin_service.store.postgres_session import CollidedError, RejectedError
 from twin_service.store.postgres_tables import OthersReplay
 from twinsplit.errors import StorageError
 
@@ -35,7 +35,7 @@ class World:
         self.holder: Session | None = None
         self.written: list[str] = []
         self.refreshed: list[str | None] = []
-        self.sessions = 0
+        self.sessions = self.collisions = 0
         self.others: list[bytes] = []
         self.told = threading.Event()
 
@@ -81,12 +81,19 @@ class Session:
         self.check()
         return OthersReplay(self.world.others[after_id : after_id + limit], len(self.world.others))
 
+    def collide(self) -> None:
+        if self.world.collisions:
+            self.world.collisions -= 1
+            raise CollidedError("another session was in the way")
+
     def claim(self, devices: dict[str, int]) -> dict[str, Claim]:
         self.check()
+        self.collide()
         return {device_id: Claim(max(epoch, 1), None) for device_id, epoch in devices.items()}
 
     def write(self, text: str) -> None:
         self.check()
+        self.collide()
         if text == "bad":
             raise RejectedError("the database refuses it")
         if text == "defect":
@@ -181,6 +188,19 @@ def test_a_refused_write_and_a_defect_harm_no_other(caplog: pytest.LogCaptureFix
         assert (link.is_up, link.errors, world.sessions) == (True, 3, 1)
     assert world.written == ["good", "better"]
     assert {record.getMessage() for record in caplog.records} == {"write-rejected", "store-job-failed"}
+
+
+def test_what_another_session_was_in_the_way_of_is_done_again_on_the_same_one() -> None:
+    world = World()
+    with linked(world) as (link, _):
+        for ask in (lambda: link.claim("cam", 0), lambda: asked(link)):
+            world.collisions = 1
+            ask().result(PATIENCE_S)
+        world.collisions = 1
+        written(link, "written")
+        asked(link).result(PATIENCE_S)
+        assert (world.collisions, world.sessions, link.errors, link.elections) == (0, 1, 0, 1)
+    assert world.written == ["asked", "written", "asked"]
 
 
 def test_only_who_is_elected_writes_what_was_learnt() -> None:
