@@ -28,6 +28,7 @@ from twin_service.cli import twin
 from twin_service.decision.value_net import ValueNet
 from twin_service.documents import Document
 from twin_service.store import link, postgres_schema
+from twin_service.store import postgres as postgres_module
 from twin_service.store.address import connection_parameters
 from twin_service.store.interface import Bounds, Store
 from twin_service.store.postgres import PostgresStore
@@ -206,6 +207,22 @@ async def test_a_device_that_comes_brings_its_document_and_its_old_replica_write
         announced = await second.claimed("cam", DIGEST, 4711)
         assert announced is not None
         assert announced.epoch == 4711
+
+
+async def test_a_claim_that_took_too_long_takes_the_device_from_nobody_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store_on(database) as first, store_on(database) as second:
+        at_work, blocked = threading.Event(), threading.Event()
+        first._link.put(lambda _: (at_work.set(), blocked.wait(_PATIENCE_S)), 0)
+        assert at_work.wait(_PATIENCE_S)
+        with monkeypatch.context() as patch:
+            patch.setattr(postgres_module, "_CLAIM_S", 0.05)
+            assert await first.claimed("cam", DIGEST, 0) is None
+        moved = await second.claimed("cam", DIGEST, 0)
+        blocked.set()
+        assert await first.kept(["cam"]) == {"cam": (1, None)} == {"cam": moved}
+        assert second.take_moved() == []
 
 
 async def test_a_damaged_document_is_begun_anew(database: Database) -> None:

@@ -84,10 +84,12 @@ class Jobs:
                 self._waiting_bytes -= job.size_bytes
 
     def take_claims(self) -> dict[str, Claiming]:
-        """All claims, by device."""
+        """All claims that somebody still waits for, by device. From now on they cannot be cancelled."""
         with self.lock:
             claims, self._claims = self._claims, {}
-        return claims
+        for claiming in claims.values():
+            claiming.futures = [future for future in claiming.futures if future.set_running_or_notify_cancel()]
+        return {device_id: claiming for device_id, claiming in claims.items() if claiming.futures}
 
     def fail(self, error: Exception) -> None:
         """The session is gone: nobody waits for it. Writes stay, but for those of the learner: whoever learns by the

@@ -328,8 +328,7 @@ class Link:
             return
         for device_id, claiming in claims.items():
             for future in claiming.futures:
-                if future.set_running_or_notify_cancel():
-                    future.set_result(found[device_id])
+                future.set_result(found[device_id])
 
     def heard(self, channel: str, text: str) -> None:
         """Another session notifies of something."""

@@ -163,15 +163,16 @@ class PostgresStore:
             ``None``: the database does not answer now. The device is served all the same.
         """
         try:
-            asked: list[Future[Any]] = [self._link.claim(device_id, epoch)]
+            waits: list[asyncio.Future[Any]] = []
             if model_digest not in self._manifests:
-                asked.append(self._asked_model(model_digest))
-            # Others may wait for the same: whoever waits no longer must not cancel it.
-            waits = [asyncio.shield(asyncio.wrap_future(future)) for future in asked]
+                # Others may wait for the same: whoever waits no longer must not cancel it.
+                waits.append(asyncio.shield(asyncio.wrap_future(self._asked_model(model_digest))))
+            # Not shielded: made later, it would take the device from where it has gone by then.
+            waits.append(asyncio.wrap_future(self._link.claim(device_id, epoch)))
             found = await asyncio.wait_for(asyncio.gather(*waits), _CLAIM_S)
         except (StorageError, asyncio.TimeoutError):
             return None
-        claim: Claim = found[0]
+        claim: Claim = found[-1]
         return claim
 
     async def kept(self, device_ids: Sequence[str]) -> dict[str, Claim] | None:

@@ -34,6 +34,7 @@ class World:
         self.is_up = True
         self.holder: Session | None = None
         self.written: list[str] = []
+        self.claimed: list[str] = []
         self.refreshed: list[str | None] = []
         self.sessions = self.collisions = 0
         self.others: list[bytes] = []
@@ -89,6 +90,7 @@ class Session:
     def claim(self, devices: dict[str, int]) -> dict[str, Claim]:
         self.check()
         self.collide()
+        self.world.claimed += devices
         return {device_id: Claim(max(epoch, 1), None) for device_id, epoch in devices.items()}
 
     def write(self, text: str) -> None:
@@ -257,6 +259,20 @@ def test_whoever_waits_no_longer_stops_nobody() -> None:
         assert given_up.cancel()
         blocked.set()
         asked(link).result(PATIENCE_S)
+
+
+def test_a_claim_that_nobody_waits_for_any_more_is_not_made() -> None:
+    world = World()
+    with linked(world) as (link, _):
+        at_work, blocked = threading.Event(), threading.Event()
+        link.put(lambda _: (at_work.set(), blocked.wait(PATIENCE_S)), 0)
+        assert at_work.wait(PATIENCE_S)
+        given_up = [link.claim(device_id, 3) for device_id in ("cam", "dock")]
+        again = link.claim("dock", 4)
+        assert all(future.cancel() for future in given_up)
+        blocked.set()
+        assert again.result(PATIENCE_S).epoch == 4
+    assert world.claimed == ["dock"]
 
 
 def test_what_is_left_at_the_end_is_written_and_a_lost_database_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
