@@ -80,9 +80,10 @@ class Archive:
 
     def claimed(self, device_id: str, claim: Claim) -> None:
         """A device is about to attach that others may have held since."""
-        self.bases.pop(device_id, None)
         held = self.opened(device_id)
-        if claim.document is not None and held.epoch < claim.document.epoch:
+        if device_id in self.bases:
+            self._put_together(device_id, claim.document)
+        elif claim.document is not None and held.epoch < claim.document.epoch:
             self.forget(device_id)
             self._inherit(claim.document, 1)
             self._documents[device_id] = held = claim.document
@@ -90,21 +91,29 @@ class Archive:
 
     def unknown(self, device_id: str) -> None:
         """A device is about to attach, and what others have kept of it cannot be asked now: its document is not saved
-        over theirs until :meth:`learnt`."""
+        over theirs until :meth:`learnt` or :meth:`reclaimed`."""
         held = self.opened(device_id)
         self.bases.setdefault(device_id, Document.from_json(held.to_json(), held.epoch))
 
+    def is_behind(self, device_id: str, claim: Claim) -> bool:
+        """Whether a device is attached here under an earlier epoch than it is kept under."""
+        held = self._documents.get(device_id)
+        return held is not None and held.epoch < claim.epoch and self._is_attached(device_id)
+
     def learnt(self, device_id: str, claim: Claim | None) -> None:
         """What was kept of a device of which it was not known; ``None``: nothing."""
-        base, held = self.bases.pop(device_id, None), self._documents.get(device_id)
+        held = self._documents.get(device_id)
         # With a later epoch than here the device is elsewhere by now, and what is known of it here counts no more.
-        if base is None or held is None or claim is None or not base.epoch < claim.epoch <= held.epoch:
-            return
-        if claim.document is not None:
-            self._inherit(base, -1)
-            self._inherit(claim.document, 1)
-            held.add(claim.document, base)
-            self._unsaved[device_id] = None
+        if held is not None and claim is not None and claim.epoch <= held.epoch:
+            self._put_together(device_id, claim.document)
+        self.bases.pop(device_id, None)
+
+    def reclaimed(self, device_id: str, claim: Claim) -> None:
+        """A device that was behind was claimed while it was attached."""
+        if device_id in self.bases:  # else it has attached anew
+            held = self._documents[device_id]
+            held.epoch = max(held.epoch, claim.epoch)
+            self._put_together(device_id, claim.document)
 
     def forget(self, device_id: str) -> None:
         """A device is elsewhere now, where its document is kept up."""
@@ -154,6 +163,15 @@ class Archive:
         gone = next((device_id for device_id in self._documents if not self._is_attached(device_id)), None)
         if gone is not None:
             self.forget(gone)
+
+    def _put_together(self, device_id: str, kept: Document | None) -> None:
+        """What is known of a device here, and what others have kept of it since."""
+        base, held = self.bases.pop(device_id, None), self._documents[device_id]
+        if base is not None and kept is not None and base.epoch < kept.epoch:
+            self._inherit(base, -1)
+            self._inherit(kept, 1)
+            held.add(kept, base)
+            self._unsaved[device_id] = None
 
     def _inherit(self, document: Document, sign: int) -> None:
         for name, counts in self.inherited.items():

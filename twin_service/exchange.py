@@ -118,12 +118,21 @@ class Exchange:
 
     async def learn_of_documents(self) -> None:
         """What could not be asked of devices when they attached is asked again."""
-        unknown = list(islice(self.core.archive.bases, _ASKED_AT_ONCE))
-        if self._shared is not None and unknown:
-            found = await self._shared.kept(unknown)
-            if found is not None:
-                for device_id in unknown:
-                    self.core.archive.learnt(device_id, found.get(device_id))
+        archive, unknown = self.core.archive, list(islice(self.core.archive.bases, _ASKED_AT_ONCE))
+        found = await self._shared.kept(unknown) if self._shared is not None and unknown else None
+        if self._shared is None or found is None:
+            return
+        behind = []
+        for device_id in unknown:
+            claim = found.get(device_id)
+            if claim is not None and archive.is_behind(device_id, claim):
+                behind.append(device_id)
+            else:
+                archive.learnt(device_id, claim)
+        # They are here all the same: their clocks are behind, or a claim was made that nobody waited for any more.
+        claims = await self._shared.reclaimed(behind) if behind else None
+        for device_id, claim in (claims or {}).items():
+            archive.reclaimed(device_id, claim)
 
     def device_moved(self, device_id: str, epoch: int) -> None:
         """A device has attached to another replica, under this number; nothing if it is back here since."""

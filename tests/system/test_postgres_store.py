@@ -225,6 +225,14 @@ async def test_a_claim_that_took_too_long_takes_the_device_from_nobody_later(
         assert second.take_moved() == []
 
 
+async def test_a_device_that_is_attached_is_claimed_whatever_it_was_kept_under(database: Database) -> None:
+    with store_on(database) as first, store_on(database) as second:
+        second.keep_documents([Document("cam", epoch=5000)])
+        until(lambda: len(second.documents()) == 1, "kept")
+        assert await first.reclaimed(["cam", "dock"]) == {"cam": (5001, Document("cam", epoch=5000)), "dock": (1, None)}
+        until(lambda: second.take_moved() == [("cam", 5001)], "told")
+
+
 async def test_a_damaged_document_is_begun_anew(database: Database) -> None:
     with store_on(database) as store:
         database.run("INSERT INTO documents (device_id, epoch, json) VALUES ('cam', 4, 'damaged')")

@@ -100,3 +100,11 @@ class SharedStore(Store, Protocol):
             ``None``: the database does not answer now.
         """
         ...
+
+    async def reclaimed(self, device_ids: Sequence[str]) -> dict[str, Claim] | None:
+        """Claim devices that are attached here, whatever they are kept under; they do not wait for it.
+
+        Returns:
+            ``None``: the database does not answer now.
+        """
+        ...

@@ -181,12 +181,15 @@ class PostgresStore:
         Returns:
             ``None``: the database does not answer now.
         """
-        try:
-            asked = asyncio.wrap_future(self._link.ask(lambda tables: tables.kept(device_ids)))
-            found: dict[str, Claim] = await asyncio.wait_for(asked, _READ_S)
-        except (StorageError, asyncio.TimeoutError):
-            return None
-        return found
+        return await self._claims(lambda tables: tables.kept(device_ids))
+
+    async def reclaimed(self, device_ids: Sequence[str]) -> dict[str, Claim] | None:
+        """Claim devices that are attached here, whatever they are kept under; they do not wait for it.
+
+        Returns:
+            ``None``: the database does not answer now.
+        """
+        return await self._claims(lambda tables: tables.claim(dict.fromkeys(device_ids, 0)))
 
     # Memory.
 
@@ -267,6 +270,12 @@ class PostgresStore:
     def _counted(self) -> int:
         self._number += 1
         return self._number
+
+    async def _claims(self, run: Callable[[PostgresTables], dict[str, Claim]]) -> dict[str, Claim] | None:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(self._link.ask(run)), _READ_S)
+        except (StorageError, asyncio.TimeoutError):
+            return None
 
     def _read(self, run: Callable[[PostgresTables], T]) -> T:
         """Wait for what the database says.

@@ -220,6 +220,27 @@ def test_of_a_device_that_was_here_before_only_what_is_new_is_added() -> None:
     assert counted(archive) == 3
 
 
+@pytest.mark.parametrize("epoch_here", [6, 2], ids=["a clock that is ahead", "a clock that is behind"])
+def test_a_device_that_attaches_anew_before_its_document_could_be_asked_loses_nothing(
+    epoch_here: int,
+) -> None:
+    memory = SharedMemory()
+    archive = Archive(memory, 10, lambda _: True)
+    archive.unknown("cam")
+    document = archive.opened("cam")
+    document.attached(epoch_here)
+    document.outcomes["device"] += 2
+    document.desire(Desired(beta_s_per_joule=0.1), 0)
+    archive.claimed("cam", Claim(9, kept("cam", 3, 5)))
+    document.attached()
+    assert archive.opened("cam") is document
+    assert (document.epoch, document.desired) == (9, Desired(beta_s_per_joule=0.1))
+    assert dict(document.outcomes) == {"device": 2, "edge": 5}
+    assert counted(archive) == 2
+    assert not archive.save()
+    assert memory.documents() == [document]
+
+
 @pytest.mark.parametrize("claim", [None, Claim(9, None), Claim(9, kept("cam", 9, 5)), Claim(0, kept("cam", 0, 5))])
 def test_what_is_of_another_time_is_not_added(claim: Claim | None) -> None:
     archive = Archive(SharedMemory(), 10, lambda _: False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -10,8 +12,9 @@ from tests.unit.twin_service.made_up_twins import MANIFEST_BYTES, StepRule, devi
 from twin_service import messages
 from twin_service.core import TwinCore
 from twin_service.decision.situation import Weights
+from twin_service.documents import Desired, Document
 from twin_service.exchange import MAX_UNSENT, DeviceSession, Exchange
-from twin_service.memory import VolatileMemory
+from twin_service.memory import Claim, VolatileMemory
 from twinsplit.clock import ManualClock
 from twinsplit.errors import BadMessageError, ErrorCode, StoppingError
 
@@ -125,3 +128,54 @@ async def test_a_refused_message_of_ours_is_only_noted() -> None:
 
 def test_the_made_up_manifests_differ() -> None:
     assert manifest_bytes("another") != MANIFEST_BYTES
+
+
+class SlowDatabase(VolatileMemory):
+    """It answers after everybody's patience, and knows ``cam`` under a later number than the device does."""
+
+    is_shared = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keep_documents([Document("cam", epoch=5000, messages=Counter(task=3))])
+
+    async def claimed(self, device_id: str, model_digest: str, epoch: int) -> None:
+        return None
+
+    async def kept(self, device_ids: list[str]) -> dict[str, Claim]:
+        return {document.device_id: Claim(document.epoch, document) for document in self.documents()}
+
+    async def reclaimed(self, device_ids: list[str]) -> dict[str, Claim]:
+        claims = {document.device_id: Claim(document.epoch + 1, document) for document in self.documents()}
+        self.keep_documents(Document(device_id, epoch=claim.epoch) for device_id, claim in claims.items())
+        return claims
+
+
+async def with_a_clock_that_is_behind(memory: SlowDatabase) -> tuple[Exchange, DeviceSession]:
+    exchange = Exchange(TwinCore(StepRule(), Weights(), memory), ManualClock(10.0), memory)
+    hello = replace(device_hello(), attachment_epoch=3000)
+    await exchange.arriving(hello)
+    session = DeviceSession(end=lambda: None)
+    exchange.device_attached(session, hello)
+    return exchange, session
+
+
+async def test_a_device_that_is_kept_under_a_later_number_is_saved_once_the_database_answers() -> None:
+    memory = SlowDatabase()
+    exchange, _ = await with_a_clock_that_is_behind(memory)
+    exchange.core.desire("cam", Desired(alpha_s=7.0), 1)
+    await exchange.learn_of_documents()
+    exchange.core.save()
+    (document,) = memory.documents()
+    assert (document.epoch, document.desired, document.messages["task"]) == (5001, Desired(alpha_s=7.0), 3)
+    assert exchange.core.archive.bases == {}
+    assert not exchange.device_released("cam", 3000)
+
+
+async def test_a_device_that_has_gone_meanwhile_is_not_taken_from_where_it_is() -> None:
+    memory = SlowDatabase()
+    exchange, session = await with_a_clock_that_is_behind(memory)
+    exchange.device_gone(session)
+    await exchange.learn_of_documents()
+    exchange.core.save()
+    assert [document.epoch for document in memory.documents()] == [5000]
