@@ -246,12 +246,13 @@ class Learner:
             self._bound()
 
     def deposed(self) -> None:
-        """Another replica may learn by now; what was not published is forgotten."""
+        """Another replica may learn by now; what was not published is forgotten, and what was serves."""
         self.is_elected = False
         self._unsaved.clear()
-        for model in self._models.values():
+        for model_digest, model in self._models.items():
             model.tasks.clear()
             model.new_tasks = 0
+            self.published(model_digest, self._memory.weights(model_digest))
             model.watch.rolled_back()
 
     def published(self, model_digest: str, rows: Sequence[WeightsRow]) -> None:
@@ -259,10 +260,10 @@ class Learner:
         model = self._models.get(model_digest)
         if model is None or self.is_elected:
             return
-        version = model.serving.version
+        before = model.serving
         self._serve_kept(model_digest, model, rows)
-        if model.serving.version != version:
-            self._tell(Result.ADOPTED, model_digest, model.serving.version, f"in place of version {version}")
+        if model.serving is not before:
+            self._tell(Result.ADOPTED, model_digest, model.serving.version, f"in place of version {before.version}")
 
     def save(self) -> None:
         """Keep new versions and what became of older ones.
@@ -307,13 +308,14 @@ class Learner:
         model.newest = max((row.version for row in rows), default=OPEN_LOOP_VERSION)
         serving = [row for row in rows if row.state == WeightsState.SERVING.value]
         if not serving:
-            model.serving = _OPEN_LOOP
+            model.serving = model.before = _OPEN_LOOP
             return
-        row = serving[-1]
-        if row.version == model.serving.version:
+        row, here = serving[-1], model.serving.row
+        # Another replica may have published other weights under a version that was not published from here.
+        if here is not None and (row.version, row.data) == (here.version, here.data):
             return
         try:
-            model.serving = _Served(row, ValueNet.from_bytes(row.data))
+            model.serving, model.before = _Served(row, ValueNet.from_bytes(row.data)), _OPEN_LOOP
             model.watch.promoted()  # on probation again: what it brought before the restart is not known
         except WeightsError as error:
             self._state(row, WeightsState.DAMAGED)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from made_up_tasks import DIGEST, made_up_tasks
-from test_learner import BETTER_NET, GOOD, NET, SETTINGS, results
+from test_learner import BETTER_NET, GOOD, NET, SETTINGS, costly_task, promoted, results
 
 from twin_service.learning.election import Election
 from twin_service.learning.learner import Learner, Result, WeightsState
@@ -17,6 +17,8 @@ from twin_service.learning.lesson import Report
 from twin_service.memory import VolatileMemory, WeightsRow
 from twin_service.workload.replayed import Replayed
 from twinsplit.errors import StorageError, TrainingError
+
+BETTER = replace(GOOD, candidate=BETTER_NET)
 
 
 class SharedMemory(VolatileMemory):
@@ -86,6 +88,17 @@ def elected(memory: SharedMemory, tasks: int = 20) -> Learner:
     return learner
 
 
+def rolled_back(learner: Learner) -> None:
+    for number in range(10):
+        learner.task_replayed(costly_task(number))
+    assert results(learner)[-1] is Result.ROLLED_BACK
+
+
+def served(learner: Learner) -> bytes | None:
+    net = learner.net(DIGEST)
+    return None if net is None else net.to_bytes()
+
+
 def test_who_is_not_elected_neither_learns_nor_reads_what_would_wait_for_a_network() -> None:
     memory = SharedMemory()
     memory.is_lost = True
@@ -133,17 +146,57 @@ def test_published_weights_that_are_damaged_leave_those_in_force_and_are_not_wri
     assert memory.weights() == []
 
 
-def test_who_is_deposed_forgets_what_it_did_not_publish() -> None:
+def test_who_is_deposed_forgets_what_it_did_not_publish_and_serves_what_it_did() -> None:
     memory = SharedMemory()
     learner = elected(memory)
-    assignment = learner.next_lesson()
-    assert assignment is not None
-    learner.learnt(assignment, GOOD, 1e9)
+    promoted(learner)
     learner.deposed()
+    assert (learner.serving_version(DIGEST), learner.net(DIGEST)) == (0, None)
+    assert results(learner) == [Result.PROMOTED, Result.ADOPTED]
     learner.save()
     assert memory.weights() == []
-    learner.published(DIGEST, [])
-    assert learner.serving_version(DIGEST) == 0
+
+
+def test_who_is_deposed_serves_again_what_it_took_back_without_publishing_that() -> None:
+    memory = SharedMemory()
+    learner = elected(memory)
+    promoted(learner)
+    promoted(learner, BETTER)
+    learner.save()
+    published = memory.weights()
+    rolled_back(learner)
+    assert learner.serving_version(DIGEST) == 1
+    learner.deposed()
+    assert learner.serving_version(DIGEST) == 2
+    learner.save()
+    assert memory.weights() == published
+
+
+def test_other_weights_under_the_version_of_those_that_were_lost_on_their_way_serve() -> None:
+    memory = SharedMemory()
+    learner = elected(memory)
+    promoted(learner)
+    learner.save()
+    learner.deposed()
+    learner.events.clear()
+    learner.published(DIGEST, [row(1, WeightsState.SERVING, BETTER_NET.to_bytes())])
+    assert served(learner) == BETTER_NET.to_bytes()
+    assert results(learner) == [Result.ADOPTED]
+
+
+def test_weights_that_were_never_published_do_not_serve_after_a_roll_back_of_others() -> None:
+    memory = SharedMemory()
+    learner = elected(memory)
+    promoted(learner)
+    promoted(learner, BETTER)
+    learner.deposed()
+    memory.keep_weights(row(1, WeightsState.SERVING, BETTER_NET.to_bytes()))
+    learner.published(DIGEST, memory.weights())
+    learner.elected(made_up_tasks(20))
+    rolled_back(learner)
+    assert learner.net(DIGEST) is None
+    learner.save()
+    assert memory.weights() == [row(1, WeightsState.ROLLED_BACK, BETTER_NET.to_bytes())]
 
 
 @pytest.mark.parametrize("is_learnt", [True, False])
