@@ -76,10 +76,10 @@ class Database:
         """Another one, with a transaction of its own."""
         return psycopg.connect(self.server.address(self.name + _TABLES))
 
-    def await_waiting(self) -> None:
-        """Until a session waits for what another one has locked."""
+    def is_waiting(self) -> bool:
+        """Whether a session waits for what another one has locked."""
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
-        until(lambda: bool(self.run(waiting, self.name)), "waiting")
+        return bool(self.run(waiting, self.name))
 
 
 def new_database(server: PostgresServer, options: str = "") -> Database:
@@ -355,7 +355,7 @@ def test_whoever_waits_for_a_document_holds_none_of_a_later_name(
         with database.session() as other:
             other.execute("INSERT INTO documents (device_id, epoch) VALUES ('a', 1)")
             written = thread.submit(write, tables)
-            database.await_waiting()
+            until(database.is_waiting, "waiting")
             other.execute("SELECT 1 FROM documents WHERE device_id = 'b' FOR UPDATE NOWAIT")
         written.result(_PATIENCE_S)
     assert database.run("SELECT device_id, epoch > 0 FROM documents ORDER BY 1") == [("a", True), ("b", True)]
@@ -379,6 +379,45 @@ def test_of_two_sessions_that_wait_for_each_other_one_is_told_and_can_go_on(data
         ends = threads.map(both, each, ("ab", "ba"), (are_held, are_held))
         assert sorted(ends) == ["kept", "told"]
     assert database.run("SELECT count(*) FROM documents") == [(3,)]
+
+
+def test_tasks_are_seen_in_the_order_of_their_ids(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(2) as threads, contextlib.ExitStack() as stack:
+        first, second, reader = (stack.enter_context(contextlib.closing(tables_on(database))) for _ in range(3))
+        is_added, may_end, forget = threading.Event(), threading.Event(), first._forget
+        stack.callback(may_end.set)
+
+        def late_forget(added_bytes: int) -> None:
+            is_added.set()
+            may_end.wait(_PATIENCE_S)
+            forget(added_bytes)
+
+        monkeypatch.setattr(first, "_forget", late_forget)
+        kept = [threads.submit(first.keep_replay, [ReplayRow(DIGEST, "cam", 1, b"first")])]
+        assert is_added.wait(_PATIENCE_S)
+        kept.append(threads.submit(second.keep_replay, [ReplayRow(DIGEST, "cam", 1, b"second")]))
+        until(lambda: kept[1].done() or database.is_waiting(), "kept or waiting")
+        seen = reader.others_replay(0, 9)
+        may_end.set()
+        for each in kept:
+            each.result(_PATIENCE_S)
+        assert seen.records + reader.others_replay(seen.last_id, 9).records == [b"first", b"second"]
+
+
+def test_whoever_waits_to_add_a_task_holds_no_old_one(database: Database) -> None:
+    with contextlib.closing(tables_on(database)) as tables, ThreadPoolExecutor(1) as thread:
+        database.run(
+            "INSERT INTO replay (model_digest, device_id, at_unix_s, writer, number, bytes) "
+            "VALUES ('ab', 'cam', 0, gen_random_uuid(), 1, 'old')"
+        )
+        with database.session() as other:
+            other.execute("UPDATE bytes_kept SET bytes = 3")
+            written = thread.submit(tables.keep_replay, [ReplayRow(DIGEST, "cam", 1, b"new")])
+            until(database.is_waiting, "waiting")
+            other.execute("SELECT 1 FROM replay FOR UPDATE NOWAIT")
+        written.result(_PATIENCE_S)
+        assert [data for _, data in tables.replay_page(DIGEST, 0, 9)] == [b"new"]
+    assert database.run("SELECT bytes FROM bytes_kept") == [(3,)]
 
 
 def test_a_write_that_the_database_refuses_harms_no_other(database: Database) -> None:

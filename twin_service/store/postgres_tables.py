@@ -7,7 +7,8 @@ writer hands over twice, since the connection was lost before the answer came, i
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from twin_service.documents import Document, readable_document, readable_documents
@@ -219,7 +220,7 @@ class PostgresTables(PostgresSession):
 
     def shrink(self) -> None:
         """Let go what the bounds, which may have been drawn closer, do not allow."""
-        with self._transaction("written"):
+        with self._adding():
             self._forget(0)
             self._forget_documents()
 
@@ -256,7 +257,7 @@ class PostgresTables(PostgresSession):
 
     def keep_replay(self, rows: Sequence[ReplayRow]) -> None:
         """Remember replayed tasks; the oldest go when there are too many."""
-        with self._transaction("written"):
+        with self._adding():
             added = self._rows(
                 "INSERT INTO replay (model_digest, device_id, at_unix_s, writer, number, bytes) "
                 "SELECT model_digest, device_id, %s, %s, number, bytes FROM "
@@ -274,7 +275,7 @@ class PostgresTables(PostgresSession):
 
     def keep_trace(self, number: int, lines: bytes) -> None:
         """Remember a batch of trace records; the oldest go when there are too many."""
-        with self._transaction("written"):
+        with self._adding():
             added = self._rows(
                 "INSERT INTO traces (at_unix_s, writer, number, bytes) VALUES (%s, %s, %s, %s) "
                 "ON CONFLICT DO NOTHING RETURNING octet_length(bytes)",
@@ -321,6 +322,14 @@ class PostgresTables(PostgresSession):
 
     # How it is done.
 
+    @contextmanager
+    def _adding(self) -> Iterator[None]:
+        """A transaction on what is bounded in size, one after the other: ids can be seen in their order, and no two
+        wait for each other's rows."""
+        with self._transaction("written"):
+            self._rows("SELECT bytes FROM bytes_kept FOR UPDATE")
+            yield
+
     def _forget_documents(self) -> None:
         """Let go the documents beyond their bound, but for those that another replica is writing; within a
         transaction."""
@@ -331,7 +340,7 @@ class PostgresTables(PostgresSession):
         )
 
     def _forget(self, added_bytes: int) -> None:
-        """Let go what is too old, and the oldest while all of it is too large; within a transaction."""
+        """Let go what is too old, and the oldest while all of it is too large; within :meth:`_adding`."""
         oldest_s = self._unix_s() - self._bounds.max_age_s
         gone = _sum(self._rows("DELETE FROM replay WHERE at_unix_s < %s RETURNING octet_length(bytes)", oldest_s))
         gone += _sum(self._rows("DELETE FROM traces WHERE at_unix_s < %s RETURNING octet_length(bytes)", oldest_s))
