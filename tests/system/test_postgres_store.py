@@ -149,6 +149,13 @@ def test_what_the_elected_one_publishes_is_read_by_the_others_and_what_they_publ
         assert again.weights() == [row(1, "rolled-back")]
 
 
+def test_what_is_published_by_one_that_is_not_elected_any_more_is_not_held_to_be(database: Database) -> None:
+    with store_on(database, is_candidate=False) as store:
+        store.keep_weights(row(1, "serving"))
+        until(lambda: store.weights() == [], "forgotten")
+        until(lambda: store.take_published() == {DIGEST: []}, "told")
+
+
 def test_the_elected_one_is_told_of_tasks_that_others_keep(database: Database) -> None:
     with store_on(database) as first, store_on(database) as second:
         first.keep_replay([made_up_replayed(task_id=1)])

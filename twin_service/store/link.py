@@ -297,6 +297,9 @@ class Link:
                     job.future.set_result(_done(job.run, tables))
             elif not job.is_learners or self.is_elected:
                 _done(job.run, tables)
+            else:  # held as published meanwhile, which it is not
+                self._refresh(tables, None)
+                self.told()
         except RejectedError as error:
             self.errors += 1
             fail(job.future, error)

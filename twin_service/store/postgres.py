@@ -242,8 +242,8 @@ class PostgresStore:
         return self._pages(lambda tables, after: tables.replay_page(model_digest, after, _PAGE), before)
 
     def keep_weights(self, row: WeightsRow) -> None:
-        self._link.put(lambda tables: tables.keep_weights(row), len(row.data), is_learners=True)
-        with self._lock:
+        with self._lock:  # the thread may find at once that they are not to be published
+            self._link.put(lambda tables: tables.keep_weights(row), len(row.data), is_learners=True)
             keep_version(self._weights.setdefault(row.model_digest, {}), row)
 
     def weights(self, model_digest: str | None = None) -> list[WeightsRow]:
