@@ -61,10 +61,9 @@ class Election:
                 await self.take()
             except Exception as error:  # noqa: BLE001 - a defect here must not end all following
                 _log.exception("election-failed", error)
-            # What could not be asked when a device attached is asked again, until there is an answer.
-            patience_s = _AGAIN_S if self._exchange.core.archive.bases else None
+            # No news tell that a device has attached of which nothing could be asked: that is asked again.
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(news.wait(), patience_s)
+                await asyncio.wait_for(news.wait(), _AGAIN_S)
 
     async def take(self) -> None:
         """Take what is new now."""

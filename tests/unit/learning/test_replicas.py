@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from made_up_tasks import DIGEST, made_up_tasks
 from test_learner import BETTER_NET, GOOD, NET, SETTINGS, costly_task, promoted, results
 
+from twin_service.learning import election as election_module
 from twin_service.learning.election import Election
 from twin_service.learning.learner import Learner, Result, WeightsState
 from twin_service.learning.lesson import Report
@@ -66,7 +66,6 @@ class Told:
     def __init__(self) -> None:
         self.moved: list[tuple[str, int]] = []
         self.changes = self.asked = 0
-        self.core = SimpleNamespace(archive=SimpleNamespace(bases={}))
 
     async def learn_of_documents(self) -> None:
         self.asked += 1
@@ -298,3 +297,13 @@ async def test_news_are_taken_as_they_come() -> None:
     assert learner.serving_version(DIGEST) == 3
     assert told.moved == [("cam", 4)]
     assert replace(learner.events[-1], cause="").result is Result.ADOPTED
+
+
+async def test_what_could_not_be_asked_is_asked_again_without_any_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(election_module, "_AGAIN_S", 0.0)
+    follower, _, told = election(SharedMemory())
+    following = asyncio.ensure_future(follower.follow())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    following.cancel()
+    assert told.asked > 1
