@@ -196,6 +196,8 @@ class Engine:
             index = step.index
             tensor = cargo.exit_tensor if step.task.is_last_resort else cargo.tensor
             answer = self._runtime.run_exit(index, _present(tensor))
+            if answer is None:
+                _log.warning("exit-not-finite", limit_s=10.0, exit=index, task=step.task.task_id)
             self._stretch(("exit", index), began_s)
             return lambda pipeline, now_s: pipeline.exit_done(now_s, index, answer)
         if isinstance(step, Encode):

@@ -174,8 +174,8 @@ class Pipeline:
         """The segment that was asked for is done; ``answer``: the network's, after its last segment."""
         return self._reported(now_s, self._service.segment_done(now_s, answer))
 
-    def exit_done(self, now_s: float, exit_index: int, answer: ExitAnswer) -> list[Instruction]:
-        """The exit that was asked for is done."""
+    def exit_done(self, now_s: float, exit_index: int, answer: ExitAnswer | None) -> list[Instruction]:
+        """The exit that was asked for is done; ``answer`` ``None``: its output is not finite."""
         return self._reported(now_s, self._service.exit_done(now_s, exit_index, answer))
 
     def polled(self, now_s: float, decision: Decision | None) -> list[Instruction]:

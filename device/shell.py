@@ -28,7 +28,7 @@ from device.twin_wire import Attachment, LiveState
 from device.uplink import Uplink, UploadTrace
 from twinsplit.clock import Clock
 from twinsplit.edge_list import ListedEdge
-from twinsplit.errors import FrameError, RefusedError, TensorError
+from twinsplit.errors import ComputeError, FrameError, RefusedError, TensorError
 from twinsplit.model.preprocessing import PreparedInput, prepare, prepare_tensor
 from twinsplit.model.runtime import Answer, SegmentRuntime
 from twinsplit.plan import Plan
@@ -199,10 +199,10 @@ class Shell:
             raise TensorError(f"the edge's answer is no output of shape {self._output_shape}; give it the same model")
         header, data = response.tensor
         output = decode(header, data, math.prod(self._output_shape))
-        # Of NaN or of infinities no class is the most likely one.
-        if self._runtime.manifest.task != "raw" and not math.isfinite(output.max()):
-            raise TensorError(f"the edge's answer has {output.max()} as its largest element; a finite one is needed")
-        return self._runtime.answer(output)
+        try:
+            return self._runtime.answer(output)
+        except ComputeError as error:
+            raise TensorError(f"the edge's answer is none: {error}") from None
 
     def connected(self, address: str, round_trip_s: float) -> None:
         """The edge answers."""

@@ -97,17 +97,20 @@ class TaskInService:
             return [RunExit(task, exit_index)]
         return self._reach_epoch(now_s, task)
 
-    def exit_done(self, now_s: float, exit_index: int, answer: ExitAnswer) -> list[Instruction]:
-        """An exit is done."""
+    def exit_done(self, now_s: float, exit_index: int, answer: ExitAnswer | None) -> list[Instruction]:
+        """An exit is done; ``None``: it gave no answer, which is no evidence."""
         task = self.task
         if task is None:
             return []
+        if answer is None and task.is_last_resort:
+            return self.step_failed(now_s)
         seconds = now_s - task.step_began_s
         task.compute_s += seconds
         self._tracker.exit_done(exit_index, seconds)
-        task.exit_answers[exit_index] = answer
-        task.last_exit = exit_index
-        task.evidence = answer.evidence
+        if answer is not None:
+            task.exit_answers[exit_index] = answer
+            task.last_exit = exit_index
+            task.evidence = answer.evidence
         if task.is_last_resort:
             return self._answer_by_exit(now_s, task, exit_index, Reason.HEAD_ONLY)
         return self._reach_epoch(now_s, task)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.scenario import Scenario
+from twinsplit.errors import ComputeError
 from twinsplit.model.frames import read_frames
 from twinsplit.model.preprocessing import Frame, prepare
 from twinsplit.model.runtime import SegmentRuntime
@@ -40,9 +41,12 @@ def _bins(runtime: SegmentRuntime, frame: Frame) -> tuple[int, ...]:
     bins = []
     for segment in range(max((e.after_segment for e in exits), default=0)):
         tensor = runtime.run_segment(segment, tensor)
-        bins += [
-            (e.index, e.bin_of(runtime.run_exit(e.index, tensor).raw_confidence))
-            for e in exits
-            if e.after_segment == segment + 1
-        ]
+        for e in exits:
+            if e.after_segment == segment + 1:
+                answer = runtime.run_exit(e.index, tensor)
+                if answer is None:
+                    raise ComputeError(
+                        f"exit {e.index} gives no finite answer to a frame; leave that exit or frame out"
+                    )
+                bins.append((e.index, e.bin_of(answer.raw_confidence)))
     return tuple(shown for _, shown in sorted(bins))

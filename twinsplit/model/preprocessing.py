@@ -28,6 +28,7 @@ PICTURE_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 
 _NPY_MAGIC = b"\x93NUMPY"
 _DAMAGED = "frame: cannot be decoded; send a complete JPEG or PNG file"
+_NOT_FINITE = "frame: a tensor with values that are not finite; send the input as the model takes it"
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -45,7 +46,8 @@ def prepare(frame: Frame, manifest: Manifest) -> PreparedInput:
     """Bring ``frame`` to the model's input.
 
     Raises:
-        FrameError: it cannot be decoded, or its type, rank or size does not fit; the text says what does.
+        FrameError: it cannot be decoded, its type, rank or size does not fit, or an element is NaN or infinite; the
+            text says what does.
     """
     spec = manifest.cuts[0].tensor
     if manifest.preprocessing.kind == "none":
@@ -58,7 +60,7 @@ def prepare_tensor(tensor: NDArray[Any], manifest: Manifest) -> PreparedInput:
     """The model's input as it is, with the picture that comes nearest to it, which may be sent in its place.
 
     Raises:
-        FrameError: the type or shape is not the input's, or a number is none where pictures are made.
+        FrameError: the type or shape is not the input's, or an element is NaN or infinite.
     """
     spec = manifest.cuts[0].tensor
     if tensor.dtype != np.dtype(spec.dtype) or tensor.shape != spec.shape:
@@ -66,7 +68,7 @@ def prepare_tensor(tensor: NDArray[Any], manifest: Manifest) -> PreparedInput:
             f"frame: {tensor.dtype} {tensor.shape} is not the input, which needs {spec.dtype} {spec.shape}"
         )
     if manifest.preprocessing.kind == "none":
-        return PreparedInput(picture=None, tensor=tensor)
+        return PreparedInput(picture=None, tensor=_finite(tensor))
     return PreparedInput(picture=_nearest_picture(tensor, manifest.preprocessing, spec), tensor=tensor)
 
 
@@ -177,7 +179,7 @@ def _nearest_picture(tensor: NDArray[Any], preprocessing: Preprocessing, spec: T
         source = channels - 1 - channel if preprocessing.colour == "bgr" else channel
         levels = (planes[channel].astype(np.float32) - offset[channel]) / gain[channel]
         if not np.isfinite(levels).all():
-            raise FrameError("frame: a tensor with values that are not finite; send the input as the model takes it")
+            raise FrameError(_NOT_FINITE)
         picture[..., source] = np.clip(np.rint(levels), 0.0, 255.0)
     return picture
 
@@ -260,4 +262,10 @@ def _as_tensor(frame: Frame, spec: TensorSpec) -> NDArray[Any]:
         array = array[None]
     if array.shape != spec.shape:
         raise FrameError(f"frame: tensor of shape {array.shape} does not fit the input, which needs {spec.shape}")
-    return np.ascontiguousarray(array)
+    return _finite(np.ascontiguousarray(array))
+
+
+def _finite(tensor: NDArray[Any]) -> NDArray[Any]:
+    if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+        raise FrameError(_NOT_FINITE)
+    return tensor

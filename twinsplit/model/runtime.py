@@ -5,6 +5,7 @@ Torch-free and onnx-free: devices and edges load nothing but ONNX Runtime.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -138,8 +139,9 @@ class SegmentRuntime:
             raise ComputeError(f"segment {index} is not loaded here, only {self.segments}")
         return session.run(tensor)
 
-    def run_exit(self, exit_index: int, tensor: NDArray[Any]) -> ExitAnswer:
-        """Answer of exit ``exit_index`` from the tensor of the cut it stands at.
+    def run_exit(self, exit_index: int, tensor: NDArray[Any]) -> ExitAnswer | None:
+        """Answer of exit ``exit_index`` from the tensor of the cut it stands at; ``None``: of its output no element is
+        the largest, since that is NaN or infinite.
 
         Raises:
             ComputeError: ONNX Runtime fails, or the exit is not loaded here.
@@ -147,7 +149,10 @@ class SegmentRuntime:
         session = self._exit_sessions.get(exit_index)
         if session is None:
             raise ComputeError(f"exit {exit_index} is not loaded here")
-        probabilities = softmax(session.run(tensor))
+        output = session.run(tensor)
+        if not math.isfinite(output.max()):
+            return None
+        probabilities = softmax(output)
         label_index = int(probabilities.argmax())
         confidence = float(probabilities[label_index])
         evidence = self.manifest.evidence_of(exit_index, confidence)
@@ -170,7 +175,7 @@ class SegmentRuntime:
         return tensor
 
     def answer(self, output: NDArray[Any]) -> Answer:
-        """Read the network's output."""
+        """Read the network's output, see :func:`read_answer`."""
         return read_answer(self.manifest, output)
 
 
@@ -195,9 +200,18 @@ def _check_fits(folder: Path, manifest: Manifest, index: int, session: Session) 
 
 
 def read_answer(manifest: Manifest, output: NDArray[Any]) -> Answer:
-    """Label and confidence of a classifier's output (1, K, ...), or the output as it is for ``task="raw"``."""
+    """Label and confidence of a classifier's output (1, K, ...), or the output as it is for ``task="raw"``.
+
+    Raises:
+        ComputeError: the largest element is NaN or infinite, so that no class is the most likely one.
+    """
     if manifest.task == "raw":
         return Answer(label_index=None, label=None, raw_confidence=None, output=output)
+    if not math.isfinite(output.max()):
+        raise ComputeError(
+            f"the network's output has {output.max()} as its largest element; a finite one is needed: see whether "
+            "element types of fewer bits overflow in it (twinsplit model check)"
+        )
     probabilities = output.reshape(-1) if manifest.output_activation == "probabilities" else softmax(output)
     label_index = int(probabilities.argmax())
     label = manifest.classes[label_index] if label_index < len(manifest.classes) else str(label_index)

@@ -24,8 +24,8 @@ from tests.unit.device.made_up_device import (
 from twinsplit.errors import ComputeError
 from twinsplit.model.manifest import Manifest
 from twinsplit.model.preprocessing import PreparedInput
-from twinsplit.model.runtime import Answer
-from twinsplit.types import Decision, Outcome, Payload, Reason
+from twinsplit.model.runtime import Answer, read_answer
+from twinsplit.types import NO_EVIDENCE, Decision, Outcome, Payload, Reason
 
 
 class CountingRuntime:
@@ -156,6 +156,25 @@ def test_a_step_that_fails_fails_its_task_and_no_other(benches):
         (Outcome.FAILED, Reason.COMPUTE_ERROR),
         (Outcome.DEVICE, Reason.NOT_WORTH_IT),
     ]
+
+
+def test_an_exit_without_a_finite_answer_is_logged_and_the_task_goes_on(benches, caplog):
+    bench = bench_of(benches)
+    bench.plan(plan_of(manifest_of()))
+    bench.runtime.run_exit = lambda index, tensor: None
+    bench.arrive()
+    record = bench.next(Finish).record
+    assert (record.outcome, record.evidence, record.exit_confidences) == (Outcome.DEVICE, NO_EVIDENCE, (None, None))
+    assert "exit-not-finite" in caplog.text
+
+
+def test_a_network_without_a_finite_answer_fails_its_task(benches):
+    bench = bench_of(benches)
+    bench.plan(plan_of(manifest_of()))
+    bench.runtime.answer = lambda output: read_answer(manifest_of(), np.full_like(output, np.nan))
+    bench.arrive()
+    record = bench.next(Finish).record
+    assert (record.outcome, record.reason, record.label) == (Outcome.FAILED, Reason.COMPUTE_ERROR, None)
 
 
 def test_a_defect_of_the_pipeline_is_told_and_not_hidden(benches, monkeypatch):

@@ -54,6 +54,18 @@ class TestOnTheDevice:
         assert device.record.confidence == MANIFEST.p_whole_right(0)
         assert device.record.exit_agrees is None
 
+    def test_an_exit_without_an_answer_leaves_the_evidence_of_the_one_before(self):
+        device = device_with(plan_of(MANIFEST), exit_bin=1)
+        device.arrive()
+        while not (isinstance(device.step, RunExit) and device.step.index == 1):
+            device.do_step()
+        device.step = None
+        device.take(device.pipeline.exit_done(device.now_s, 1, None))
+        device.run()
+        record = device.record
+        assert (record.outcome, record.exit_confidences) == (Outcome.DEVICE, (0.7, None))
+        assert record.evidence == exit_answer(0, 1).evidence
+
     def test_where_nothing_is_calibrated_the_confidence_is_unknown(self):
         device = device_with(manifest=manifest_of(3, (), task="raw"))
         device.arrive()
@@ -181,6 +193,19 @@ class TestQueue:
 
 
 class TestHeadOnly:
+    def test_an_exit_without_an_answer_is_no_last_resort(self):
+        device = device_with(plan_of(HEAD, offload_at(3), exits_run=(False, False)), manifest=HEAD)
+        device.arrive()
+        device.run()
+        device.take(device.pipeline.upload_failed(device.now_s, 1, Reason.EDGE_REFUSED))
+        step, device.step = device.step, None
+        assert isinstance(step, RunExit)
+        device.clock.advance(EXIT_S)
+        device.take(device.pipeline.exit_done(device.now_s, step.index, None))
+        record = device.record
+        assert (record.outcome, record.reason) == (Outcome.FAILED, Reason.COMPUTE_ERROR)
+        assert record.stages.compute == pytest.approx(3 * SEGMENT_S + EXIT_S)
+
     def test_its_best_exit_answers_degraded_when_the_edge_is_lost(self):
         device = device_with(plan_of(HEAD, offload_at(3)), manifest=HEAD)
         device.arrive()

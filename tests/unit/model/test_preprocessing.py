@@ -185,6 +185,8 @@ class TestTensors:
             (values.reshape(1, 3, 2), "shape"),
             (b"12345", "24 bytes"),
             (b"\x93NUMPY\x01\x00broken", "npy"),
+            (np.full((1, 2, 3), np.nan, np.float32), "not finite"),
+            (np.full((1, 2, 3), -np.inf, np.float32).tobytes(), "not finite"),
         ],
     )
     def test_others_are_refused(self, frame: Any, reason: str) -> None:
@@ -236,9 +238,11 @@ def test_an_input_that_no_picture_made_gets_the_nearest_one() -> None:
 
 def test_an_input_of_a_model_without_pictures_stays_one() -> None:
     manifest = manifest_of(Preprocessing(), (1, 4))
-    tensor = np.full((1, 4), np.nan, np.float32)
+    tensor = np.full((1, 4), -1e30, np.float32)
     prepared = prepare_tensor(tensor, manifest)
     assert (prepared.tensor is tensor, prepared.picture) == (True, None)
+    with pytest.raises(FrameError, match="not finite"):
+        prepare_tensor(np.full((1, 4), np.nan, np.float32), manifest)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_an_exit_answers_with_its_calibrated_probability(folder: Path) -> None:
     for seed in range(20):
         tensor = runtime.run_segment(0, prepare(picture(seed), runtime.manifest).tensor)
         answer = runtime.run_exit(0, tensor)
+        assert answer is not None
         place = runtime.manifest.exits[0].bin_of(answer.raw_confidence)
         assert answer.evidence == 1 + place
         assert answer.p_right == runtime.manifest.exits[0].p_right[place]
@@ -65,11 +66,31 @@ def test_an_exit_answers_with_its_calibrated_probability(folder: Path) -> None:
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_exit_whose_output_is_not_finite_answers_nothing(folder: Path, bad: float) -> None:
+    runtime = SegmentRuntime.load(folder)
+    boundary = runtime.run_segment(0, prepare(picture(1), runtime.manifest).tensor)
+    assert runtime.run_exit(0, np.full_like(boundary, bad)) is None
+
+
+@pytest.mark.parametrize("activation", ["logits", "probabilities"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_output_without_a_largest_element_is_no_answer(folder: Path, activation: str, bad: float) -> None:
+    manifest = SegmentRuntime.load(folder).manifest.model_copy(update={"output_activation": activation})
+    with pytest.raises(ComputeError, match=f"has {bad} as its largest element"):
+        read_answer(manifest, np.array([[0.1, bad, 0.7, 0.0, 0.0]], np.float32))
+
+
+def test_a_class_that_is_masked_out_hinders_no_answer(folder: Path) -> None:
+    answer = SegmentRuntime.load(folder).answer(np.array([[0.1, -np.inf, 0.7, 0.0, 0.0]], np.float32))
+    assert answer.label == CLASSES[2]
+
+
 def test_a_device_may_hold_the_head_only(folder: Path) -> None:
     runtime = SegmentRuntime.load(folder, segments=range(1))
     tensor = prepare(picture(1), runtime.manifest).tensor
     boundary = runtime.run_segment(0, tensor)
-    assert runtime.run_exit(0, boundary).evidence > 0
+    assert runtime.run_exit(0, boundary) is not None
     with pytest.raises(ComputeError, match="not loaded here"):
         runtime.run_segment(1, boundary)
     with pytest.raises(ComputeError, match="exit 1 is not loaded"):
