@@ -69,13 +69,13 @@ class PlanKeeper:
         """
         Args:
             model_digest: hex; a plan for another model is refused.
-            payloads: with TENSORS_ONLY a plan that would send the input is refused.
+            payloads: with TENSORS_ONLY a plan that would send the input, or a tensor that shows it, is refused.
             fixed_edge_address: the edge that this device was told to use; ``None``: the plan names it.
             is_plan_expected: False for a device without a twin, which is not degraded by having no plan.
         """
         self._manifest = manifest
         self._digest = model_digest
-        self._payloads = payloads
+        self._first_cut = manifest.first_sent_cut(is_tensors_only=payloads is Payloads.TENSORS_ONLY)
         self._fixed_edge_address = fixed_edge_address
         self.edge_address = fixed_edge_address
         """Where offloads go; ``None``: nowhere."""
@@ -124,7 +124,7 @@ class PlanKeeper:
                 f"plan {plan.plan_id} is for model {plan.model_digest[:12]}, this device runs {self._digest[:12]}"
             )
         check_plan(plan, self._manifest)
-        if self._payloads is Payloads.TENSORS_ONLY and _sends_input(plan):
+        if _first_cut_sent(plan) < self._first_cut:
             raise BadMessageError(f"plan {plan.plan_id} sends the input, but this device sends tensors only")
         edge_before = self.edge_address
         self._plan = plan
@@ -232,10 +232,8 @@ class PlanKeeper:
         return self._choice(decision, Reason.OFFLOAD_PAYS if decision.is_offload else Reason.NOT_WORTH_IT)
 
     def is_forbidden(self, decision: Decision, epoch: int) -> bool:
-        """Whether ``decision`` would send the input from a device that sends tensors only."""
-        return self._payloads is Payloads.TENSORS_ONLY and (
-            decision is Decision.OFFLOAD_INPUT or (decision is Decision.OFFLOAD_TENSOR and epoch == 0)
-        )
+        """Whether ``decision`` would send the input, or what shows it, from a device that sends tensors only."""
+        return decision.is_offload and (epoch if decision is Decision.OFFLOAD_TENSOR else 0) < self._first_cut
 
     def _choice(self, decision: Decision, reason: Reason, *, is_fallback: bool = False) -> Choice:
         if decision is Decision.EXIT:
@@ -266,9 +264,11 @@ class PlanKeeper:
         return min(offered)[1] if offered else NO_REPRESENTATION
 
 
-def _sends_input(plan: Plan) -> bool:
-    tables = (plan.table,) if plan.busy_uplink is None else (plan.table, plan.busy_uplink.table)
-    return plan.contingency.cut == 0 or any(
-        bool((table == Decision.OFFLOAD_INPUT).any()) or bool((table[0] == Decision.OFFLOAD_TENSOR).any())
-        for table in tables
-    )
+def _first_cut_sent(plan: Plan) -> float:
+    """First cut whose tensor ``plan`` may send; infinity: it sends none."""
+    cuts = [] if plan.contingency.cut is None else [plan.contingency.cut]
+    for table in (plan.table,) if plan.busy_uplink is None else (plan.table, plan.busy_uplink.table):
+        if (table == Decision.OFFLOAD_INPUT).any():
+            return 0
+        cuts += [k for k, row in enumerate(table) if (row == Decision.OFFLOAD_TENSOR).any()][:1]
+    return min(cuts, default=float("inf"))

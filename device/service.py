@@ -336,7 +336,7 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
         device_id=settings.id,
         tls=settings.tls if settings.tls.is_set else None,
         max_message_bytes=model_message_bytes([manifest]),
-        is_input_forbidden=settings.payloads.value == "tensors-only",
+        first_cut=manifest.first_sent_cut(is_tensors_only=settings.payloads is Payloads.TENSORS_ONLY),
         emulation=EmulatedUplink(uplink_settings, clock.monotonic_s(), settings.seed)
         if uplink_settings.is_set
         else None,

@@ -85,14 +85,14 @@ class Uplink:
         device_id: str = "",
         tls: TlsFiles | None = None,
         max_message_bytes: int,
-        is_input_forbidden: bool = False,
+        first_cut: int = 0,
         emulation: EmulatedUplink | None = None,
         rng: random.Random | None = None,
     ) -> None:
         """
         Args:
             device_id: as which the edges are to know this device; the twin then finds its tails among theirs.
-            is_input_forbidden: refuse to send the input, whatever was decided: the last of three locks on it.
+            first_cut: refuse to send a tensor of a cut before it, whatever was decided: the last of three locks on it.
             emulation: in the way of payloads and answers; ``None``: none.
             rng: jitter of the back-off; ``None``: a random one.
         """
@@ -106,7 +106,7 @@ class Uplink:
         self.max_message_bytes = max_message_bytes
         self.emulation = emulation
         self.rng = rng
-        self._is_input_forbidden = is_input_forbidden
+        self._first_cut = first_cut
         self._edges: dict[str, EdgeStream] = {}
         self._closing: set[asyncio.Future[None]] = set()
         self._forgetting: asyncio.TimerHandle | None = None
@@ -117,7 +117,7 @@ class Uplink:
 
     def send(self, task_id: int, offload: Offload, encoded: EncodedTensor, trace: UploadTrace | None = None) -> None:
         """Send a payload to the edge of ``offload``; ``trace``: of a task that is traced."""
-        if self._is_input_forbidden and offload.cut == 0:
+        if offload.cut < self._first_cut:
             raise AssertionError("the input was about to leave a device that sends tensors only")
         self._edge(offload.edge_address).send(_Outgoing(task_id, offload, encoded, trace))
 

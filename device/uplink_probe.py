@@ -62,7 +62,8 @@ async def measure_uplink(
     """
     address = settings.edge
     assert address is not None, "only asked for with an edge"
-    cut, index, encoded = _largest_payload(runtime, prepared, settings.payloads)
+    first_cut = runtime.manifest.first_sent_cut(is_tensors_only=settings.payloads is Payloads.TENSORS_ONLY)
+    cut, index, encoded = _largest_payload(runtime, prepared, first_cut)
     probe = _Probe()
     uplink = Uplink(
         runtime.digest,
@@ -72,7 +73,7 @@ async def measure_uplink(
         device_id=settings.id,
         tls=settings.tls if settings.tls.is_set else None,
         max_message_bytes=model_message_bytes([runtime.manifest]),
-        is_input_forbidden=settings.payloads is Payloads.TENSORS_ONLY,
+        first_cut=first_cut,
     )
     try:
         uplink.prepare(address)
@@ -135,11 +136,11 @@ async def _in_time(awaitable: Any, problem: str) -> Any:
 
 
 def _largest_payload(
-    runtime: SegmentRuntime, prepared: PreparedInput, payloads: Payloads
+    runtime: SegmentRuntime, prepared: PreparedInput, first_cut: int
 ) -> tuple[int, int, EncodedTensor]:
     """(Cut, position of the representation, payload): a large one tells most about the rate of a way."""
     manifest = runtime.manifest
-    cut, index = _largest_offer(manifest, first_cut=1 if payloads is Payloads.TENSORS_ONLY else 0)
+    cut, index = _largest_offer(manifest, first_cut)
     tensor: NDArray[Any] = np.asarray(prepared.tensor)
     for segment in range(cut):
         tensor = runtime.run_segment(segment, tensor)

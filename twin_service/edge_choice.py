@@ -344,8 +344,8 @@ def payload_sizes(manifest: Manifest, is_tensors_only: bool) -> tuple[NDArray[np
     """Cut and bytes of every payload that a device may send, one row per representation offered."""
     rows = [
         (cut.index, representation.mean_bytes)
-        for cut in manifest.cuts[: manifest.held_segments + 1]
-        if cut.index < manifest.segment_count and not (is_tensors_only and cut.index == 0)
+        for cut in manifest.cuts[manifest.first_sent_cut(is_tensors_only=is_tensors_only) : manifest.held_segments + 1]
+        if cut.index < manifest.segment_count
         for representation in cut.representations
         if representation.is_offered
     ]

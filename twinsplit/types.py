@@ -27,7 +27,8 @@ class Payload(str, Enum):
 
 
 class Payloads(str, Enum):
-    """Which payloads may leave the device; with ``tensors-only`` no frame ever does."""
+    """Which payloads may leave the device; with ``tensors-only`` no frame ever does, nor a tensor that shows it (see
+    :meth:`twinsplit.model.manifest.Manifest.first_sent_cut`)."""
 
     ANY = "any"
     TENSORS_ONLY = "tensors-only"

@@ -208,10 +208,11 @@ def _offloads(
     worth = np.full((2, epochs, points), NEVER)
     position = np.full((2, epochs, points), NO_REPRESENTATION)
     by_cut = [_offload(scenario, manifest, device, waiting, cut) for cut in range(min(epochs, manifest.segment_count))]
+    first_cut = manifest.first_sent_cut(is_tensors_only=scenario.payloads is Payloads.TENSORS_ONLY)
     for cut, (best, chosen) in enumerate(by_cut):
-        if cut > 0:
+        if cut >= max(first_cut, 1):
             worth[0, cut], position[0, cut] = best, chosen
-        if scenario.payloads is Payloads.ANY:
+        if first_cut == 0:
             worth[1, cut], position[1, cut] = by_cut[0]
     return worth, position
 

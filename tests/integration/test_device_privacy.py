@@ -16,11 +16,14 @@ from device.task import Offload
 from device.thumbnails import small_jpeg
 from tests.integration.device_bench import running_device, running_edge, until, write_frames, write_network
 from tests.integration.test_device_twin_link import SpokenTwin, spoken_twin, wire_plan
+from tests.onnx_networks import he, parsed, saved
 from tests.unit.device.made_up_device import offload_at
 from twinsplit.errors import BadMessageError
-from twinsplit.model.manifest import read_manifest
+from twinsplit.model.build import CutSettings, build_model
+from twinsplit.model.manifest import Preprocessing
 from twinsplit.model.payload import encode_payload
 from twinsplit.model.preprocessing import prepare
+from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.rpc.v1 import twin_pb2
 from twinsplit.tensor import EncodedTensor, TensorHeader
 from twinsplit.types import Decision, Outcome, Payload, Reason
@@ -76,17 +79,22 @@ async def recording_proxy(target: str) -> AsyncIterator[tuple[RecordingProxy, st
 
 
 def traces_of_inputs(model: Path, frames: list[Path]) -> list[bytes]:
-    """Every form in which an input may be sent: file, picture, thumbnail, tensor and all its representations."""
-    manifest, _ = read_manifest(model)
+    """Every form in which an input may be sent: file, picture, thumbnail, tensor and all its representations, and the
+    same of tensors that show it."""
+    runtime = SegmentRuntime.load(model)
+    manifest = runtime.manifest
     forms: list[bytes] = []
     for path in frames:
         prepared = prepare(path.read_bytes(), manifest)
         assert prepared.picture is not None
         forms += [path.read_bytes(), prepared.picture.tobytes(), prepared.tensor.tobytes()]
         forms.append(small_jpeg(prepared.picture) or b"")
-        for index in range(len(manifest.cuts[0].representations)):
-            encoded = encode_payload(manifest, 0, index, prepared.tensor, prepared.picture)
-            forms.append(bytes(encoded.data))
+        tensor = prepared.tensor
+        for cut in range(manifest.first_sent_cut(is_tensors_only=True)):
+            for index in range(len(manifest.cuts[cut].representations)):
+                encoded = encode_payload(manifest, cut, index, tensor, prepared.picture)
+                forms.append(bytes(encoded.data))
+            tensor = runtime.run_segment(cut, tensor)
     return forms
 
 
@@ -157,6 +165,54 @@ async def test_with_tensors_only_no_byte_of_it_is_sent_whatever_fails(model, fra
     assert {r.payload for r in records} == {Payload.TENSOR, None}
     assert len(proxy.sent) > 10_000, "tensors were sent, of 1,024 bytes each"
     assert not found_in(bytes(proxy.sent), traces_of_inputs(model, frames))
+
+
+@pytest.fixture(scope="module")
+def rearranging_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that begins by turning its input round, and is cut there."""
+    folder = tmp_path_factory.mktemp("rearranging")
+    text = """
+    g (float[1,16,16,3] x) => (float[1,4] y) {
+        t = Transpose<perm=[0,3,1,2]>(x)
+        c = Conv<strides=[2,2]>(t, w)
+        m = GlobalAveragePool(c)
+        y = Flatten(m)
+    }
+    """
+    whole = saved(parsed(text, {"w": he(4, 3, 3, 3)}), folder / "whole.onnx")
+    pictures = Preprocessing(kind="image", layout="nhwc")
+    build_model(whole, folder / "1", cutting=CutSettings(cuts=["t", "c"]), preprocessing=pictures)
+    return folder / "1"
+
+
+async def test_a_tensor_that_shows_the_input_is_found_in_what_was_sent(rearranging_model, frames):
+    """The look itself works there, too."""
+    async with (
+        running_edge(rearranging_model) as edge,
+        recording_proxy(edge.address) as (proxy, address),
+        running_device(rearranging_model) as bench,
+    ):
+        bench.plan(offload_at(1), address, representation=0)
+        await bench.submit(frames)
+        await bench.ended(len(frames))
+    assert found_in(bytes(proxy.sent), traces_of_inputs(rearranging_model, frames))
+
+
+async def test_with_tensors_only_no_tensor_that_shows_the_input_is_sent(rearranging_model, frames):
+    async with (
+        running_edge(rearranging_model) as edge,
+        recording_proxy(edge.address) as (proxy, address),
+        running_device(rearranging_model, payloads="tensors-only", edge=address, kept_tensors=len(frames)) as bench,
+    ):
+        for cut, contingency_cut in ((1, None), (2, 1)):
+            with pytest.raises(BadMessageError, match="tensors only"):
+                bench.plan(offload_at(cut), address, plan_id=99, representation=0, contingency_cut=contingency_cut)
+        bench.plan(offload_at(2), address, representation=0)
+        await bench.edge_is("closed")
+        await bench.submit(frames)
+        records = await bench.ended(len(frames))
+    assert {record.payload for record in records} == {Payload.TENSOR}
+    assert not found_in(bytes(proxy.sent), traces_of_inputs(rearranging_model, frames))
 
 
 async def test_a_thumbnail_is_found_in_what_was_sent_to_the_twin(model, frames):

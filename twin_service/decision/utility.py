@@ -264,9 +264,10 @@ def _payload_rows(s: Situation, manifest: Manifest, chosen: Representations | No
     """By epoch, of the boundary tensor and of the input."""
     epochs = manifest.held_segments + 1
     tensor, sent_input = [_NOTHING] * epochs, [_NOTHING] * epochs
-    for k in range(1, min(epochs, manifest.segment_count)):
+    first_cut = manifest.first_sent_cut(is_tensors_only=s.is_tensors_only)
+    for k in range(max(first_cut, 1), min(epochs, manifest.segment_count)):
         tensor[k] = _cheapest(s, k, None if chosen is None else chosen.tensor[k])
-    if not s.is_tensors_only:
+    if first_cut == 0:
         last_input = epochs if manifest.held_segments < manifest.segment_count else epochs - 1
         known = {only: _cheapest(s, 0, only) for only in ({None} if chosen is None else set(chosen.input[:last_input]))}
         for k in range(last_input):

@@ -169,6 +169,7 @@ def build_model(
         _compare_with_whole(whole, runtime, threads, progress)
         if cutting.is_batch:
             notes.extend(_batch_notes(runtime))
+        notes.extend(_frame_notes(manifest))
         manifest = _measured(manifest, runtime, test, tolerance, notes, progress)
         if test is not None and calibration is not None and exits:
             by_cut = sorted((_cut_number(draft, key), file) for key, file in exits.items())
@@ -281,6 +282,16 @@ def _compare_with_whole(whole: Path, runtime: SegmentRuntime, threads: int, prog
                 f"the segments do not give what the whole network gives ({comparison.name}: off by "
                 f"{comparison.difference:.2g} of the largest output); random operators cannot be split"
             )
+
+
+def _frame_notes(manifest: Manifest) -> list[str]:
+    """Cuts at which a tensor is still the frame."""
+    cuts = manifest.cuts[1 : manifest.first_sent_cut(is_tensors_only=True)]
+    return [
+        f"nothing is multiplied before cut {cut.index} ('{cut.tensor.name}'), so that its tensor shows the frame: a "
+        "device with --payloads tensors-only never sends it"
+        for cut in cuts
+    ]
 
 
 def _batch_notes(runtime: SegmentRuntime) -> list[str]:

@@ -211,6 +211,13 @@ class Manifest(_Frozen):
         """Segments that a device holds."""
         return self.device_segments or self.segment_count
 
+    def first_sent_cut(self, *, is_tensors_only: bool) -> int:
+        """First cut whose tensor a device may send: 0, the input, or with tensors only the first before which anything
+        is multiplied, since what comes earlier is the frame in another form; m where there is none."""
+        if not is_tensors_only:
+            return 0
+        return next((k for k, segment in enumerate(self.segments, start=1) if segment.macs), self.segment_count)
+
     @property
     def bin_count(self) -> int:
         """Confidence bins per exit (the same for all); 0 without exits."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from situations import manifest_of, situation_of
 
+from twin_service.contingency import contingency_of
 from twin_service.decision.optimising import LOAD_ONLY, ONE_TIME, ONE_TIME_MYOPIC, OPEN_LOOP
 from twin_service.decision.regret import regret_s
 from twin_service.decision.rules import RULE_FORMS, rule_named
@@ -58,6 +59,18 @@ def test_no_rule_sends_an_input_where_only_tensors_may_leave(name) -> None:
         for table in (plan_table.table, plan_table.while_uplink_is_busy().table):
             assert (table != Decision.OFFLOAD_INPUT).all()
             assert (table[0] != Decision.OFFLOAD_TENSOR).all()  # the tensor of cut 0 is the input
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_rule_sends_a_tensor_that_shows_the_frame_where_only_tensors_may_leave(name) -> None:
+    segments = [s.model_copy(update={"macs": int(s.index >= 2)}) for s in MANIFEST.segments]
+    manifest = MANIFEST.model_copy(update={"segments": tuple(segments)})
+    for seed in range(5):
+        s = replace(situation_of(manifest, seed, tensors_only=True), uplink_busy_share=0.1)
+        plan_table = rule_named(name).table(s)
+        for table in (plan_table.table, plan_table.while_uplink_is_busy().table):
+            assert (table[:3] < Decision.OFFLOAD_TENSOR).all()
+        assert contingency_of(s, plan_table).cut not in (0, 1, 2)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from device.plan_keeping import Observed, PlanKeeper, default_contingency
 from tests.unit.device.made_up_device import DIGEST, EDGE, manifest_of, offload_at, plan_of
 from twinsplit.errors import BadMessageError, WrongDigestError
+from twinsplit.model.manifest import Manifest
 from twinsplit.plan import BusyUplink, Contingency
 from twinsplit.reckoning import BacklogState, predicted_backlog_s
 from twinsplit.types import NO_EVIDENCE, Decision, Payloads, Reason
@@ -27,6 +28,11 @@ def busy_plan(decide, from_s=0.05, **changes):
 
 def keeper_of(**changes) -> PlanKeeper:
     return PlanKeeper(changes.pop("manifest", MANIFEST), DIGEST, **changes)
+
+
+def with_macs(manifest: Manifest, macs: tuple[int, ...]) -> Manifest:
+    segments = [s.model_copy(update={"macs": n}) for s, n in zip(manifest.segments, macs, strict=True)]
+    return manifest.model_copy(update={"segments": tuple(segments)})
 
 
 class TestPlans:
@@ -107,6 +113,23 @@ class TestPlans:
         with pytest.raises(BadMessageError, match="tensors only"):
             keeper_of(payloads=Payloads.TENSORS_ONLY).plan_received(plan, None, 0.0)
         assert keeper_of().plan_received(plan, None, 0.0)
+
+    @pytest.mark.parametrize(
+        "plan", [plan_of(MANIFEST, offload_at(2)), plan_of(MANIFEST, contingency_cut=2), busy_plan(offload_at(2))]
+    )
+    def test_a_tensor_before_which_nothing_is_multiplied_counts_as_the_input(self, plan):
+        manifest = with_macs(MANIFEST, (0, 0, 7, 0))
+        with pytest.raises(BadMessageError, match="tensors only"):
+            keeper_of(manifest=manifest, payloads=Payloads.TENSORS_ONLY).plan_received(plan, None, 0.0)
+        assert keeper_of(manifest=manifest).plan_received(plan, None, 0.0)
+
+    def test_the_first_tensor_behind_a_product_may_leave(self):
+        keeper = keeper_of(manifest=with_macs(MANIFEST, (0, 0, 7, 0)), payloads=Payloads.TENSORS_ONLY)
+        assert keeper.plan_received(plan_of(MANIFEST, offload_at(3)), None, 0.0)
+        forbidden = [keeper.is_forbidden(Decision.OFFLOAD_TENSOR, epoch) for epoch in range(4)]
+        assert forbidden == [True, True, True, False]
+        assert keeper.is_forbidden(Decision.OFFLOAD_INPUT, 3)
+        assert not keeper.is_forbidden(Decision.CONTINUE, 0)
 
 
 class TestLease:

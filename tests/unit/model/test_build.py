@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from tests.onnx_networks import floats, parsed, saved, small_classifier, small_exit
+from tests.onnx_networks import floats, he, parsed, saved, small_classifier, small_exit
 from tests.unit.model.conftest import CLASSES, PICTURES, labelled, picture
 from twinsplit.errors import (
     ManifestError,
@@ -75,6 +75,24 @@ def test_a_fixed_batch_of_several_frames_is_named(tmp_path: Path) -> None:
     text = "g (float[3,4] x) => (float[3,5] y) { a = Relu(x) y = MatMul(a, w) }"
     report = build_model(saved(parsed(text, {"w": floats(4, 5)}), tmp_path / "n.onnx"), tmp_path / "out", threads=1)
     assert any("every task is 3 frames" in note for note in report.notes)
+
+
+def test_a_cut_that_still_shows_the_frame_is_named(tmp_path: Path) -> None:
+    text = """
+    g (uint8[1,8,8,3] x) => (float[1,10] y) {
+        f = Cast<to=1>(x)
+        t = Transpose<perm=[0,3,1,2]>(f)
+        c = Conv(t, w)
+        m = GlobalAveragePool(c)
+        y = Flatten(m)
+    }
+    """
+    whole = saved(parsed(text, {"w": he(10, 3, 3, 3)}), tmp_path / "bytes.onnx")
+    report = build_model(whole, tmp_path / "out", cutting=CutSettings(cuts=["t", "c"]))
+    (note,) = [note for note in report.notes if "tensors-only" in note]
+    assert note.startswith("nothing is multiplied before cut 1 ('t')")
+    assert report.manifest.first_sent_cut(is_tensors_only=True) == 2
+    assert report.manifest.first_sent_cut(is_tensors_only=False) == 0
 
 
 def test_an_output_that_is_no_classifiers_is_raw(tmp_path: Path) -> None:

@@ -366,6 +366,12 @@ def test_readers_see_the_ways_of_a_device_and_the_devices_of_an_edge():
     }
 
 
+def test_of_tensors_only_those_count_that_do_not_show_the_frame():
+    segments = [s.model_copy(update={"macs": s.index}) for s in MANIFEST.segments]
+    cuts, _ = payload_sizes(MANIFEST.model_copy(update={"segments": tuple(segments)}), True)
+    assert set(cuts) == set(range(2, MANIFEST.segment_count))
+
+
 def test_two_edges_never_differ_in_worth_by_more_than_the_bound():
     rng = np.random.default_rng(3)
     rule = Optimising(is_reduced=False)
