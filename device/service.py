@@ -41,6 +41,7 @@ from twinsplit.model.manifest import read_manifest
 from twinsplit.model.runtime import SegmentRuntime
 from twinsplit.oip.service import register_inference_service
 from twinsplit.replicas.listing import ReplicaSource
+from twinsplit.stop_signals import stop_signals
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -361,8 +362,8 @@ async def start_device(settings: DeviceSettings, *, clock: Clock | None = None) 
 
 
 async def run(settings: DeviceSettings) -> None:
-    """Run a device until its source ends, enough frames were taken, or SIGTERM or SIGINT; a second signal ends it at
-    once.
+    """Run a device until its source ends, enough frames were taken, or SIGTERM, SIGINT or SIGHUP; a second SIGTERM or
+    SIGINT ends it at once.
 
     Raises:
         TwinsplitError: see :func:`start_device`; also at the end: StorageError, when records are missing in the sink,
@@ -370,7 +371,7 @@ async def run(settings: DeviceSettings) -> None:
     """
     device = await start_device(settings)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, device.finished.set)
     manager = ServiceManager.of_environment()
     manager.serving(f"{settings.id} on {device.address}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from edge.settings import EdgeSettings
 from twinsplit.numbers import FiniteRange
 from twinsplit.settings import Loaded
 from twinsplit.settings_options import settings_options
+from twinsplit.stop_signals import stop_signals
 from twinsplit.systemd.installation import Place, Request, install, install_options
 from twinsplit.tls_options import tls_options
 
@@ -183,7 +183,7 @@ async def _run_load(
         generator = LoadGenerator(channel, address, tails, shape, seed, service_s=service_s)
         run = asyncio.ensure_future(generator.run(seconds, progress=None if is_quiet else _show))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stop_signals():
             loop.add_signal_handler(number, run.cancel)
         try:
             await run

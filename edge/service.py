@@ -39,6 +39,7 @@ from twinsplit.model.runtime import provider_named
 from twinsplit.oip.service import register_inference_service
 from twinsplit.replicas.listing import ReplicaSource
 from twinsplit.settings import flag_name
+from twinsplit.stop_signals import stop_signals
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog, is_json
@@ -189,7 +190,7 @@ async def start_edge(
 
 
 async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None = None) -> None:
-    """Run an edge until SIGTERM or SIGINT; a second signal ends it at once.
+    """Run an edge until SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends it at once.
 
     Raises:
         TwinsplitError: see :func:`start_edge`.
@@ -198,7 +199,7 @@ async def serve(settings: EdgeSettings, progress: Callable[[str], None] | None =
     edge = await start_edge(settings, progress=progress)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stopping.set)
     _log.info(
         "edge-serving",

@@ -30,6 +30,7 @@ from twinsplit.access.peer_limits import PeerLimits
 from twinsplit.clock import Clock, SystemClock
 from twinsplit.credentials import without_password
 from twinsplit.errors import SettingsError, StorageError, TrainingError
+from twinsplit.stop_signals import stop_signals
 from twinsplit.systemd.notification import ServiceManager
 from twinsplit.telemetry.exposition import Exposition, start_exposition
 from twinsplit.telemetry.logs import EventLog
@@ -206,7 +207,7 @@ async def start_twin(settings: TwinSettings, *, clock: Clock | None = None) -> T
 
 
 async def serve(settings: TwinSettings) -> None:
-    """Run the twin service until SIGTERM or SIGINT; a second signal ends it at once.
+    """Run the twin service until SIGTERM, SIGINT or SIGHUP; a second SIGTERM or SIGINT ends it at once.
 
     Raises:
         TwinsplitError: see :func:`start_twin`.
@@ -215,7 +216,7 @@ async def serve(settings: TwinSettings) -> None:
     twin = await start_twin(settings)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stopping.set)
     _log.info(
         "twin-serving",

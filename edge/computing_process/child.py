@@ -51,7 +51,7 @@ class FlaggedTail(Tail[TailWork]):
 def main(socket: int, flags: int) -> None:
     """Talk over file descriptor ``socket``; ``flags`` is the shared memory."""
     # The edge is told to stop, and has what it accepted run before it hangs up.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     keep_freed_memory()
     connection: Connection[Any, Any] = Connection(socket)

@@ -268,6 +268,17 @@ def test_a_damaged_model_is_named_as_without_it(tmp_path: Path) -> None:
     assert str(found.value) == str(expected.value)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_all_processes_of_a_terminal_leaves_it_to_the_edge(root: Path, number: signal.Signals) -> None:
+    bench = Bench(root)
+    try:
+        os.kill(bench.process.pid, number)
+        bench.output(bench.tail())
+        assert bench.process.lack is None
+    finally:
+        bench.process.close()
+
+
 def test_it_ends_with_the_edge(root: Path) -> None:
     bench = Bench(root)
     assert bench.process.pid in computing_processes()

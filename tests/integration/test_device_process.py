@@ -176,11 +176,12 @@ def test_a_full_disk_harms_no_task_and_is_said_at_the_end(model, frames):
     assert b"/dev/full: No space left on device; 5 of 5 task records are missing" in done.stderr.splitlines()[-1]
 
 
-def test_sigterm_finishes_what_was_accepted(model, frames, start):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_signal_finishes_what_was_accepted(model, frames, start, number):
     source = ("--source", f"frames:{frames}", "--arrivals", "periodic:50", "--sink", "-", "--queue-capacity", 10_000)
     device = start(model, *source, "--emulate-slowdown", 1.0)
     device.wait_until_entered(10)
-    code, output = device.stop()
+    code, output = device.stop(number)
     stopped = event(device.log.read_bytes(), "device-stopped")
     assert code == 0
     assert len(lines_of(output)) == stopped["entered"] > 0

@@ -133,8 +133,9 @@ def test_a_running_edge_serves_load_on_a_core_of_its_own_and_shows_it_in_its_met
         assert edge.process.wait(60.0) == 0
 
 
-async def test_sigterm_says_not_serving_first_finishes_what_was_taken_and_refuses_the_rest(
-    folder: Path, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_stop_signal_says_not_serving_first_finishes_what_was_taken_and_refuses_the_rest(
+    folder: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     profile = write_profile(folder, tmp_path / "profile.json", 0.001)
     runtime = SegmentRuntime.load(folder)
@@ -150,7 +151,7 @@ async def test_sigterm_says_not_serving_first_finishes_what_was_taken_and_refuse
             waiting = 0.0
             while waiting < 2:
                 waiting = await asyncio.to_thread(edge.sample, "twinsplit_tails_waiting")
-            edge.process.send_signal(signal.SIGTERM)
+            edge.process.send_signal(number)
             status = health_pb2.HealthCheckResponse.SERVING
             while status == health_pb2.HealthCheckResponse.SERVING:
                 status = (await health.Check(check)).status

@@ -128,7 +128,7 @@ def test_sigterm_says_not_serving_first(tmp_path: Path) -> None:
 def test_the_state_survives_a_stop_and_a_kill(tmp_path: Path) -> None:
     with running_twin(tmp_path, "--save-s", "0.05") as twin:
         first = asyncio.run(attach_and_end_a_task(twin.address, "cam"))
-        twin.process.send_signal(signal.SIGTERM)
+        twin.process.send_signal(signal.SIGHUP)
         assert twin.process.wait(30) == 0
     with running_twin(tmp_path) as twin:
         needs_manifest, second = asyncio.run(welcome_of(twin.address, "cam"))
