@@ -106,6 +106,21 @@ def picture_shape(preprocessing: Preprocessing, spec: TensorSpec) -> tuple[int, 
     )
 
 
+def levels_left(preprocessing: Preprocessing, spec: TensorSpec) -> int:
+    """How many of a pixel's 256 values the input ``spec`` tells apart, in the channel where they are fewest.
+
+    Raises:
+        ManifestError: an input of whole numbers that is no picture.
+    """
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind not in "iu":
+        return 256
+    limits = np.iinfo(dtype)
+    gain, offset = _gain_and_offset(preprocessing, picture_shape(preprocessing, spec)[2])
+    levels = np.clip(np.rint(np.arange(256)[:, None] * gain + offset), limits.min, limits.max)  # (256, C)
+    return min(len(np.unique(channel)) for channel in levels.T)
+
+
 def fit_picture(frame: Frame, preprocessing: Preprocessing, spec: TensorSpec) -> NDArray[np.uint8]:
     """Decode, convert to RGB or grey and fit to the input's size: (H, W, C) uint8.
 

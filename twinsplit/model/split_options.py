@@ -17,10 +17,12 @@ from twinsplit.errors import SettingsError
 from twinsplit.model.frame_parts import FrameParts, shared_out
 from twinsplit.model.frames import LabelledFrames, is_label_table, read_classes, read_frames
 from twinsplit.model.manifest import Preprocessing, TensorSpec
+from twinsplit.model.preprocessing import levels_left
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _IMAGENET_MARGIN = 256 / 224
+_FEWEST_LEVELS = 16
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -144,8 +146,22 @@ def preprocessing_of(choice: str, entry: TensorSpec) -> Preprocessing:
     ``imagenet`` scales the shorter side to 256 for an input of 224 (in proportion for others) and crops the middle.
 
     Raises:
-        SettingsError: the file cannot be read, or holds a setting that does not exist or fit.
+        SettingsError: the file cannot be read, holds a setting that does not exist or fit, or leaves hardly anything of
+            a picture in an input of whole numbers.
+        ManifestError: the input is no picture.
     """
+    preprocessing = _preprocessing_said(choice, entry)
+    levels = levels_left(preprocessing, entry)
+    if levels < _FEWEST_LEVELS:
+        raise SettingsError(
+            f"--preprocess {choice}: the input is {entry.dtype}, and of the 256 values of a pixel {levels} would be "
+            "left in it; name a file that says scale = 1.0 for pixels as they are, and mean = [128.0], too, where they "
+            "begin at -128"
+        )
+    return preprocessing
+
+
+def _preprocessing_said(choice: str, entry: TensorSpec) -> Preprocessing:
     layout: Literal["nchw", "nhwc"] = "nhwc" if len(entry.shape) == 4 and entry.shape[3] in (1, 3) else "nchw"
     if choice == "imagenet":
         side = min(entry.shape[1:3] if layout == "nhwc" else entry.shape[2:4], default=224)

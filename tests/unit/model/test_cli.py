@@ -12,8 +12,10 @@ from tests.onnx_networks import parsed, saved, small_classifier, small_exit
 from tests.unit.model.conftest import CLASSES, encoded, picture
 from twinsplit.errors import ConfigurationError, ModelError, SettingsError, TwinsplitError
 from twinsplit.model.cli import model
-from twinsplit.model.manifest import read_manifest
+from twinsplit.model.manifest import DTypeName, TensorSpec, read_manifest
+from twinsplit.model.preprocessing import levels_left
 from twinsplit.model.profile import load_profile
+from twinsplit.model.split_options import preprocessing_of
 
 
 @pytest.fixture
@@ -126,6 +128,25 @@ def test_preprocessing_that_means_nothing_is_refused(
     (tmp_path / "p.json").write_text(content)
     with pytest.raises(SettingsError, match=r"p\.json"):
         run("split", whole, "--out", tmp_path / "out", "--preprocess", tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64"])
+@pytest.mark.parametrize("choice", ["imagenet", '{"fit": "crop"}', '{"scale": 1, "std": [1.0, 1.0, 50.0]}'])
+def test_an_input_of_whole_numbers_is_not_fed_a_handful_of_them(tmp_path: Path, dtype: DTypeName, choice: str) -> None:
+    entry = TensorSpec(name="x", shape=(1, 3, 16, 16), dtype=dtype)
+    if choice != "imagenet":
+        (tmp_path / "p.json").write_text(choice)
+        choice = str(tmp_path / "p.json")
+    with pytest.raises(SettingsError, match=rf"the input is {dtype}, .* scale = 1\.0"):
+        preprocessing_of(choice, entry)
+
+
+@pytest.mark.parametrize(("dtype", "settings"), [("uint8", {"scale": 1}), ("int8", {"scale": 1, "mean": [128]})])
+def test_an_input_of_whole_numbers_may_be_fed_pixels(tmp_path: Path, dtype: DTypeName, settings: object) -> None:
+    (tmp_path / "p.json").write_text(json.dumps(settings))
+    entry = TensorSpec(name="x", shape=(1, 16, 16, 3), dtype=dtype)
+    preprocessing = preprocessing_of(str(tmp_path / "p.json"), entry)
+    assert (preprocessing.layout, levels_left(preprocessing, entry)) == ("nhwc", 256)
 
 
 def test_check_without_the_whole_network_says_so(run: Callable[..., Result], folder: Path) -> None:
