@@ -52,7 +52,8 @@ class CutSettings:
     cuts: Sequence[str] = ()
     """Exactly these; empty: chosen, see :func:`twinsplit.model.cuts.choose_cuts`."""
     never: Sequence[str] = ()
-    max_segments: int = DEFAULT_MAX_SEGMENTS
+    max_segments: int | None = None
+    """``None``: as many as ``cuts`` make; where these are chosen, :data:`twinsplit.model.cuts.DEFAULT_MAX_SEGMENTS`."""
     shapes: Mapping[str, tuple[int, ...]] | None = None
     """Input name to shape, for symbolic dimensions."""
     output: str | None = None
@@ -187,12 +188,15 @@ def chosen_cuts(network: Network, candidates: Sequence[CutCandidate], cutting: C
         UnsupportedModelError: a cut asked for is not possible.
         SettingsError: more cuts than segments allow, or a cut asked for and forbidden.
     """
-    if cutting.max_segments < 1:
-        raise SettingsError(f"--max-segments is {cutting.max_segments}; it must be at least 1")
+    most = DEFAULT_MAX_SEGMENTS if cutting.max_segments is None else cutting.max_segments
+    if most < 1:
+        raise SettingsError(f"--max-segments is {most}; it must be at least 1")
     never = tensors_called(network, cutting.never)
     if not cutting.cuts:
-        return choose_cuts(network, candidates, max_segments=cutting.max_segments, never=never)
+        return choose_cuts(network, candidates, max_segments=most, never=never)
     cuts = resolve_cuts(network, candidates, cutting.cuts)
+    if cutting.max_segments is not None and len(cuts) >= most:
+        raise SettingsError(f"the cuts asked for make {len(cuts) + 1} segments, but --max-segments is {most}; raise it")
     both = [c.tensor.name for c in cuts if c.tensor.name in never]
     if both:
         raise SettingsError(f"'{both[0]}' is asked for with --cut and forbidden with --never-cut")

@@ -49,7 +49,7 @@ model.add_command(export)
 @model.command()
 @click.argument("file", type=_FILE)
 @click.option("--out", type=_FOLDER, required=True, help="Model folder to make.")
-@click.option("--max-segments", default=8, show_default=True, help="At most so many segments.")
+@click.option("--max-segments", type=int, help="At most so many segments; 8 where cuts are chosen.")
 @click.option(
     "--cut", "cuts", multiple=True, metavar="NAME", help="Cut at this tensor or node; all cuts are then named."
 )
@@ -103,7 +103,7 @@ model.add_command(export)
 def split(
     file: Path,
     out: Path,
-    max_segments: int,
+    max_segments: int | None,
     cuts: tuple[str, ...],
     never: tuple[str, ...],
     shapes: tuple[str, ...],

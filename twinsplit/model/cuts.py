@@ -118,7 +118,7 @@ def choose_cuts(
     starts = [0.0, *(share(c) for c in places)]
     # best[s][i]: least cost of the part before place i (0: the input) cut into s segments.
     best: list[dict[int, tuple[float, int]]] = [{0: (0.0, 0)}]
-    for _ in range(max_segments - 1):
+    for _ in range(min(max_segments - 1, len(places))):
         row: dict[int, tuple[float, int]] = {}
         for i, price in enumerate(prices, start=1):
             options = [(cost + (starts[i] - starts[j]) ** 2 + price, j) for j, (cost, _) in best[-1].items() if j < i]

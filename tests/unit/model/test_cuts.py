@@ -192,6 +192,17 @@ class TestChoice:
         chosen = chosen_cuts(deep, find_cuts(deep), CutSettings(cuts=["c5"], max_segments=8))
         assert [c.tensor.name for c in chosen] == ["c5"]
 
+    def test_more_segments_than_there_are_places_take_no_longer(self, deep: Network) -> None:
+        candidates = find_cuts(deep)
+        assert choose_cuts(deep, candidates, max_segments=10**12) == choose_cuts(deep, candidates, max_segments=50)
+
+    def test_more_named_cuts_than_segments_are_refused(self, deep: Network) -> None:
+        candidates, names = find_cuts(deep), [f"c{i}" for i in range(9)]
+        with pytest.raises(SettingsError, match="make 10 segments, but --max-segments is 9"):
+            chosen_cuts(deep, candidates, CutSettings(cuts=names, max_segments=9))
+        assert len(chosen_cuts(deep, candidates, CutSettings(cuts=names, max_segments=10))) == 9
+        assert len(chosen_cuts(deep, candidates, CutSettings(cuts=names))) == 9
+
     def test_asking_for_and_forbidding_the_same_cut_is_refused(self, deep: Network) -> None:
         with pytest.raises(SettingsError, match="forbidden"):
             chosen_cuts(deep, find_cuts(deep), CutSettings(cuts=["r5"], never=["r5"]))
