@@ -7,7 +7,7 @@ Needs onnx, as do all modules that cut; devices and edges never import it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -215,8 +215,11 @@ def _read(path: Path) -> Any:
 
 
 def _initializers(model: Any, folder: Path) -> dict[str, Tensor]:
-    """Weights by name; small external ones are read, for all others it is seen that their file is there."""
-    for tensor in model.graph.initializer:
+    """Weights by name; small external ones are read, for all others it is seen that their file is there. What lies
+    inside of nodes goes along with these and is read whatever its size."""
+    tensors = [(tensor, False) for tensor in model.graph.initializer]
+    tensors += [(tensor, True) for node in model.graph.node for tensor in _tensors_inside(node)]
+    for tensor, is_inside in tensors:
         if _is_inline(tensor):
             continue
         file = _external_path(tensor, folder)
@@ -225,11 +228,21 @@ def _initializers(model: Any, folder: Path) -> dict[str, Tensor]:
                 f"{file.name}: external data of {tensor.name!r} is missing; keep it beside the ONNX file"
             )
         element_bytes = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        if int(np.prod(tensor.dims)) * element_bytes <= INLINE_BYTES:
+        if is_inside or int(np.prod(tensor.dims)) * element_bytes <= INLINE_BYTES:
             tensor.raw_data = bytes(tensor_bytes(tensor, folder))
             tensor.ClearField("external_data")
             tensor.data_location = TensorProto.DEFAULT
     return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def _tensors_inside(node: Node) -> Iterator[Tensor]:
+    """Tensors that attributes of ``node`` hold, in subgraphs, too."""
+    for attribute in node.attribute:
+        yield from (attribute.t, *attribute.tensors)
+        for graph in (attribute.g, *attribute.graphs):
+            yield from graph.initializer
+            for inner in graph.node:
+                yield from _tensors_inside(inner)
 
 
 def _external_path(tensor: Tensor, folder: Path) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from tests.onnx_networks import floats, he, parsed, saved, small_classifier, small_exit
 from tests.unit.model.conftest import CLASSES, PICTURES, labelled, picture
@@ -199,6 +200,33 @@ class TestExternalData:
         manifest, _ = read_manifest(tmp_path / "out")
         assert [set(s.external_files) for s in manifest.segments] == [set(), {"segment-1.data"}, set()]
         check_files(tmp_path / "out", manifest.files())
+        same_as_whole(whole, tmp_path / "out")
+
+    def test_weights_inside_of_nodes_are_read_in(self, tmp_path: Path) -> None:
+        model = parsed(
+            """
+            g (float[1,3,8,8] x) => (float[1,5] y) {
+                c = Conv(x, w)
+                r = Relu(c)
+                m = ReduceMean<keepdims=0>(r)
+                is_more = Greater(m, limit)
+                b = If(is_more) <
+                    then_branch = yes () => (scaled) { scaled = Mul(r, s) },
+                    else_branch = no () => (same) { same = Identity(r) }
+                >
+                f = GlobalAveragePool(b)
+                y = Flatten(f)
+            }
+            """,
+            {"limit": np.float32(-1.0)},
+        )
+        large = numpy_helper.from_array(floats(5, 6, 6, seed=1), "s")
+        next(n for n in model.graph.node if n.op_type == "If").attribute[0].g.initializer.append(large)
+        weights = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(he(5, 3, 3, 3), "w"))
+        model.graph.node.insert(0, weights)
+        whole = tmp_path / "whole.onnx"
+        onnx.save(model, whole, save_as_external_data=True, location="w.bin", size_threshold=0, convert_attribute=True)
+        build_model(whole, tmp_path / "out", cutting=CutSettings(cuts=["r"]), threads=1)
         same_as_whole(whole, tmp_path / "out")
 
     def test_a_folder_that_was_moved_still_runs(self, tmp_path: Path) -> None:
