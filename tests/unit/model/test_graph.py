@@ -242,7 +242,17 @@ class TestExternalData:
         with pytest.raises(ModelFileError, match=r"weights\.bin: external data of"):
             load_network(path)
 
-    @pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", ""])
+    def test_links_are_followed_as_the_cache_of_hugging_face_has_them(self, path: Path, tmp_path: Path) -> None:
+        blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
+        blobs.mkdir()
+        snapshot.mkdir(parents=True)
+        for file in (path, path.parent / "weights.bin"):
+            file.rename(blobs / f"of-{file.name}")
+            (snapshot / file.name).symlink_to(f"../../blobs/of-{file.name}")
+        network = load_network(snapshot / path.name)
+        assert all(t.data_location != TensorProto.EXTERNAL for t in network.initializers.values())
+
+    @pytest.mark.parametrize("location", ["../weights.bin", "sub/../weights.bin", "/etc/passwd", ""])
     def test_data_outside_of_the_folder_is_never_read(self, path: Path, location: str) -> None:
         model = onnx.load(path, load_external_data=False)
         for entry in model.graph.initializer[0].external_data:
