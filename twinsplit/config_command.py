@@ -115,10 +115,18 @@ def _plain(value: Any) -> Any:
 def _as_toml(service: str, rows: list[tuple[str, Any, str]]) -> str:
     lines = [f"# {service}"]
     for key, value, place in rows:
-        # A JSON scalar or list of scalars is the same text in TOML.
-        text = f"# {key} =" if value is None else f"{key} = {json.dumps(_plain(value))}"
+        text = f"# {key} =" if value is None else f"{key} = {_toml_value(_plain(value))}"
         lines.append(f"{text:<48}  # {place}")
     return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, float):
+        return repr(value)
+    # All else is the same text in JSON, but for pairs of surrogates and for the one control character that JSON leaves.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _as_json(service: str, rows: list[tuple[str, Any, str]]) -> str:

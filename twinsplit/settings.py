@@ -253,7 +253,8 @@ def _refuse_slips(cls: type[BaseServiceSettings]) -> None:
 
 def _file_values(cls: type[BaseServiceSettings], path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors of Windows begin a file with a mark of its byte order.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}; name a TOML file that this user can read in --config") from None
     except UnicodeDecodeError:

@@ -54,13 +54,14 @@ def test_each_value_has_its_place(
 def test_what_is_shown_can_be_used_as_the_file(
     capsys: pytest.CaptureFixture[str], sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TWINSPLIT_DEVICE_ID", 'd "1" \\ ü')
-    monkeypatch.setenv("TWINSPLIT_DEVICE_SINKS", "a,b")
+    monkeypatch.setenv("TWINSPLIT_DEVICE_ID", 'd "1" \\ ü \U0001f600 \x7f \t \x01')
+    monkeypatch.setenv("TWINSPLIT_DEVICE_SINKS", "a,\U0001f600")
     monkeypatch.setenv("TWINSPLIT_DEVICE_MODEL", "x/y")
+    monkeypatch.setenv("TWINSPLIT_DEVICE_PERIOD_S", "inf")
     path = tmp_path / "shown.toml"
-    path.write_text(_shown(capsys, "device"))
+    path.write_text(_shown(capsys, "device"), encoding="utf-8")
     before = load_settings(sample).values
-    for name in ("ID", "SINKS", "MODEL"):
+    for name in ("ID", "SINKS", "MODEL", "PERIOD_S"):
         monkeypatch.delenv(f"TWINSPLIT_DEVICE_{name}")
     assert load_settings(sample, path).values == before
 

@@ -62,6 +62,12 @@ def test_every_type_can_be_a_variable(
     assert getattr(_load(sample).values, key) == value
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(sample: Sample, tmp_path: Path) -> None:
+    path = tmp_path / "device.toml"
+    path.write_text('id = "d1"\n', encoding="utf-8-sig")
+    assert load_settings(sample, path).values.id == "d1"
+
+
 def test_an_empty_variable_is_not_set(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWINSPLIT_DEVICE_QUEUE_CAPACITY", "")
     loaded = _load(sample, id="d1")
