@@ -51,6 +51,9 @@ class Trace:
         yield from self.instants_s
 
 
+LONGEST_OFFSET_S = 1e8
+"""Three years: what lies further on is an instant of a clock, or counted in other units."""
+
 Arrivals: TypeAlias = Poisson | Periodic | Trace
 
 
@@ -94,8 +97,10 @@ def read_trace(path: Path) -> tuple[float, ...]:
             offset_s = float(stripped)
         except ValueError:
             offset_s = -1.0
-        if not (offsets[-1] if offsets else 0.0) <= offset_s < float("inf"):
-            raise SettingsError(f"{path}:{number}: {stripped!r} is no offset in seconds that goes on from the last one")
+        if not (offsets[-1] if offsets else 0.0) <= offset_s <= LONGEST_OFFSET_S:
+            raise SettingsError(
+                f"{path}:{number}: {stripped!r} is no offset in seconds from the start that goes on from the last one"
+            )
         offsets.append(offset_s)
     if not offsets:
         raise SettingsError(f"{path}: holds no arrivals; write an offset in seconds on each line")

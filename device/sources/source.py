@@ -68,7 +68,7 @@ class SourceWatch:
     def sleep_until(self, instant_s: float) -> bool:
         """Wait for an instant; False: no more frames are wanted."""
         left_s = instant_s - self._now_s()
-        return not (self._stop.wait(left_s) if left_s > 0.0 else self._stop.is_set())
+        return not (self._stop.wait(min(left_s, threading.TIMEOUT_MAX)) if left_s > 0.0 else self._stop.is_set())
 
     def pause(self, failures: int) -> bool:
         """Wait before the next try after so many failures in a row; False: no more frames are wanted."""

@@ -78,7 +78,12 @@ class TestArrivals:
 
     @pytest.mark.parametrize(
         ("content", "problem"),
-        [("1\n0.5\n", ":2: '0.5' is no offset"), ("soon\n", ":1: 'soon' is no offset"), ("# nothing\n", "no arrivals")],
+        [
+            ("1\n0.5\n", ":2: '0.5' is no offset"),
+            ("soon\n", ":1: 'soon' is no offset"),
+            ("0\n1700000000123\n", ":2: '1700000000123' is no offset in seconds from the start"),
+            ("# nothing\n", "no arrivals"),
+        ],
     )
     def test_a_bad_trace_is_refused_with_its_line(self, tmp_path, content, problem):
         path = tmp_path / "trace.txt"
@@ -323,6 +328,11 @@ class TestWatch:
         clock.advance(5.1)
         watch.look()
         assert watch.problems == {Problem.STALLED: 2}
+
+    def test_it_waits_for_an_instant_of_the_next_age_until_it_is_stopped(self, clock):
+        watch = SourceWatch(clock.monotonic_s, is_live=False, stall_s=5.0)
+        threading.Timer(0.01, watch.stop).start()
+        assert not watch.sleep_until(1e12)
 
     def test_others_may_be_silent(self, clock, watch):
         clock.advance(100.0)
