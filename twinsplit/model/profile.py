@@ -85,8 +85,14 @@ class Profile:
         return sum(self.segment_s[cut:])
 
     def fits(self, runtime: SegmentRuntime) -> bool:
-        """Whether it was measured on this model with this provider and as many threads."""
-        return (self.model_digest, self.provider, self.threads) == (runtime.digest, runtime.provider, runtime.threads)
+        """Whether it was measured on this model with this provider and as many threads, and has the times of all that
+        ``runtime`` holds."""
+        exits = runtime.manifest.exits
+        return (
+            (self.model_digest, self.provider, self.threads) == (runtime.digest, runtime.provider, runtime.threads)
+            and len(self.segment_s) == len(runtime.segments)
+            and sum(runtime.holds_exit(e.index) for e in exits) <= len(self.exit_s) <= len(exits)
+        )
 
 
 def measure_profile(

@@ -46,6 +46,30 @@ def test_every_segment_exit_and_offered_representation_is_measured(folder: Path)
     assert not profile.fits(SegmentRuntime.load(folder, threads=2))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"segment_s": (0.1,) * 3},
+        {"segment_s": (0.1,) * 5},
+        {"segment_s": ()},
+        {"exit_s": (0.1,)},
+        {"exit_s": (0.1,) * 3},
+    ],
+)
+def test_one_with_other_numbers_of_times_does_not_fit(folder: Path, changes: dict[str, tuple[float, ...]]) -> None:
+    runtime = SegmentRuntime.load(folder)
+    profile = measure_profile(runtime, 1, clock=TickingClock())
+    assert (len(profile.segment_s), len(profile.exit_s)) == (4, 2)
+    assert not replace(profile, **changes).fits(runtime)
+
+
+def test_the_whole_networks_fits_no_head_and_a_heads_not_the_whole(folder: Path) -> None:
+    whole, head = SegmentRuntime.load(folder), SegmentRuntime.load(folder, segments=range(1))
+    assert not measure_profile(whole, 1, clock=TickingClock()).fits(head)
+    assert not measure_profile(head, 1, clock=TickingClock()).fits(whole)
+    assert measure_profile(whole, 1, clock=TickingClock()).fits(SegmentRuntime.load(folder, with_exits=False))
+
+
 def test_a_head_alone_is_measured_alone(folder: Path) -> None:
     profile = measure_profile(SegmentRuntime.load(folder, segments=range(1)), 3, clock=TickingClock())
     assert len(profile.segment_s) == 1
