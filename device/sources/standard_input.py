@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from device.sources.mjpeg import MjpegSplitter
 from device.sources.source import Problem, SourceFrame, SourceWatch
-from twinsplit.errors import SettingsError
+from twinsplit.errors import SettingsError, SourceError
 
 READ_BYTES = 1 << 18
 _LOOK_S = 0.2
@@ -111,7 +111,12 @@ class StandardInputSource:
             # A blocking read could not be told to stop.
             if not select.select([self._descriptor], [], [], _LOOK_S)[0]:
                 continue
-            chunk = os.read(self._descriptor, READ_BYTES)
+            try:
+                chunk = os.read(self._descriptor, READ_BYTES)
+            except OSError as error:
+                raise SourceError(
+                    f"standard input: {error.strerror}; send frames to it (PROGRAM | twinsplit device run --source -)"
+                ) from None
             if not chunk:
                 return
             yield chunk

@@ -212,6 +212,12 @@ class TestStandardInput:
         os.close(reader)
         os.close(writer)
 
+    def test_one_that_cannot_be_read_is_named(self, tmp_path, clock, watch):
+        with (tmp_path / "only-written").open("wb") as file:
+            source = StandardInputSource(file.fileno(), None, clock.monotonic_s)
+            with pytest.raises(SourceError, match="standard input: Bad file descriptor; send frames to it"):
+                list(source.frames(watch))
+
     def test_bgr_and_gray_become_what_preprocessing_takes(self):
         assert RawFormat("bgr24", 1, 1).frame(bytes((1, 2, 3))).tolist() == [[[3, 2, 1]]]
         assert RawFormat("gray", 2, 1).frame(bytes((7, 8))).tolist() == [[7, 8]]
