@@ -70,11 +70,19 @@ class StandardInputSource:
         self._descriptor = descriptor
         self._raw_format = raw_format
         self._now_s = now_s
+        self._bytes_read = 0
+        self._cure = (
+            "JPEG pictures are expected, such as rpicam-vid --codec mjpeg sends; for others see --raw-format"
+            if raw_format is None
+            else f"frames of {raw_format.frame_bytes} bytes are expected; see --raw-format"
+        )
 
     def frames(self, watch: SourceWatch) -> Iterator[SourceFrame]:
         chunks = self._chunks(watch)
         raw_format = self._raw_format
         yield from self._mjpeg(chunks, watch) if raw_format is None else self._raw(chunks, raw_format, watch)
+        if self._bytes_read and not watch.frames and not watch.is_stopping:
+            raise SourceError(f"standard input: no frame in {self._bytes_read} bytes; {self._cure}")
 
     def _mjpeg(self, chunks: Iterator[bytes], watch: SourceWatch) -> Iterator[SourceFrame]:
         splitter = MjpegSplitter()
@@ -83,10 +91,10 @@ class StandardInputSource:
                 watch.note_frame(picture.size)
                 yield SourceFrame(str(watch.frames), picture.data, self._now_s())
             if splitter.skipped_bytes:
-                watch.note(Problem.UNREADABLE, bytes=splitter.skipped_bytes)
+                watch.note(Problem.UNREADABLE, bytes=splitter.skipped_bytes, cure=self._cure)
                 splitter.skipped_bytes = 0
         if splitter.pending_bytes and not watch.is_stopping:
-            watch.note(Problem.UNREADABLE, bytes=splitter.pending_bytes, at="end of input")
+            watch.note(Problem.UNREADABLE, bytes=splitter.pending_bytes, at="end of input", cure=self._cure)
 
     def _raw(self, chunks: Iterator[bytes], raw_format: RawFormat, watch: SourceWatch) -> Iterator[SourceFrame]:
         pending = bytearray()
@@ -99,12 +107,7 @@ class StandardInputSource:
                 watch.note_frame((raw_format.width, raw_format.height))
                 yield SourceFrame(str(watch.frames), raw_format.frame(data), self._now_s())
         if pending and not watch.is_stopping:
-            watch.note(
-                Problem.UNREADABLE,
-                bytes=len(pending),
-                at="end of input",
-                cure=f"frames of {size} bytes are expected; see --raw-format",
-            )
+            watch.note(Problem.UNREADABLE, bytes=len(pending), at="end of input", cure=self._cure)
 
     def _chunks(self, watch: SourceWatch) -> Iterator[bytes]:
         while not watch.is_stopping:
@@ -119,4 +122,5 @@ class StandardInputSource:
                 ) from None
             if not chunk:
                 return
+            self._bytes_read += len(chunk)
             yield chunk

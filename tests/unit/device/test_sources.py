@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import types
@@ -195,6 +196,21 @@ class TestStandardInput:
     def test_a_torn_last_picture_is_counted(self, clock, watch):
         assert len(self.frames_of(jpeg_of() + jpeg_of()[:-10], clock, watch)) == 1
         assert watch.problems == {Problem.UNREADABLE: 1}
+
+    @pytest.mark.parametrize(
+        ("raw_format", "cure"),
+        [(None, "rpicam-vid --codec mjpeg .* --raw-format"), (RawFormat("gray", 99, 99), "of 9801 bytes are expected")],
+    )
+    def test_input_without_any_frame_is_named_with_the_cure(self, clock, watch, monkeypatch, raw_format, cure):
+        notes = []
+        monkeypatch.setattr(watch, "note", lambda problem, **fields: notes.append((problem, fields["cure"])))
+        with pytest.raises(SourceError, match=f"no frame in 3000 bytes; .*{cure}"):
+            self.frames_of(bytes(3000), clock, watch, raw_format)
+        assert notes
+        assert all(problem is Problem.UNREADABLE and re.search(cure, text) for problem, text in notes)
+
+    def test_input_without_a_byte_is_a_source_that_has_ended(self, clock, watch):
+        assert self.frames_of(b"", clock, watch) == []
 
     def test_raw_frames_are_cut_by_their_size(self, clock, watch):
         pixels = np.arange(2 * 2 * 3 * 4, dtype=np.uint8).reshape(2, 2, 4, 3)
