@@ -42,7 +42,10 @@ from twinsplit.model.segments import EXTERNAL_OVER_BYTES
 Task = Literal["auto", "classification", "raw"]
 ExitFiles: TypeAlias = Mapping[int, Path] | Mapping[str, Path] | Mapping[int | str, Path]
 _COMPARED_INPUTS = 2
-_SHAPING_OPS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"})
+_SHAPING_OPS = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear"}
+)
+_PROBABILITY_OPS = frozenset({"Softmax", "Sigmoid", "QLinearSoftmax", "QLinearSigmoid"})
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ def _activation(network: Network) -> Literal["logits", "probabilities"]:
     for node in reversed(network.nodes):
         if name in node.output:
             if node.op_type not in _SHAPING_OPS:
-                return "probabilities" if node.op_type in ("Softmax", "Sigmoid") else "logits"
+                return "probabilities" if node.op_type in _PROBABILITY_OPS else "logits"
             name = node.input[0]
     return "logits"
 

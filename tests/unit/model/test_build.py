@@ -123,6 +123,22 @@ def test_a_softmax_at_the_end_is_seen(tmp_path: Path, last: str, activation: str
     assert build_model(whole, tmp_path / "out", threads=1).manifest.output_activation == activation
 
 
+@pytest.mark.parametrize(
+    ("last", "activation"),
+    [
+        ("p = Softmax(z) q = QuantizeLinear(p, s, o)", "probabilities"),
+        ("q = QuantizeLinear(z, s, o)", "logits"),
+        ("r = QuantizeLinear(z, s, o) q = com.microsoft.QLinearSoftmax<opset=17>(r, s, o, s, o)", "probabilities"),
+        ("r = QuantizeLinear(z, s, o) q = com.microsoft.QLinearSigmoid(r, s, o, s, o)", "probabilities"),
+    ],
+)
+def test_a_softmax_in_whole_numbers_is_seen(tmp_path: Path, last: str, activation: str) -> None:
+    text = f"g (float[1,4] x) => (float[1,5] y) {{ z = MatMul(x, w) {last} y = DequantizeLinear(q, s, o) }}"
+    weights = {"w": floats(4, 5), "s": np.float32(1 / 255), "o": np.uint8(0)}
+    whole = saved(parsed(text, weights), tmp_path / "n.onnx")
+    assert build_model(whole, tmp_path / "out", threads=1).manifest.output_activation == activation
+
+
 def test_a_network_that_cannot_be_cut_is_one_segment(tmp_path: Path) -> None:
     text = "g (float[1,4] x) => (float[1,4] y) { a = MatMul(x, w) y = Add(a, x) }"
     whole = saved(parsed(text, {"w": floats(4, 4)}), tmp_path / "n.onnx")
