@@ -182,10 +182,13 @@ class TwinLink:
         async with open_channel(address, self._tls) as channel:
             call: AttachCall = twin_pb2_grpc.TwinServiceStub(channel).AttachDevice()
             self._call = call
+            # Not asyncio.wait_for: before Python 3.12 it may swallow a cancellation that meets the welcome.
+            patience = self._loop.call_later(self.route.welcome_timeout_s, self._end_unwelcome, address)
             tasks = [asyncio.ensure_future(self._send_all(call, epoch)), asyncio.ensure_future(self._receive_all(call))]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                patience.cancel()
                 self._is_welcome.clear()
                 self._call = None
                 self._drop_unsent()
@@ -199,19 +202,21 @@ class TwinLink:
         if self._call is not None:
             self._call.cancel()
 
+    def _end_unwelcome(self, address: str) -> None:
+        if not self.is_attached:
+            _log.warning("twin-silent", limit_s=REPEATED_LINE_S, address=address)
+            self._end_stream()
+
     async def _send_all(self, call: AttachCall, epoch: int) -> None:
         self._echo.reset()
-        await asyncio.wait_for(self._say_hello(call, epoch), self.route.welcome_timeout_s)
+        await self._send(call, hello_to_wire(self._announcement, self._events.attachment(), epoch))
+        await self._is_welcome.wait()
         while True:
             outgoing = await self._unsent.get()
             now_s = self._now_s()
             message = outgoing(now_s) if callable(outgoing) else report_to_wire(outgoing, now_s)
             await self._send(call, message)
             self._unsent.task_done()
-
-    async def _say_hello(self, call: AttachCall, epoch: int) -> None:
-        await self._send(call, hello_to_wire(self._announcement, self._events.attachment(), epoch))
-        await self._is_welcome.wait()
 
     async def _send(self, call: AttachCall, message: twin_pb2.AttachDeviceRequest) -> None:
         self._echo.stamp(message)
@@ -330,8 +335,6 @@ class TwinLink:
             if is_refusal(outcome):
                 cause = str(error_from_rpc(outcome, address))
                 _log.warning("twin-refuses-calls", limit_s=REPEATED_LINE_S, address=address, cause=cause)
-        elif isinstance(outcome, asyncio.TimeoutError):
-            _log.warning("twin-silent", limit_s=REPEATED_LINE_S, address=address)
         elif isinstance(outcome, asyncio.InvalidStateError):
             _log.debug("twin-stream-ended", address=address)
         elif isinstance(outcome, Exception):
