@@ -36,7 +36,7 @@ from twinsplit.edge_list import ListedEdge
 from twinsplit.errors import BadMessageError, RefusedError, StaleWriteError
 from twinsplit.plan import Plan
 from twinsplit.reckoning import BacklogState
-from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
+from twinsplit.rpc.v1 import errors_pb2, twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.channel import open_channel
@@ -234,7 +234,8 @@ class TwinLink:
             except RefusedError as error:
                 _log.warning("twin-message-refused", limit_s=REPEATED_LINE_S, error=str(error))
                 self._refuse(error)
-            if message.WhichOneof("kind") == "error" and not self.is_attached:
+            is_superseded = message.error.code == errors_pb2.ERROR_CODE_STALE_WRITE
+            if message.WhichOneof("kind") == "error" and (is_superseded or not self.is_attached):
                 return
 
     def _take(self, message: twin_pb2.AttachDeviceResponse) -> None:

@@ -153,8 +153,13 @@ class Exchange:
             raise BadMessageError("hello: this stream has said hello already; open another one to attach again")
         session.stream, sends = self.core.attach_device(hello, self.now_s())
         session.device_id = hello.device_id
+        superseded = self._sessions.get(hello.device_id)
         self._sessions[hello.device_id] = session
         _log.info("device-attached", device=hello.device_id, model=hello.model_digest[:12], version=hello.version)
+        if superseded is not None:
+            # Broken without a word, or of another device with that id: left open it would never attach again.
+            _log.warning("device-attached-twice", device=hello.device_id, limit_s=_REPEATED_LINE_S)
+            superseded.end()
         self._dispatch(sends)
 
     def device_said(self, session: DeviceSession, event: messages.DeviceEvent) -> None:

@@ -144,6 +144,21 @@ def test_one_replica_is_tried_again_and_again_with_pauses_that_grow() -> None:
     assert sky.attached[0][0] < 60.0 + RECONNECT_LAST_S + 1.0
 
 
+def test_two_devices_that_end_each_others_streams_do_so_about_once_a_second() -> None:
+    choices = [ReplicaChoice("cam", REPLICAS[:1], random.Random(seed)) for seed in (1, 2)]
+    due_s, attached_at_s = [0.0, 0.5], []
+    for turn in range(100):
+        mine, other = turn % 2, (turn + 1) % 2
+        now_s = due_s[mine]
+        choices[mine].trying(REPLICAS[0])
+        choices[mine].welcomed(now_s)
+        attached_at_s.append(now_s)
+        if choices[other].is_attached:
+            choices[other].ended(now_s)
+            due_s[other] = now_s + choices[other].next(now_s).wait_s
+    assert attached_at_s[-1] - attached_at_s[0] > 50.0
+
+
 def test_when_all_are_lost_each_is_tried_within_the_longest_pause() -> None:
     sky = Sky(lambda address, now_s: not 100.0 <= now_s < 400.0)
     sky.run(410.0)

@@ -60,6 +60,19 @@ async def test_a_device_that_does_not_read_loses_its_stream_and_nobody_elses() -
     assert ended == ["cam"]
 
 
+async def test_a_stream_that_another_of_the_same_device_supersedes_is_ended() -> None:
+    exchange = exchange_with()
+    ended: list[str] = []
+    old, new = DeviceSession(end=lambda: ended.append("old")), DeviceSession(end=lambda: ended.append("new"))
+    exchange.device_attached(old, device_hello())
+    exchange.device_attached(new, device_hello())
+    assert ended == ["old"]
+    exchange.device_gone(old)
+    exchange.device_said(new, messages.ManifestUpload(MANIFEST_BYTES))
+    await asyncio.sleep(0)
+    assert queued(new) == ["Welcome", "PlanMessage"], "the end of the old one is nothing to the new one"
+
+
 async def test_who_has_not_said_hello_is_told_so() -> None:
     exchange = exchange_with()
     with pytest.raises(BadMessageError, match="hello"):
