@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Protocol
@@ -56,7 +56,7 @@ _log = EventLog("device.twin_link")
 
 REPEATED_LINE_S = 10.0
 KEPT_RECORDS = 256
-"""Ended tasks kept for a twin that is gone; the oldest are given up."""
+"""Ended tasks kept for a twin that is gone, or has not confirmed them; the oldest are given up."""
 UNSENT_MESSAGES = 1024
 """Messages that may wait for a twin that does not read; then the stream is ended and made anew."""
 
@@ -116,6 +116,8 @@ class TwinLink:
         self._loop = asyncio.get_running_loop()
         self._unsent: asyncio.Queue[Report | Outgoing] = asyncio.Queue(UNSENT_MESSAGES)
         self._kept: deque[TaskRecord] = deque(maxlen=KEPT_RECORDS)
+        self._unconfirmed: deque[tuple[float, TaskRecord]] = deque(maxlen=KEPT_RECORDS)
+        """Ended tasks written on this stream, with the clock reading of their message, until the twin echoes it."""
         self._polls: dict[tuple[int, int], Future[Decision | None]] = {}
         self._is_welcome = asyncio.Event()
         self._call: AttachCall | None = None
@@ -215,11 +217,16 @@ class TwinLink:
             outgoing = await self._unsent.get()
             now_s = self._now_s()
             message = outgoing(now_s) if callable(outgoing) else report_to_wire(outgoing, now_s)
-            await self._send(call, message)
+            ended = outgoing.ended if isinstance(outgoing, TaskReport) else ()
+            await self._send(call, message, ended)
             self._unsent.task_done()
 
-    async def _send(self, call: AttachCall, message: twin_pb2.AttachDeviceRequest) -> None:
+    async def _send(
+        self, call: AttachCall, message: twin_pb2.AttachDeviceRequest, ended: Sequence[TaskRecord] = ()
+    ) -> None:
         self._echo.stamp(message)
+        # What is written may lie in buffers for ever: a twin that hangs takes it there, too.
+        self._unconfirmed.extend((message.clock.sent_s, record) for record in ended)
         await call.write(message)
         self._signalling.note_sent(str(message.WhichOneof("kind")), message.ByteSize())
 
@@ -229,6 +236,8 @@ class TwinLink:
             if not isinstance(message, twin_pb2.AttachDeviceResponse):
                 return
             self._echo.received(message)
+            while self._unconfirmed and self._unconfirmed[0][0] <= message.clock.echo_sent_s:
+                self._unconfirmed.popleft()
             try:
                 self._take(message)
             except RefusedError as error:
@@ -317,9 +326,15 @@ class TwinLink:
             self._unsent.put_nowait(outgoing)
         except asyncio.QueueFull:
             _log.warning("twin-does-not-read", limit_s=REPEATED_LINE_S, address=self.route.address)
+            self._drop_unsent()
+            if isinstance(outgoing, TaskReport):
+                self._kept.extend(outgoing.ended)
             self._end_stream()
 
     def _drop_unsent(self) -> None:
+        """Nothing of it will be heard on this stream; ended tasks are kept for the next one, in their order."""
+        self._kept.extend(record for _, record in self._unconfirmed)
+        self._unconfirmed.clear()
         while not self._unsent.empty():
             outgoing = self._unsent.get_nowait()
             self._unsent.task_done()

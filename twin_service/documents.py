@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 
-from pydantic import NonNegativeInt, TypeAdapter
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter
 
 from twinsplit.errors import BadMessageError, StaleWriteError, StorageError
 from twinsplit.plausible import LARGEST_WEIGHT
 from twinsplit.replicas.attachment import MOST_EPOCH
 from twinsplit.telemetry.logs import EventLog
+from twinsplit.types import TaskRecord
 
 _log = EventLog("twin.documents")
 _REPEATED_LINE_S = 10.0
 _SHOWN = 80
+_SAME_LATENCY_S = 1e-6
+"""Times come as ages and are rounded; two lives of a device, in both of which tasks count from 1, differ by more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,29 @@ class Document:
     plan_revisions: Counter[str] = field(default_factory=Counter)
     messages: Counter[str] = field(default_factory=Counter)
     """Messages with this device in either direction, by kind."""
+    last_ended: tuple[NonNegativeInt, FiniteFloat] | None = None
+    """Number and latency, seconds, of the ended task that was counted last."""
 
     @property
     def ended(self) -> int:
         """Tasks that ended."""
         return self.outcomes.total()
+
+    def take_ended(self, told: Sequence[TaskRecord]) -> tuple[TaskRecord, ...]:
+        """Those of ended tasks that are not counted yet.
+
+        A device tells them in one order, and after a broken stream begins with those of which it does not know that
+        they were heard.
+        """
+        repeated = next((place for place, task in enumerate(told, 1) if self._is_last(task)), 0)
+        if told:
+            self.last_ended = told[-1].task_id, told[-1].latency_s
+        return tuple(told[repeated:])
+
+    def _is_last(self, task: TaskRecord) -> bool:
+        if self.last_ended is None or task.task_id != self.last_ended[0]:
+            return False
+        return abs(task.latency_s - self.last_ended[1]) < _SAME_LATENCY_S
 
     def attached(self, epoch_seen: int = 0) -> None:
         """The device attaches; of the epochs in the plans that it has seen, ``epoch_seen`` is the highest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from twin_service.accounts import Accounts
 from twin_service.device_twin import DeviceTwin
@@ -56,7 +57,7 @@ class EndedTasks:
             workload.told.append(self.accounts.task_replayed)
 
     def take(self, device: DeviceTwin, report: TaskReport, now_s: float) -> None:
-        """A device reports.
+        """A device reports; what it told before is not taken again.
 
         Raises:
             BadMessageError: something in it does not fit; nothing of it is taken.
@@ -67,6 +68,7 @@ class EndedTasks:
         if report.started is not None:
             status.check_epoch(report.started.first_epoch)
         status.check_state(report.state)
+        report = replace(report, ended=device.document.take_ended(report.ended))
         status.ended(report.ended, now_s)
         status.heard(report.state, report.started, report.queue_length, now_s)
         edge = device.plan_edge(self._edges)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ import grpc
 import pytest
 
 from benchmarks.light_devices import LightDevice
-from device import twin_route
+from device import twin_link, twin_route
 from tests.integration.device_bench import until
 from tests.integration.test_device_twin_link import SpokenTwin, spoken_twin
 from tests.integration.test_twin_streams import attached_device, running
 from tests.unit.twin_service.made_up_twins import MANIFEST_BYTES
 from twinsplit.model.manifest import parse_manifest
-from twinsplit.rpc.v1 import errors_pb2
+from twinsplit.rpc.v1 import errors_pb2, twin_pb2
 from twinsplit.transport.channel import open_channel
 
 pytestmark = pytest.mark.slow
@@ -87,5 +88,68 @@ async def test_a_device_that_is_told_that_another_stream_speaks_for_it_attaches_
         await twin.say(error=errors_pb2.Error(code=errors_pb2.ERROR_CODE_STALE_WRITE, text="attached again"))
         await twin.hears("hello", 2)
         await until(lambda: device.link.attached_times == 2)
+        link.cancel()
+        await asyncio.wait([link])
+
+
+class DeafTwin(SpokenTwin):
+    """Reads so many task reports, then nothing more; what is written for it stays in buffers."""
+
+    reads = 3
+
+    async def AttachDevice(self, requests: Any, context: Any) -> None:  # noqa: N802 - the name of the RPC
+        async def some() -> AsyncIterator[twin_pb2.AttachDeviceRequest]:
+            async for request in requests:
+                yield request
+                if len(self.all("task")) >= self.reads:
+                    await asyncio.Event().wait()
+
+        await super().AttachDevice(some(), context)
+
+
+def told(twin: SpokenTwin) -> list[int]:
+    return [task.task_id for report in twin.all("task") for task in report.ended]
+
+
+async def test_ended_tasks_that_a_hanging_twin_has_not_confirmed_go_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    renewed: list[float] = []
+    async with spoken_twin(kind=DeafTwin) as twin:
+        device = light_device(twin.address)
+        monkeypatch.setattr(device, "lease_renewed", renewed.append)
+        link = asyncio.ensure_future(device.link.run())
+        await until(lambda: device.link.is_attached)
+        for _ in range(twin.reads):
+            device._end_task()
+        await twin.hears("task", twin.reads)
+        await twin.say(renewal=twin_pb2.LeaseRenewal())
+        await until(lambda: len(renewed) == 2)
+        for _ in range(4):
+            device._end_task()
+        await device.link.flush(10.0)
+        address = twin.address
+    async with spoken_twin(address) as following:
+        await until(lambda: len(told(following)) >= 4)
+        device._end_task()
+        await until(lambda: len(told(following)) >= 5)
+        assert told(following) == [4, 5, 6, 7, 8]
+        link.cancel()
+        await asyncio.wait([link])
+
+
+async def test_ended_tasks_that_find_no_room_any_more_are_told_on_the_next_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(twin_link, "UNSENT_MESSAGES", 2)
+    async with spoken_twin() as twin:
+        device = light_device(twin.address)
+        link = asyncio.ensure_future(device.link.run())
+        await twin.hears("heartbeat")
+        for _ in range(4):
+            device._end_task()
+        await twin.hears("hello", 2)
+        await until(lambda: len(told(twin)) >= 4)
+        assert told(twin) == [1, 2, 3, 4]
         link.cancel()
         await asyncio.wait([link])

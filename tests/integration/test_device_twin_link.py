@@ -66,7 +66,8 @@ class SpokenTwin(twin_pb2_grpc.TwinServiceServicer):
         return twin_pb2.Welcome(needs_manifest=self.needs_manifest, heartbeat_s=self.heartbeat_s)
 
     async def say(self, **kind: Any) -> None:
-        await self._contexts[-1].write(twin_pb2.AttachDeviceResponse(lease_s=self.lease_s, **kind))
+        clock = twin_pb2.ClockEcho(echo_sent_s=self.heard[-1].clock.sent_s)
+        await self._contexts[-1].write(twin_pb2.AttachDeviceResponse(clock=clock, lease_s=self.lease_s, **kind))
 
     def all(self, kind: str) -> list[Any]:
         return [getattr(message, kind) for message in self.heard if message.WhichOneof("kind") == kind]
@@ -214,13 +215,15 @@ async def test_a_twin_that_dies_and_comes_back_learns_what_it_missed(model, fram
             await until(lambda: bench.device.status()["plan"]["in_force"])
             await bench.submit(frames[:1])
             await twin.hears("task")
+            await twin.say(plan=wire_plan(bench, offload_at(9), plan_id=5))
+            await until(lambda: bench.device.status()["plan"]["plan_id"] == 5)
             await twin_dies(bench, twin)
             await bench.submit(frames[1:4])
             records = await bench.ended(4)
-            assert {r.plan_id for r in records} == {4}, "the plan holds as long as its lease"
+            assert [r.plan_id for r in records] == [4, 5, 5, 5], "the plan holds as long as its lease"
             async with spoken_twin(address) as again:
                 (hello,) = await again.hears("hello")
-                assert hello.last_plan_id == 4
+                assert hello.last_plan_id == 5
                 await until(lambda: sum(len(t.ended) for t in again.all("task")) == 3)
                 ended = [task.task_id for report in again.all("task") for task in report.ended]
             assert ended == [2, 3, 4]

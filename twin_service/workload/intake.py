@@ -39,5 +39,8 @@ def take_tasks(
             standing.plan.exits_run,
         )
         workload.task_ended(ended, now_s)
+    if not report.ended:
+        workload.device_heard(device.device_id, report.state.entered, now_s)
+        return
     told_at_s = min(max(task.ended_at_s for task in report.ended), now_s)
     workload.device_reported(device.device_id, report.state.entered, told_at_s)

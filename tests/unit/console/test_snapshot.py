@@ -186,8 +186,9 @@ async def test_a_picture_belongs_to_the_newest_task_of_its_number() -> None:
     world = World()
     console = Console(world)
     world.attach_device()
-    for picture in (b"\xff\xd8\xff one", b"\xff\xd8\xff two"):
-        task = replace(ended_task(1, world.now_s - 0.31), thumbnail_jpeg=picture)
+    for waited_s, picture in enumerate((b"\xff\xd8\xff one", b"\xff\xd8\xff two")):
+        task = ended_task(1, world.now_s - 0.31)
+        task = replace(task, arrived_at_s=task.arrived_at_s - waited_s, thumbnail_jpeg=picture)
         world.say(messages.TaskReport((task,), None, 0, state(1)))
     newer, older = (await console.ask("/api/snapshot")).document["tasks"]
     assert older["thumbnail"] is None

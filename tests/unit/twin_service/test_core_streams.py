@@ -15,9 +15,12 @@ from tests.unit.twin_service.made_up_twins import (
 )
 from twin_service import messages
 from twin_service.documents import Desired
+from twin_service.memory import VolatileMemory
 from twin_service.messages import DeviceHeartbeat, TaskReport, Welcome
+from twin_service.workload.twin import WorkloadTwin
 from twinsplit.errors import BadMessageError, StaleWriteError, WrongDigestError
 from twinsplit.model.manifest import manifest_digest
+from twinsplit.types import TaskRecord
 
 
 def test_a_known_manifest_is_not_asked_for_again() -> None:
@@ -107,6 +110,42 @@ def test_a_refused_report_leaves_no_trace() -> None:
     assert view.mirror_accuracy is None
     world.say(TaskReport((good,)))
     assert world.core.device_view("cam", world.now_s).outcomes == {"device": 1}
+
+
+def told_again(task: TaskRecord, late_s: float) -> TaskRecord:
+    """As it comes on another stream, by a clock that is known less well."""
+    assert task.started_at_s is not None
+    moved = {name: getattr(task, name) + late_s for name in ("arrived_at_s", "started_at_s", "ended_at_s")}
+    return replace(task, **moved, epoch_times_s=tuple(at_s + late_s for at_s in task.epoch_times_s))
+
+
+@pytest.mark.parametrize("has_restarted", [False, True])
+def test_what_a_device_tells_again_after_a_broken_stream_is_counted_once(has_restarted: bool) -> None:
+    world = World(workload=WorkloadTwin(VolatileMemory()))
+    world.attach_device()
+    tasks = [ended_task(number, world.now_s + number) for number in range(1, 6)]
+    world.say(TaskReport(tuple(tasks[:1]), state=state(1)))
+    world.say(TaskReport(tuple(tasks[1:4]), state=state(4)))
+    if has_restarted:
+        world.core.save()
+        world = World(memory=world.memory)
+    world.attach_device()
+    again = [told_again(task, 0.03) for task in tasks]
+    world.say(TaskReport(tuple(again[2:4]), state=state(4)))
+    assert world.core.device_view("cam", world.now_s).outcomes == {"device": 4}
+    world.attach_device()
+    world.say(TaskReport(tuple(again[2:]), state=state(5)))
+    assert world.core.device_view("cam", world.now_s).outcomes == {"device": 5}
+
+
+def test_a_device_that_begins_anew_to_count_its_tasks_repeats_none() -> None:
+    world = World()
+    world.attach_device()
+    task = ended_task(1, world.now_s)
+    world.say(TaskReport((task,), state=state(1)))
+    world.attach_device()
+    world.say(TaskReport((replace(task, arrived_at_s=task.arrived_at_s - 0.01),), state=state(1)))
+    assert world.core.device_view("cam", world.now_s).outcomes == {"device": 2}
 
 
 def test_a_view_says_what_stands_and_why_tasks_ended() -> None:
