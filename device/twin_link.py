@@ -158,7 +158,9 @@ class TwinLink:
 
     async def run(self) -> None:
         """Attach, and attach again, until cancelled."""
-        beside = [asyncio.ensure_future(self.route.follow_list()), asyncio.ensure_future(self.route.look_around())]
+        route = self.route
+        ways = (route.follow_list(), route.watch_silence(), route.look_around())
+        beside = [asyncio.ensure_future(way) for way in ways]
         try:
             while True:
                 address = await self.route.next()

@@ -154,12 +154,18 @@ class TwinRoute:
         """Take up changes of the list, until cancelled."""
         await self._source.follow(self._listed, self._list_changed, _log)
 
+    async def watch_silence(self) -> None:
+        """Leave a replica that has fallen silent, until cancelled."""
+        # By itself: looks at others that are gone, too, must not use up what is left of the lease.
+        while True:
+            await asyncio.sleep(_LOOK_AROUND_S)
+            self._look_for_silence()
+
     async def look_around(self) -> None:
-        """Leave a replica that has fallen silent, or for one that is preferred, until cancelled."""
+        """Leave for a replica that is preferred, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_AROUND_S)
             try:
-                self._look_for_silence()
                 for address in self._choice.to_look_at(self._now_s()):
                     is_up = await self._look_at(address)
                     if self._choice.looked(address, self._now_s(), is_up=is_up):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from device import twin_route
 from device.status_text import status_text
 from tests.integration.device_bench import PATIENCE_S, running_device, until, write_network
+from tests.integration.test_device_stream import light_device
 from tests.integration.test_device_twin_link import SpokenTwin, spoken_twin, wire_plan
 from tests.unit.device.made_up_device import offload_at
 from twinsplit.replicas import choice
@@ -136,6 +139,27 @@ async def test_a_replica_that_falls_silent_is_left_before_the_lease_is_over(
             await first.say(plan=wire_plan(bench, offload_at(9), attachment_epoch=hello.attachment_epoch, lease_s=20.0))
             await second.hears("hello")
             assert bench.device.status()["plan"]["in_force"], "less than a lease has passed"
+
+
+async def test_a_replica_that_falls_silent_is_left_while_a_look_at_another_one_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[str] = []
+
+    async def never(_route: twin_route.TwinRoute, address: str) -> bool:
+        looked_at.append(address)
+        return await asyncio.Event().wait()
+
+    monkeypatch.setattr(twin_route.TwinRoute, "_look_at", never)
+    monkeypatch.setattr(twin_route, "SILENT_SHARE", 0.05)
+    gone = "127.0.0.1:9"
+    async with spoken_twin(kind=Replica, lease_s=20.0) as twin:
+        name = next(name for name in map("cam-{}".format, count()) if ranked(name, (gone, twin.address))[0] == gone)
+        link = asyncio.ensure_future(light_device(f"{gone},{twin.address}", name).link.run())
+        await until(lambda: looked_at == [gone])
+        await twin.hears("hello", 2)
+        link.cancel()
+        await asyncio.wait([link])
 
 
 async def test_a_list_in_a_file_is_followed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

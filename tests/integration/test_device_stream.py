@@ -23,8 +23,8 @@ from twinsplit.transport.channel import open_channel
 pytestmark = pytest.mark.slow
 
 
-def light_device(replicas: str) -> LightDevice:
-    return LightDevice("cam", replicas, parse_manifest(MANIFEST_BYTES), MANIFEST_BYTES, seed=1)
+def light_device(replicas: str, name: str = "cam") -> LightDevice:
+    return LightDevice(name, replicas, parse_manifest(MANIFEST_BYTES), MANIFEST_BYTES, seed=1)
 
 
 @pytest.mark.parametrize("turns", range(4))
