@@ -12,7 +12,7 @@ import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
 
-from twinsplit.errors import RefusedError, TwinsplitError
+from twinsplit.errors import EdgeFullError, PeerLimitError, RefusedError, TwinsplitError
 from twinsplit.model.manifest import Manifest, TensorSpec
 from twinsplit.oip import parameters as said
 from twinsplit.oip.datatypes import DATATYPES
@@ -48,6 +48,11 @@ class BackEndError(TwinsplitError):
         super().__init__(text)
         self.refusal = refusal
         """What it named as the cause; ``None``: nothing."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more at the moment, and does well otherwise."""
+        return isinstance(self.refusal, (EdgeFullError, PeerLimitError))
 
 
 @dataclass(frozen=True, slots=True)

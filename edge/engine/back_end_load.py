@@ -70,6 +70,8 @@ class BackEndLoad(Generic[WorkT]):
         self.limit = limit
         self.is_ready = False
         self.flights: dict[Flight[WorkT], None] = {}
+        self._room = limit
+        """As many as may be under way there now: fewer than the limit where it has refused more."""
         self._measured_s = self._expected_s = _MEMORY_TAILS * max(mean_s, 1e-9)
         self._done_work_s = self._done_in_s = 0.0
         self._mark_s: float | None = None
@@ -90,7 +92,7 @@ class BackEndLoad(Generic[WorkT]):
     @property
     def has_room(self) -> bool:
         """Whether one more tail may go there."""
-        return self.is_ready and len(self.flights) < self.limit
+        return self.is_ready and len(self.flights) < self._room
 
     @property
     def speed_factor(self) -> float:
@@ -158,7 +160,7 @@ class BackEndLoad(Generic[WorkT]):
         for other in self.flights:
             other.is_alone = False
         self.flights[flight] = None
-        if len(self.flights) == self.limit and now_s - self._dipped_at_s > _LONGEST_GAP_S:
+        if len(self.flights) == self._room and now_s - self._dipped_at_s > _LONGEST_GAP_S:
             self._mark_s = None
         self._begin(now_s)
         return flight
@@ -175,7 +177,7 @@ class BackEndLoad(Generic[WorkT]):
         if flight.is_alone and profiled_s > 0.0:
             self._measured_s = self._measured_s * keep + min(took_s, _LARGEST_STEP * flight.own_s)
             self._expected_s = self._expected_s * keep + profiled_s
-        if len(self.flights) == self.limit:
+        if len(self.flights) == self._room:
             if self._mark_s is not None:
                 since_s = min(now_s - self._mark_s, _LARGEST_STEP * profiled_s / self.rate)
                 self._done_work_s = self._done_work_s * keep + profiled_s
@@ -189,6 +191,16 @@ class BackEndLoad(Generic[WorkT]):
         """``flight`` is there no more; nothing is learnt from it."""
         self.flights.pop(flight, None)
         self._begin(now_s)
+
+    def refused(self, flight: Flight[WorkT], now_s: float) -> None:
+        """``flight`` came back because the back end is full: it has as many of ours as it takes."""
+        self.leave(flight, now_s)
+        self._room, self._mark_s = len(self.flights), None
+
+    def try_more(self) -> None:
+        """A back end that was full may have more room by now: one more is tried there."""
+        if self._room < self.limit:
+            self._room, self._mark_s = self._room + 1, None
 
     def _own_wait_s(self, now_s: float) -> float:
         if not self.flights:

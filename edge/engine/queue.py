@@ -201,6 +201,18 @@ class EngineQueue(Generic[WorkT]):
         self._join(tail)
         return True
 
+    def put_back(self, flight: Flight[WorkT], now_s: float) -> None:
+        """``flight`` came back because the back end is full: its tail takes its old place in the queue, no try
+        used up. That back end gets another one when one that it has ends, or by :meth:`try_more`."""
+        self._advance(now_s)
+        self.back_ends[flight.place].refused(flight, now_s)
+        self._join(flight.tail)
+
+    def try_more(self) -> None:
+        """Some time has passed: back ends that were full may have room."""
+        for back_end in self.back_ends:
+            back_end.try_more()
+
     def cancel(self, tail: Tail[WorkT], now_s: float) -> bool:
         """Nobody waits for ``tail`` any more: a waiting one leaves at once, one under way by :meth:`failed`.
 

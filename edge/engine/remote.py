@@ -1,7 +1,8 @@
 """Tails run by servers of the Open Inference Protocol: the shell around :class:`edge.engine.queue.EngineQueue`.
 
 All of it lives in the event loop. A back end that fails a call is asked whether it is ready before it gets another
-tail; one that dies fails everything it had under way, which goes on to the others.
+tail; one that dies fails everything it had under way, which goes on to the others. What one that is full refuses waits
+here.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ PATIENCE_SHARE = 20.0
 """A back end that takes this many times as long as predicted, and at least so many seconds, is taken to hang."""
 LAST_CALLS_S = 2.0
 _EARLY_S = 0.01
+_REPEATED_LINE_S = 10.0
 
 TailFlight = Flight[TailWork]
 
@@ -170,6 +172,7 @@ class RemoteEngine:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            self._queue.try_more()
             self._dispatch()
 
     def _set_ready(self, place: int, is_ready: bool) -> None:
@@ -260,16 +263,28 @@ class RemoteEngine:
             self._end(flight, "cancelled")
             self._refuse(tail, TailEnd.FAILED, _stopped())
             return
+        load, address = self._queue.back_ends[flight.place], self._back_ends[flight.place].address
+        is_refused_late = isinstance(failure.refusal, DeadlineError)
+        has_other = any(each.is_ready for each in self._queue.back_ends if each is not load)
         # A call that ends with the tail's time may do so a moment early.
-        if tail.deadline_at_s is not None and now_s >= tail.deadline_at_s - _EARLY_S:
+        is_over = tail.deadline_at_s is not None and now_s >= tail.deadline_at_s - _EARLY_S
+        if is_over or (is_refused_late and not has_other):
             self._end(flight, "late")
             self._refuse(tail, TailEnd.EXPIRED, _too_late())
             return
+        if failure.is_full:
+            self._outcomes[flight.place, "full"] += 1
+            _log.warning("back-end-full", limit_s=_REPEATED_LINE_S, limit_key=address, address=address)
+            self._queue.put_back(flight, now_s)
+            return
         self._outcomes[flight.place, "moved"] += 1
-        address = self._back_ends[flight.place].address
-        _log.warning("back-end-failed", limit_s=1.0, limit_key=address, address=address, cause=str(failure))
-        self._queue.set_ready(flight.place, False, now_s)
-        self._probes[flight.place].ask_now()
+        if is_refused_late:
+            # It has more to do than is known here.
+            load.refused(flight, now_s)
+        else:
+            _log.warning("back-end-failed", limit_s=1.0, limit_key=address, address=address, cause=str(failure))
+            self._queue.set_ready(flight.place, False, now_s)
+            self._probes[flight.place].ask_now()
         if not self._queue.move(flight, now_s):
             self._refuse(tail, TailEnd.FAILED, failure.refusal or InternalError(INTERNAL_TEXT))
 

@@ -171,7 +171,8 @@ _SPECS = (
     _gauge("engine_parallelism", "Tails that a server behind the edge runs at once, tracked.", EDGE, "back_end"),
     _counter(
         "engine_tails",
-        "Tails sent to a server behind the edge: finished, refused, failed, cancelled, late, moved (to another one).",
+        "Tails sent to a server behind the edge: finished, refused, failed, cancelled, late, moved (to another one), "
+        "or full (it takes no more at the moment, and the tail waits at the edge).",
         EDGE,
         "back_end",
         "outcome",

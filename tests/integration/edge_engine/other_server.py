@@ -19,6 +19,7 @@ from twinsplit.oip.messages import (
     response_to_bytes,
 )
 from twinsplit.oip.v2 import inference_pb2
+from twinsplit.transport.status import abort_with
 
 Infer = Callable[[InferenceRequest, Any], Awaitable[InferenceResponse]]
 SERVICE = "inference.GRPCInferenceService"
@@ -93,6 +94,15 @@ class OtherServer:
     async def unavailable(self, _request: InferenceRequest, context: Any) -> InferenceResponse:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "queue full")
         raise AssertionError
+
+    def refusing(self, error: Exception) -> Infer:
+        """By name, as an edge of ours does."""
+
+        async def refuse(_request: InferenceRequest, context: Any) -> InferenceResponse:
+            await abort_with(context, error)
+            raise AssertionError
+
+        return refuse
 
     async def invalid(self, _request: InferenceRequest, context: Any) -> InferenceResponse:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a path of the server: /srv/secret")

@@ -93,6 +93,41 @@ def test_a_tail_that_outlives_too_many_back_ends_is_given_up() -> None:
     assert queue.queue_length == 0
 
 
+def test_what_a_full_back_end_refuses_waits_in_its_old_place_however_often_it_does() -> None:
+    queue = make_queue(back_ends=1, limit=4, capacity=8)
+    flights = sent(queue, *(make_tail(str(n), at_s=n * 1e-3) for n in range(6)))
+    for flight in flights[2:]:
+        queue.put_back(flight, 0.01)
+    assert queue.dispatch(0.01).flights == []
+    for step in range(2 * MOST_TRIES):
+        queue.try_more()
+        (again,) = queue.dispatch(0.02 + step * 0.01).flights
+        assert again.tail.work == "2"
+        queue.put_back(again, 0.02 + step * 0.01)
+    queue.finished(flights[0], 0.1)
+    assert [flight.tail.work for flight in queue.dispatch(0.1).flights] == ["2"]
+    assert queue.back_ends[0].is_ready
+
+
+def test_a_back_end_that_was_full_gets_as_many_as_before_after_a_while() -> None:
+    queue = make_queue(back_ends=1, limit=3, capacity=8)
+    for flight in sent(queue, *(make_tail(str(n), at_s=n * 1e-3) for n in range(5))):
+        queue.put_back(flight, 0.01)
+    found = []
+    for _ in range(5):
+        queue.try_more()
+        found += [flight.tail.work for flight in queue.dispatch(0.02).flights]
+    assert found == ["0", "1", "2"]
+
+
+def test_a_tail_that_waits_for_a_full_back_end_expires_in_time() -> None:
+    queue = make_queue(back_ends=1, limit=1)
+    (flight,) = sent(queue, make_tail(deadline_s=0.6))
+    queue.put_back(flight, 0.1)
+    assert queue.dispatch(0.4).expired == []
+    assert queue.dispatch(0.55).expired == [flight.tail]
+
+
 def test_a_full_queue_refuses_by_name_and_changes_nothing() -> None:
     queue = make_queue(back_ends=1, limit=1, capacity=2)
     sent(queue, *(make_tail(str(n)) for n in range(3)))
