@@ -113,6 +113,8 @@ def raw_of_contents(name: str, datatype: str, contents: inference_pb2.InferTenso
     if datatype == BYTES:
         return bytes_of_elements(elements)
     if datatype in _PACKED:
+        # Fields of a later version would be written behind the elements.
+        contents.DiscardUnknownFields()
         message = contents.SerializeToString()
         return memoryview(message)[len(message) - len(elements) * _ITEM_BYTES[datatype] :]
     try:

@@ -49,6 +49,15 @@ def test_typed_elements_become_raw_ones_and_back(datatype: str) -> None:
     assert contents_of_raw("x", datatype, raw) == contents
 
 
+@pytest.mark.parametrize("datatype", EXTREMES)
+def test_a_field_that_this_version_does_not_know_changes_no_element(datatype: str) -> None:
+    field, dtype, values = EXTREMES[datatype]
+    # Field 99, eight bytes.
+    unknown = b"\x99\x06" + bytes(range(8))
+    contents = InferTensorContents.FromString(InferTensorContents(**{field: values}).SerializeToString() + unknown)
+    assert np.frombuffer(raw_of_contents("x", datatype, contents), dtype).tolist() == values
+
+
 def test_more_elements_than_one_byte_of_length_can_tell() -> None:
     values = np.arange(5000, dtype="<f4")
     contents = contents_of_raw("x", "FP32", values.data.cast("B"))
