@@ -14,6 +14,7 @@ from tests.integration.device_bench import running_device, running_edge, until, 
 from tests.onnx_networks import saved, small_classifier
 from tests.unit.device.made_up_device import offload_at
 from twinsplit.model.build import CutSettings, build_model
+from twinsplit.model.export.tails import export_tails
 from twinsplit.model.export.triton import TritonSettings, export_triton
 from twinsplit.model.manifest import read_manifest
 from twinsplit.oip.names import tail_name
@@ -30,6 +31,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*/config.pbtxt")):
     groups = ["%d %s" % (group.count, group.Kind.Name(group.kind)) for group in config.instance_group]
     delays = [str(config.dynamic_batching.max_queue_delay_microseconds)] * config.HasField("dynamic_batching")
     runs_by = config.platform or config.backend
+    delays += ["all versions"] * config.version_policy.HasField("all")
     print(config.name, runs_by, "batch", config.max_batch_size, "steps", len(steps), *groups, *delays)
 """
 """In a process of its own: both packages register the same messages."""
@@ -58,6 +60,11 @@ def test_a_configuration_with_batches_is_one_of_triton(tmp_path: Path) -> None:
     )
     export_triton(model, tmp_path / "out", TritonSettings(max_batch=16, batch_delay_us=300))
     assert parsed(tmp_path / "out") == expected(model, 16, "onnxruntime batch 16 steps 0 1 KIND_AUTO 300")
+
+
+def test_the_configuration_beside_tails_is_one_of_triton_and_serves_all_versions(model: Path, tmp_path: Path) -> None:
+    names = export_tails(model, tmp_path).models
+    assert parsed(tmp_path) == sorted(f"{name} onnxruntime batch 0 steps 0 all versions" for name in names)
 
 
 def expected(model: Path, max_batch: int, segment: str) -> list[str]:

@@ -21,7 +21,7 @@ SHAPES = ((1, 3, SIDE, SIDE), (1, 4, 8, 8), (1, 8, 4, 4), (1, 4))
 TENSOR_KINDS = (("float32", "none"), ("float16", "none"), ("uint8", "zstd"))
 
 
-def write_tiny_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path:
+def write_tiny_model(folder: Path, *, name: str = "tiny", version: int = 1, seed: int = 0) -> Path:
     """Write the folder and give it back; another ``seed`` gives other weights and so another digest."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -34,7 +34,7 @@ def write_tiny_model(folder: Path, *, name: str = "tiny", seed: int = 0) -> Path
     manifest = {
         "schema_version": 1,
         "name": name,
-        "version": 1,
+        "version": version,
         "task": "classification",
         "classes": CLASSES,
         "preprocessing": {"kind": "image", "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},

@@ -83,7 +83,11 @@ def _given_of_the_other(kind: str) -> list[str]:
     show_default=True,
     help="Tails: in every file that has them, or once in files that the tails share; auto: by size.",
 )
-@click.option("--force", is_flag=True, help="Replace this model where OUT holds it already; other models there stay.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace this model (with --to tails: this version of it) where OUT holds it already; others there stay.",
+)
 def export(
     folder: Path,
     kind: Literal["triton", "tails"],

@@ -1,9 +1,9 @@
 """Every tail of a model as an ONNX model by itself, for servers that cannot chain models.
 
 ``OUT/NAME/VERSION/model.onnx`` is the whole network, ``OUT/NAME.from_cut_K/VERSION/model.onnx`` the tail after cut K:
-the layout that Triton, OpenVINO Model Server and KServe read. Tails overlap, so weights would be written again for
-each. Where that is more than a few megabytes they lie in one file per segment beside the models, and all models' names
-for it are links to the same file.
+the layout that Triton, OpenVINO Model Server and KServe read. Versions lie beside one another. Tails overlap, so
+weights would be written again for each. Where that is more than a few megabytes they lie in one file per segment beside
+the models, and all models' names for it are links to the same file.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from twinsplit.errors import StorageError, UnsupportedModelError
-from twinsplit.model.export.files import copy, make_room, put
+from twinsplit.model.export.files import copy, make_room_for_version, put
 from twinsplit.model.export.graphs import ends_of, joined, move_weights, parts_of, weight_bytes
+from twinsplit.model.export.pbtxt import pbtxt
 from twinsplit.model.manifest import Manifest, check_files, read_manifest
 from twinsplit.oip.names import tail_name
 
@@ -62,7 +63,7 @@ def export_tails(folder: Path, out: Path, *, weights: Weights = "auto", is_repla
     repeated = sum(size * (index + 1) for index, size in enumerate(sizes))
     is_large = repeated > MOST_INSIDE_BYTES if weights == "auto" else weights == "beside"
     is_beside = is_large or sum(sizes) > _MOST_IN_FILE_BYTES
-    make_room(out, manifest.name, is_replacing=is_replacing)
+    make_room_for_version(out, manifest.name, manifest.version, is_replacing=is_replacing)
     with tempfile.TemporaryDirectory(dir=out, prefix=".weights-") as temporary:
         beside = _weight_files(folder, manifest, graphs, Path(temporary), is_beside=is_beside)
         models = tuple(tail_name(manifest.name, cut) for cut in range(manifest.segment_count))
@@ -96,9 +97,12 @@ def _weight_files(
 
 def _write_tail(place: Path, graphs: Sequence[Any], name: str, beside: Sequence[Sequence[Path]]) -> Path:
     file = place / "model.onnx"
+    # Triton alone reads it, finds the rest in the network itself, and would serve the highest version only.
+    config = pbtxt([("name", name), ("backend", "onnxruntime"), ("version_policy", [("all", [])])])
     try:
         place.mkdir(parents=True)
         file.write_bytes(joined(graphs, name).SerializeToString())
+        (place.parent / "config.pbtxt").write_text(config, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{file}: {error.strerror}; free some space or name another folder") from None
     for each in (weights for of_segment in beside for weights in of_segment):

@@ -89,12 +89,28 @@ def _sign(model: Path, file: str, data: str) -> None:
 def test_a_model_that_is_there_is_replaced_only_on_request_and_others_stay(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "another").mkdir()
     export_tails(tiny, tmp_path)
-    with pytest.raises(StorageError, match="holds tiny already"):
+    with pytest.raises(StorageError, match="holds tiny version 1 already"):
         export_tails(tiny, tmp_path)
     (tmp_path / "tiny.from_cut_9").mkdir()
     export_tails(tiny, tmp_path, is_replacing=True)
     assert {path.name for path in tmp_path.iterdir()} == {"another", "tiny", "tiny.from_cut_1", "tiny.from_cut_2"}
     assert disk_bytes(tmp_path) > 0
+
+
+def test_versions_lie_beside_one_another_and_are_replaced_each_by_itself(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    second = write_tiny_model(tmp_path / "second", version=2, seed=1)
+    first_files, second_files = export_tails(tiny, out).files, export_tails(second, out).files
+    assert_same_answers(tiny, first_files)
+    assert_same_answers(second, second_files)
+    config = (out / "tiny.from_cut_1" / "config.pbtxt").read_text()
+    assert config == 'name: "tiny.from_cut_1"\nbackend: "onnxruntime"\nversion_policy {\n  all {\n  }\n}\n'
+    with pytest.raises(StorageError, match="holds tiny version 2 already"):
+        export_tails(second, out)
+    third = write_tiny_model(tmp_path / "third", version=2, seed=2)
+    export_tails(third, out, is_replacing=True)
+    assert_same_answers(tiny, first_files)
+    assert_same_answers(third, second_files)
 
 
 def test_segments_that_are_not_named_as_their_manifest_says_are_refused(tmp_path: Path) -> None:

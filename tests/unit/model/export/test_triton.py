@@ -9,8 +9,10 @@ import pytest
 
 from tests.onnx_networks import saved, small_classifier
 from tests.unit.edge.tiny_model import write_tiny_model
+from twinsplit.errors import StorageError
 from twinsplit.model.build import CutSettings, build_model
 from twinsplit.model.export.pbtxt import Word, pbtxt
+from twinsplit.model.export.tails import export_tails
 from twinsplit.model.export.triton import TritonSettings, export_triton
 
 
@@ -65,6 +67,19 @@ def test_segments_that_take_batches_are_batched_and_their_ensembles_too(tmp_path
     assert values(config, "max_queue_delay_microseconds") == ["300"]
     alone = export_triton(model, tmp_path / "alone", TritonSettings(max_batch=1))
     assert alone.max_batch == 0
+
+
+def test_a_second_version_is_refused_since_ensembles_are_the_same_in_all(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    second = write_tiny_model(tmp_path / "second", version=2, seed=1)
+    export_triton(tiny, out)
+    with pytest.raises(StorageError, match=r"version 1, .* ensemble .* --to tails, .* another server"):
+        export_triton(second, out)
+    with pytest.raises(StorageError, match="as ensembles"):
+        export_tails(second, out, is_replacing=True)
+    export_triton(second, out, is_replacing=True)
+    assert {path.name for path in (out / "tiny").iterdir()} == {"2", "config.pbtxt"}
+    assert (out / "tiny.segment_1/1/model.onnx").read_bytes() == (second / "segment-1.onnx").read_bytes()
 
 
 def test_the_python_backend_gets_its_model_beside_the_network(tiny: Path, tmp_path: Path) -> None:
