@@ -21,7 +21,7 @@ from edge.tail_queue import EdgeReading
 from twinsplit import __version__
 from twinsplit.clock import Clock
 from twinsplit.errors import RefusedError
-from twinsplit.rpc.v1 import twin_pb2, twin_pb2_grpc
+from twinsplit.rpc.v1 import errors_pb2, twin_pb2, twin_pb2_grpc
 from twinsplit.telemetry.logs import EventLog
 from twinsplit.telemetry.signalling import SignallingCount
 from twinsplit.transport.back_off import keep_connected
@@ -198,7 +198,8 @@ class TwinLink:
                 self._take(message)
             except RefusedError as error:
                 _log.warning("twin-message-refused", limit_s=REFUSAL_LOG_S, address=self._address, error=str(error))
-            if message.WhichOneof("kind") == "error" and not self._welcomed.is_set():
+            is_superseded = message.error.code == errors_pb2.ERROR_CODE_STALE_WRITE
+            if message.WhichOneof("kind") == "error" and (is_superseded or not self._welcomed.is_set()):
                 return
 
     def _take(self, message: twin_pb2.AttachEdgeResponse) -> None:

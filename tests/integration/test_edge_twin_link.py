@@ -19,7 +19,7 @@ from tests.integration.gate import Gate
 from tests.integration.stopping import stopped_after
 from tests.unit.edge.tiny_model import write_tiny_model
 from twinsplit.clock import SystemClock
-from twinsplit.errors import BadMessageError
+from twinsplit.errors import BadMessageError, RefusedError, StaleWriteError
 from twinsplit.model.payload import encode_payload
 from twinsplit.model.profile import made_up_input
 from twinsplit.reckoning import predicted_backlog_s
@@ -41,7 +41,8 @@ class FakeTwin(twin_pb2_grpc.TwinServiceServicer):
         self.streams = 0
         self.open_streams = 0
         self.heartbeat_s = 60.0
-        self.refusal: BadMessageError | None = None
+        self.refusal: RefusedError | None = None
+        self.answers_heartbeats = False
         self.ceiling_s: float | None = None
         """Told right before the welcome, so that whoever is welcomed knows it."""
 
@@ -56,6 +57,8 @@ class FakeTwin(twin_pb2_grpc.TwinServiceServicer):
     async def _listen(self, context: Any) -> None:
         while isinstance(message := await context.read(), twin_pb2.AttachEdgeRequest):
             self.messages.append((SystemClock().monotonic_s(), message))
+            if message.HasField("heartbeat") and self.answers_heartbeats:
+                await context.write(self._answer())
             if message.HasField("hello"):
                 if self.ceiling_s is not None:
                     interest = twin_pb2.BacklogInterest(ceiling_s=self.ceiling_s)
@@ -304,3 +307,14 @@ async def test_an_edge_that_the_twin_refuses_tries_again(models: dict[str, HeldM
         twin.refusal = None
         await until(lambda: edge.link is not None and edge.link.is_attached)
     assert twin.streams >= 2
+
+
+async def test_an_edge_that_is_told_that_another_stream_speaks_for_it_attaches_again(
+    models: dict[str, HeldModel],
+) -> None:
+    fake = FakeTwin()
+    fake.heartbeat_s = 0.05
+    async with attached_edge(fake, models):
+        await until(lambda: bool(fake.of_kind("heartbeat")))
+        fake.refusal, fake.answers_heartbeats = StaleWriteError("attached again on another stream"), True
+        await until(lambda: len(fake.of_kind("hello")) >= 2)
