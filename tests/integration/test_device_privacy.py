@@ -248,8 +248,8 @@ async def test_with_tensors_only_the_twin_hears_of_every_task_and_gets_no_input(
         to_edge.cut_connections()
         await bench.submit(frames[6:])
         records = await bench.ended(len(frames))
-        await until(lambda: len(reported(twin)) == len(frames))
-    assert {task.task_id for task in reported(twin)} == {record.task_id for record in records}
+        # This twin confirms nothing, so that the first ones are told again.
+        await until(lambda: {task.task_id for task in reported(twin)} == {record.task_id for record in records})
     assert twin_pb2.PAYLOAD_TENSOR in {task.payload for task in reported(twin)}
     assert {record.outcome for record in records} == {Outcome.EDGE, Outcome.DEVICE}
     inputs = traces_of_inputs(model, frames)
