@@ -89,8 +89,10 @@ class Plain:
             row = there.prior if before is None else before.transitions[there.index][(evidence - 1) % BINS]
             after = [(1 + there.index * BINS + b, p) for b, p in enumerate(row)]
         ahead = sum(p * max(self.value(epoch + 1, e, elapsed + d, any_) for any_ in Decision) for e, p in after)
+        # Evidence makes the network no better: over it P(whole right) has to keep its mean.
+        seeming = self.m.p_whole_right(evidence) - sum(p * self.m.p_whole_right(e) for e, p in after)
         queue = self.queue + self.s.task_rate_per_s * elapsed
-        return ahead - d - self.side_price(d, queue)
+        return ahead + self.accuracy(seeming, elapsed + d) - d - self.side_price(d, queue)
 
 
 def shown(manifest: Manifest, exits_run: tuple[bool, ...], epoch: int) -> list[int]:

@@ -98,7 +98,9 @@ class Plain:
             p * max(self.value(epoch + 1, e, queue0, backlog0, elapsed + d, any_) for any_ in Decision)
             for e, p in after
         )
-        return ahead - self.price(d, queue)
+        # Evidence makes the network no better: over it P(whole right) has to keep its mean.
+        seeming = self.m.p_whole_right(evidence) - sum(p * self.m.p_whole_right(e) for e, p in after)
+        return ahead + alpha * seeming - self.price(d, queue)
 
 
 def reachable(plain: Plain, epoch: int) -> list[int]:
