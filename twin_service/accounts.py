@@ -67,12 +67,12 @@ class Accounts:
             self.cost_s[CostPart.LOSS] += weights.loss_penalty_s
         self.costed += 1
 
-    def task_replayed(self, task: Replayed) -> None:
-        """Book what hindsight and open-loop would have made of a task."""
+    def task_replayed(self, task: Replayed, manifest: Manifest | None) -> None:
+        """Book what hindsight and open-loop would have made of a task; ``manifest`` ``None``: it is not known."""
         regret_s = hindsight_regret_s(task)
         if regret_s is not None:
             self.regret_s.observe(regret_s)
-        gain_s = live_gain_s(task)
+        gain_s = None if manifest is None else live_gain_s(task, manifest)
         if gain_s is not None:
             self._gains += 1
             known_s = 0.0 if self.open_loop_gain_s is None else self.open_loop_gain_s

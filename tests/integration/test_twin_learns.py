@@ -43,7 +43,7 @@ def teach(twin: TwinService, options: LearningOptions = QUICK) -> None:
     assert learner is not None
     learner.settings = LearnerSettings(options, least_tasks=200)
     for task in made_up_tasks(200, model_digest=DIGEST, epochs=4, offload_bias_s=-0.8):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ async def test_tasks_that_hold_no_numbers_are_named_and_the_service_goes_on(tmp_
         learner.settings = LearnerSettings(QUICK, least_tasks=30, new_tasks=30)
         for task in made_up_tasks(30, model_digest=DIGEST, epochs=4):
             task.step_cost_s[0] = float("nan")
-            learner.task_replayed(task)
+            learner.task_replayed(task, MANIFEST)
         await until(lambda: bool(learner.results), LESSON_S)
         assert learner.results == {Result.FAILED: 1}
         assert learner.net(DIGEST) is None

@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.integration.test_twin_streams import attached_device, attached_edge, backlog_report, running
 from tests.unit.learning.made_up_tasks import made_up_task
-from tests.unit.twin_service.made_up_twins import DIGEST
+from tests.unit.twin_service.made_up_twins import DIGEST, MANIFEST
 from twin_service.learning.learner import Assignment
 from twin_service.learning.lesson import Report
 from twin_service.learning.promotion import Gain, Scores
@@ -60,7 +60,7 @@ async def test_every_metric_of_the_twin_service_is_there(tmp_path: Path) -> None
         report = Report(300, 0.02, Scores(60, 0.03, 0.04, 0.04, gain, gain), "brings-less-than-open-loop", None)
         twin.exchange.lesson_ended(Assignment(DIGEST, 1, (), None), report)
         replayed = made_up_task(1, np.random.default_rng(0), taken_epoch=1, taken=Decision.EXIT)
-        twin.exchange.core.ended_tasks.accounts.task_replayed(replayed)
+        twin.exchange.core.ended_tasks.accounts.task_replayed(replayed, MANIFEST)
         text = await scrape(twin.http_address)
         expected = {name for name, spec in CATALOGUE.items() if "twin" in spec.services}
         found = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")}

@@ -83,7 +83,7 @@ class Election:
             await self._take_over(self._learner)
         while self._learner.is_elected and (tasks := self._store.take_others(_OTHERS_AT_ONCE)):
             for task in tasks:
-                self._learner.task_replayed(task)
+                self._learner.task_replayed(task, self._exchange.core.manifests.get(task.model_digest))
             await asyncio.sleep(0)
         self._exchange.learner_changed()
 

@@ -24,6 +24,7 @@ from twin_service.manifests import MAX_HELD
 from twin_service.memory import Memory, WeightsRow, keep_version
 from twin_service.workload.replayed import Replayed
 from twinsplit.errors import StorageError, WeightsError
+from twinsplit.model.manifest import Manifest
 
 OPEN_LOOP_VERSION = 0
 """Stands for no weights."""
@@ -165,15 +166,15 @@ class Learner:
 
     # Learning.
 
-    def task_replayed(self, task: Replayed) -> None:
-        """One more task to learn from; it also tells how the weights in force do."""
+    def task_replayed(self, task: Replayed, manifest: Manifest | None) -> None:
+        """One more task to learn from; it also tells how the weights in force do, if its ``manifest`` is known."""
         if not self.is_elected:
             return
         model = self._model(task.model_digest)
         model.tasks.append(task)
         model.new_tasks += 1
         self._bound()
-        gain_s = live_gain_s(task)
+        gain_s = None if manifest is None else live_gain_s(task, manifest)
         if gain_s is not None and model.watch.ended(gain_s):
             self._roll_back(task.model_digest, model)
 

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_service.decision.learned import decide
+from twin_service.decision.statistics import statistics_of
 from twin_service.decision.utility import NEVER
 from twin_service.decision.value_net import ValueNet
 from twin_service.decision.values import Payoffs
 from twin_service.learning.lessons import Array, Lessons
 from twin_service.learning.options import GateOptions
 from twin_service.workload.replayed import INPUT, TENSOR, Replayed
+from twinsplit.model.manifest import Manifest
 from twinsplit.types import Decision
 
 FOLDS = 5
@@ -137,15 +139,18 @@ def refused_because(scores: Scores, options: GateOptions) -> str | None:
     return None
 
 
-def live_gain_s(task: Replayed) -> float | None:
-    """What a task brought as it went, less what it would have brought under open-loop, seconds.
+def live_gain_s(task: Replayed, manifest: Manifest) -> float | None:
+    """What a task brought as it went, less what it would have brought under open-loop, seconds. What the evidence of
+    one more epoch told of the sample is counted for neither.
 
     ``None``: no number, or it had a deadline: what it did says nothing of rules that know none.
     """
-    if task.deadline_s is not None:
+    whole_right = statistics_of(manifest).p_whole_right
+    if task.deadline_s is not None or not 0 <= task.evidence.min() <= task.evidence.max() < len(whole_right):
         return None
+    whole_s = (task.alpha_s * whole_right[task.evidence]).tolist()
     costs_s = task.step_cost_s.tolist()
-    gain_s = _ended_s(task, task.taken_epoch, task.taken) - sum(costs_s[: task.taken_epoch])
+    gain_s = _ended_s(task, task.taken_epoch, task.taken) - whole_s[task.taken_epoch] - sum(costs_s[: task.taken_epoch])
     for epoch in range(task.epochs):
         exit_s = float(task.exit_s[epoch])
         going_on_s = float(task.base_going_on[epoch])
@@ -157,7 +162,7 @@ def live_gain_s(task: Replayed) -> float | None:
         )
         decision = decide(payoffs)
         if decision is not Decision.CONTINUE or epoch == task.epochs - 1:
-            gain_s -= _ended_s(task, epoch, decision)
+            gain_s -= _ended_s(task, epoch, decision) - whole_s[epoch]
             break
         gain_s += costs_s[epoch]
     return gain_s if math.isfinite(gain_s) else None

@@ -123,8 +123,8 @@ class WorkloadTwin:
             seed: of sampling and of evidence that was never seen.
         """
         self.settings = settings or WorkloadSettings()
-        self.told: list[Callable[[Replayed], None]] = []
-        """Called with every replayed task (the learner)."""
+        self.told: list[Callable[[Replayed, Manifest], None]] = []
+        """Called with every replayed task and its model (the learner)."""
         self.replayed = 0
         self.left_out: Counter[str] = Counter()
         """Tasks that were not replayed, by reason."""
@@ -314,7 +314,7 @@ class WorkloadTwin:
         self.replayed += 1
         self._unsaved.append(task)
         for tell in self.told:
-            tell(task)
+            tell(task, ended.situation.manifest)
         return task
 
 

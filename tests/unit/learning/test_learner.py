@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up_tasks import DIGEST, made_up_task, made_up_tasks
+from made_up_tasks import DIGEST, MANIFEST, made_up_task, made_up_tasks
 from test_lessons import constant
 
 from tests.unit.workload.test_conditions import CONDITIONS
@@ -33,14 +33,14 @@ BAD = Report(300, 0.02, SCORES, "no-better-than-zero", NET)
 def learner_with(memory: VolatileMemory | None = None, tasks: int = 20) -> Learner:
     learner = Learner(memory or VolatileMemory(), SETTINGS)
     for task in made_up_tasks(tasks):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     return learner
 
 
 def promoted(learner: Learner, report: Report = GOOD) -> int:
     """The version that serves after a lesson that went well."""
     while (assignment := learner.next_lesson()) is None:
-        learner.task_replayed(made_up_task(99, np.random.default_rng(0)))
+        learner.task_replayed(made_up_task(99, np.random.default_rng(0)), MANIFEST)
     learner.learnt(assignment, report, 1e9)
     return assignment.version
 
@@ -52,11 +52,11 @@ def results(learner: Learner) -> list[Result]:
 def test_a_lesson_is_due_when_there_are_tasks_enough_and_then_when_enough_are_new() -> None:
     learner = learner_with(tasks=19)
     assert learner.next_lesson() is None
-    learner.task_replayed(made_up_tasks(20)[-1])
+    learner.task_replayed(made_up_tasks(20)[-1], MANIFEST)
     assignment = learner.next_lesson()
     assert (assignment.model_digest, assignment.version, len(assignment.tasks)) == (DIGEST, 1, 20)
     for task in made_up_tasks(10):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     assert learner.next_lesson() is None  # the first is still under way
     learner.failed(assignment, TrainingError("no"))
     assert learner.next_lesson() is not None
@@ -70,9 +70,9 @@ def test_only_the_newest_tasks_are_learnt_from() -> None:
 def test_tasks_of_all_models_together_are_bounded() -> None:
     learner = Learner(VolatileMemory(), replace(SETTINGS, most_tasks_of_all=30))
     for task in made_up_tasks(25):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     for task in made_up_tasks(25, model_digest="b" * 64):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     kept = [len(learner._model(digest).tasks) for digest in (DIGEST, "b" * 64)]
     assert sum(kept) == 30
     assert min(kept) >= 10
@@ -104,7 +104,7 @@ def test_a_lesson_that_fails_leaves_the_weights_in_force() -> None:
     learner = learner_with()
     promoted(learner)
     for task in made_up_tasks(10):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     learner.failed(learner.next_lesson(), TrainingError("training diverged"))
     assert learner.net(DIGEST) is NET
     assert learner.events[-1].cause == "training diverged"
@@ -160,14 +160,14 @@ def test_weights_that_cost_more_than_open_loop_are_rolled_back_to_those_before()
     promoted(learner, replace(GOOD, candidate=BETTER_NET))
     learner.events.clear()
     for number in range(10):
-        learner.task_replayed(costly_task(number))
+        learner.task_replayed(costly_task(number), MANIFEST)
     assert learner.net(DIGEST) is NET
     assert results(learner) == [Result.ROLLED_BACK]
     assert learner.events[0].changes_weights
     learner.save()
     assert [row.state for row in memory.weights(DIGEST)] == ["serving", "rolled-back"]
     for number in range(10):
-        learner.task_replayed(costly_task(number))
+        learner.task_replayed(costly_task(number), MANIFEST)
     assert learner.net(DIGEST) is None
 
 
@@ -175,7 +175,7 @@ def test_tasks_with_a_deadline_are_learnt_from_but_say_nothing_of_the_weights_in
     learner = learner_with()
     promoted(learner)
     for number in range(20):
-        learner.task_replayed(replace(costly_task(number), conditions=replace(CONDITIONS, deadline_s=0.1)))
+        learner.task_replayed(replace(costly_task(number), conditions=replace(CONDITIONS, deadline_s=0.1)), MANIFEST)
     assert learner.net(DIGEST) is NET
     assert len(learner.next_lesson().tasks) == 40
 
@@ -184,10 +184,10 @@ def test_what_was_judged_against_weights_that_no_longer_serve_does_not_serve() -
     learner = learner_with()
     promoted(learner)
     for task in made_up_tasks(10):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     assignment = learner.next_lesson()
     for number in range(10):
-        learner.task_replayed(costly_task(number))
+        learner.task_replayed(costly_task(number), MANIFEST)
     assert learner.net(DIGEST) is None
     learner.learnt(assignment, GOOD, 1e9)
     assert learner.net(DIGEST) is None
@@ -233,11 +233,24 @@ def test_a_memory_that_cannot_be_read_is_named_and_open_loop_goes_on() -> None:
     assert learner.events[0].cause == "the disk is gone"
 
 
+def test_going_on_gained_nothing_by_a_sample_that_showed_itself_to_be_easy() -> None:
+    """Open loop would have sent the input at once; an exit told what one has to expect of the network."""
+    rng = np.random.default_rng(0)
+    plain = made_up_task(1, rng, taken_epoch=1, taken=Decision.EXIT)
+    plain.base_tensor[0], plain.base_going_on[0] = 2.0, 1.0
+    easy = replace(plain, evidence=np.array([0, 4, 4, 4, 4, 4], np.int16))
+    rose_s = plain.alpha_s * (MANIFEST.p_whole_right(4) - MANIFEST.p_whole_right(0))
+    gains_s = [live_gain_s(task, MANIFEST) for task in (plain, easy)]
+    assert rose_s > 0.01
+    assert gains_s[1] == pytest.approx(gains_s[0] - rose_s)
+    assert live_gain_s(replace(plain, evidence=np.full(6, 99, np.int16)), MANIFEST) is None, "of another model"
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_task_that_did_what_open_loop_would_have_done_gained_nothing(seed) -> None:
     task = made_up_task(1, np.random.default_rng(seed), taken_epoch=0)
     better = Decision.OFFLOAD_TENSOR if task.base_tensor[0] >= task.base_input[0] else Decision.OFFLOAD_INPUT
     if max(task.base_tensor[0], task.base_input[0]) > task.base_going_on[0]:
-        assert live_gain_s(replace(task, taken=better)) == pytest.approx(0.0)
+        assert live_gain_s(replace(task, taken=better), MANIFEST) == pytest.approx(0.0)
     else:
-        assert live_gain_s(replace(task, taken=better)) != 0.0
+        assert live_gain_s(replace(task, taken=better), MANIFEST) != 0.0

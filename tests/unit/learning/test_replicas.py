@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
-from made_up_tasks import DIGEST, made_up_tasks
+from made_up_tasks import DIGEST, MANIFEST, made_up_tasks
 from test_learner import BETTER_NET, GOOD, NET, SETTINGS, costly_task, promoted, results
 
 from twin_service.learning import election as election_module
@@ -64,6 +65,7 @@ class Told:
     """What an exchange is told."""
 
     def __init__(self) -> None:
+        self.core = SimpleNamespace(manifests={DIGEST: MANIFEST})
         self.moved: list[tuple[str, int]] = []
         self.changes = self.asked = 0
 
@@ -89,7 +91,7 @@ def elected(memory: SharedMemory, tasks: int = 20) -> Learner:
 
 def rolled_back(learner: Learner) -> None:
     for number in range(10):
-        learner.task_replayed(costly_task(number))
+        learner.task_replayed(costly_task(number), MANIFEST)
     assert results(learner)[-1] is Result.ROLLED_BACK
 
 
@@ -103,7 +105,7 @@ def test_who_is_not_elected_neither_learns_nor_reads_what_would_wait_for_a_netwo
     memory.is_lost = True
     learner = Learner(memory, SETTINGS)
     for task in made_up_tasks(40):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     assert learner.next_lesson() is None
     assert learner.net(DIGEST) is None
     assert results(learner) == []
@@ -258,7 +260,7 @@ async def test_a_term_that_another_one_followed_is_over_even_if_nobody_looked_in
     follower, learner, _ = election(memory)
     await follower.take()
     for task in made_up_tasks(20):
-        learner.task_replayed(task)
+        learner.task_replayed(task, MANIFEST)
     assignment = learner.next_lesson()
     assert assignment is not None
     learner.learnt(assignment, GOOD, 1e9)

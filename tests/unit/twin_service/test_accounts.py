@@ -141,7 +141,7 @@ def test_to_hindsight_an_answer_after_the_deadline_is_worth_nothing(
 def test_a_stop_without_a_number_has_no_regret() -> None:
     assert hindsight_regret_s(task(taken_epoch=0, taken=Decision.EXIT)) is None
     accounts = Accounts()
-    accounts.task_replayed(task(taken_epoch=0, taken=Decision.EXIT))
+    accounts.task_replayed(task(taken_epoch=0, taken=Decision.EXIT), MANIFEST)
     assert accounts.regret_s.cumulative()[0][-1] == ("+Inf", 0)
     assert accounts.open_loop_gain_s is None
 
@@ -149,12 +149,12 @@ def test_a_stop_without_a_number_has_no_regret() -> None:
 def test_gain_over_open_loop_is_a_mean_that_forgets() -> None:
     better, worse = (task(taken_epoch=1, taken=d) for d in (Decision.OFFLOAD_TENSOR, Decision.OFFLOAD_INPUT))
     gains_s = 0.5, -0.4
-    assert [live_gain_s(one) for one in (better, worse)] == [pytest.approx(s) for s in gains_s]
+    assert [live_gain_s(one, MANIFEST) for one in (better, worse)] == [pytest.approx(s) for s in gains_s]
     accounts = Accounts()
     for _ in range(3):
-        accounts.task_replayed(better)
-    accounts.task_replayed(worse)
+        accounts.task_replayed(better, MANIFEST)
+    accounts.task_replayed(worse, MANIFEST)
     assert math.isclose(accounts.open_loop_gain_s or 0.0, (3 * gains_s[0] + gains_s[1]) / 4, abs_tol=1e-6)
     for _ in range(10 * GAIN_MEMORY_TASKS):
-        accounts.task_replayed(worse)
+        accounts.task_replayed(worse, MANIFEST)
     assert math.isclose(accounts.open_loop_gain_s or 0.0, gains_s[1], abs_tol=1e-3)

@@ -196,7 +196,7 @@ def test_those_that_wait_are_bounded() -> None:
 def test_replayed_tasks_are_kept_in_batches_and_told() -> None:
     bench = Bench(patience_s=0.1)
     told: list[int] = []
-    bench.workload.told.append(lambda task: told.append(task.task_id))
+    bench.workload.told.append(lambda task, _: told.append(task.task_id))
     bench.edge_tells(at_s=START_S + 0.1)
     bench.device_tells(*(ended_task(n, START_S) for n in range(1, 6)), entered=9, at_s=START_S + 0.4)
     bench.now_s += 1.0
