@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.needs("root", "docker"), pytest.mark.timeout(900)]
 PREFIX = f"twinsplit-{os.getpid()}-guide-"
 PATIENCE_S = 120.0
 WATCHDOG_S = 6
+BOARD_SLOWDOWN = 100
+"""Of a board, over this machine: a segment takes so many times as long."""
 _AFTERWARDS = ("Upgrade", "Remove")
 
 
@@ -67,6 +69,13 @@ def device_board(fleet: Fleet, name: str, user: str):
     return started_board(f"{PREFIX}{name}", user, fleet.downloads, hosts)
 
 
+def slow_down(board: Board) -> None:
+    """Emulate the board's speed in its service: here it is as fast as the edge box, and would send nothing there."""
+    drop_in = "/run/systemd/system/twinsplit-device.service.d"
+    setting = f"Environment=TWINSPLIT_DEVICE_EMULATE_SLOWDOWN={BOARD_SLOWDOWN}"
+    board.output(f"sudo mkdir -p {drop_in}; printf '[Service]\\n{setting}\\n' | sudo tee {drop_in}/slow.conf")
+
+
 def offloads(board: Board) -> bool:
     records = answers_in(board.run("sudo cat /var/lib/twinsplit-device/tasks.jsonl").stdout)
     return any(record["outcome"] == "edge" for record in records)
@@ -86,6 +95,7 @@ def test_a_raspberry_pi_answers_joins_the_edge_box_and_leaves_nothing_behind(
     fleet: Fleet, edge_box_log: Transcript
 ) -> None:
     with device_board(fleet, "camera", "pi") as pi:
+        slow_down(pi)
         log = fleet.follow("raspberry-pi.md", "Pi", pi)
         assert [record["outcome"] in ("device", "exit") for record in answers_in(log.of("The first answer"))] == [
             True
@@ -136,6 +146,7 @@ def test_wrong_settings_are_not_tried_again(fleet: Fleet, edge_box_log: Transcri
 
 def test_a_jetson_answers_and_joins_the_edge_box(fleet: Fleet, edge_box_log: Transcript) -> None:
     with device_board(fleet, "jetson", "nvidia") as jetson:
+        slow_down(jetson)
         log = fleet.follow("jetson.md", "Jetson", jetson)
         assert [record["outcome"] in ("device", "exit") for record in answers_in(log.of("The first answer"))] == [
             True
