@@ -75,7 +75,7 @@ def load_network(
     """
     model = _read(path)
     notes: list[str] = []
-    initializers = _initializers(model, path.parent)
+    initializers = _initializers(model, path)
     wanted_output = _wanted_output(model, output, notes)
     nodes = _needed_nodes(_sorted_nodes(model.graph.node), {wanted_output})
     entry = _entry(model, nodes, initializers, wanted_output, notes)
@@ -214,7 +214,7 @@ def _read(path: Path) -> Any:
     return model
 
 
-def _initializers(model: Any, folder: Path) -> dict[str, Tensor]:
+def _initializers(model: Any, path: Path) -> dict[str, Tensor]:
     """Weights by name; small external ones are read, for all others it is seen that their file is there. What lies
     inside of nodes goes along with these and is read whatever its size."""
     tensors = [(tensor, False) for tensor in model.graph.initializer]
@@ -222,14 +222,20 @@ def _initializers(model: Any, folder: Path) -> dict[str, Tensor]:
     for tensor, is_inside in tensors:
         if _is_inline(tensor):
             continue
-        file = _external_path(tensor, folder)
+        file = _external_path(tensor, path.parent)
+        # A link may lead to where one that is the ONNX file itself leads (Hugging Face's cache), and nowhere else.
+        if not any(file.resolve().is_relative_to(home) for home in (path.parent.resolve(), path.resolve().parent)):
+            raise UnsupportedModelError(
+                f"external data of '{tensor.name}' lies outside of the ONNX file's folder: {file.name!r} is a link; "
+                "put the file itself there"
+            )
         if not file.is_file():
             raise ModelFileError(
                 f"{file.name}: external data of {tensor.name!r} is missing; keep it beside the ONNX file"
             )
         element_bytes = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         if is_inside or int(np.prod(tensor.dims)) * element_bytes <= INLINE_BYTES:
-            tensor.raw_data = bytes(tensor_bytes(tensor, folder))
+            tensor.raw_data = bytes(tensor_bytes(tensor, path.parent))
             tensor.ClearField("external_data")
             tensor.data_location = TensorProto.DEFAULT
     return {tensor.name: tensor for tensor in model.graph.initializer}
@@ -248,7 +254,6 @@ def _tensors_inside(node: Node) -> Iterator[Tensor]:
 def _external_path(tensor: Tensor, folder: Path) -> Path:
     location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     place = PurePath(location)
-    # Links beside a file that somebody named are theirs, as in the cache of Hugging Face; what the file says is not.
     if not location or place.is_absolute() or ".." in place.parts:
         raise UnsupportedModelError(
             f"external data of '{tensor.name}' lies outside of the ONNX file's folder ({location!r}); "

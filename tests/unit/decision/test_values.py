@@ -58,7 +58,7 @@ def test_between_its_knots_going_on_is_near_an_evaluation_at_that_very_point() -
 
 @pytest.mark.parametrize("manifest", MANIFESTS)
 def test_the_best_decision_at_a_point_is_the_one_in_the_open_loop_table(manifest) -> None:
-    compared = 0
+    compared = different = 0
     for seed in range(4):
         s = quantised(situation_of(manifest, seed))
         values = values_of(s)
@@ -75,11 +75,15 @@ def test_the_best_decision_at_a_point_is_the_one_in_the_open_loop_table(manifest
                         ranked = sorted(
                             zip((found.going_on, found.exit, found.tensor, found.input), Decision, strict=True)
                         )
-                        if ranked[-1][0] - ranked[-2][0] > 0.07:  # the table has but so many bands
+                        lead_s = ranked[-1][0] - ranked[-2][0]
+                        if lead_s > 0.05:
                             band = int(np.searchsorted(table.band_edges_s, backlog_s, side="right"))
-                            assert table.table[epoch, evidence, queue, band] == ranked[-1][1]
+                            is_same = table.table[epoch, evidence, queue, band] == ranked[-1][1]
+                            assert is_same or lead_s < 0.07, "the table has but so many bands"
                             compared += 1
+                            different += not is_same
     assert compared > 50
+    assert different <= 1
 
 
 def test_rounding_twice_changes_nothing_more() -> None:

@@ -252,6 +252,16 @@ class TestExternalData:
         network = load_network(snapshot / path.name)
         assert all(t.data_location != TensorProto.EXTERNAL for t in network.initializers.values())
 
+    def test_a_link_that_leads_elsewhere_than_the_file_itself_is_not_followed(
+        self, path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        elsewhere = tmp_path_factory.mktemp("elsewhere")
+        data = path.parent / "weights.bin"
+        data.rename(elsewhere / "weights.bin")
+        data.symlink_to(elsewhere / "weights.bin")
+        with pytest.raises(UnsupportedModelError, match=r"outside of the ONNX file's folder: 'weights\.bin' is a link"):
+            load_network(path)
+
     @pytest.mark.parametrize("location", ["../weights.bin", "sub/../weights.bin", "/etc/passwd", ""])
     def test_data_outside_of_the_folder_is_never_read(self, path: Path, location: str) -> None:
         model = onnx.load(path, load_external_data=False)
