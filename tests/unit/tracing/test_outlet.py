@@ -55,4 +55,4 @@ def test_no_log_line_of_lost_spans_shows_a_password(
     exporter.export([])
     exporter.shutdown()
     (record,) = caplog.records
-    assert record.fields["collector"] == "http://user:***@127.0.0.1:9/v1/traces"  # type: ignore[attr-defined]
+    assert vars(record)["fields"]["collector"] == "http://user:***@127.0.0.1:9/v1/traces"

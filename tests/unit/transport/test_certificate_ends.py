@@ -70,7 +70,7 @@ def test_what_has_ended_is_said_at_the_start_and_what_has_not_is_not(
     _ends(files, NOW + timedelta(days=31))
     (record,) = caplog.records
     assert record.getMessage() == "certificate-has-ended"
-    assert record.fields["file"] == str(files.cert)  # type: ignore[attr-defined]
+    assert vars(record)["fields"]["file"] == str(files.cert)
 
 
 def test_without_tls_there_is_nothing_to_say(caplog: pytest.LogCaptureFixture) -> None:
